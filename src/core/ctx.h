@@ -1,0 +1,84 @@
+/* The context: what policy code sees (DESIGN §3). One struct ctx a fiber that
+evaluates policy: an SMTP session, a routing or delivery, a one-shot command.
+Passed as a pointer everywhere; there are no globals. */
+#pragma once
+
+#include "base/arena.h"
+#include "base/outcome.h"
+#include "base/str.h"
+#include "config/config.h"
+#include "core/session.h"
+
+struct address;
+struct host;
+struct message;
+struct map;
+struct router;
+struct transport;
+
+#define CAPTURES_MAX 21 /* $0 … $20 */
+
+/* What the evaluation of one string or condition sees and sets. Saved and
+restored by constructs that nest (see ctx_scope). */
+struct expand_vars {
+  struct str capture[CAPTURES_MAX]; /* $0… set by match and friends; unset = empty */
+  int captures;                     /* highest set number + 1 */
+  struct str item;                  /* $item */
+  struct str value;                 /* $value */
+  int runrc;
+};
+
+/* Names in policy text that depend on where we are. Unset reads as empty. */
+struct policy_vars {
+  struct str domain, domain_data;
+  struct str local_part, local_part_data, local_part_prefix, local_part_prefix_v, local_part_suffix, local_part_suffix_v;
+  struct str local_part_verified;
+  struct str original_local_part, original_domain, parent_local_part, parent_domain;
+  struct str self_hostname;
+  struct str address_data, sender_address_data;
+  struct str home, address_file, address_pipe;
+  struct str host_data, sender_data, lookup_dnssec_authenticated;
+  struct str verify_mode;
+  struct str dnslist_domain, dnslist_matched, dnslist_text, dnslist_value;
+  struct str sender_rate, sender_rate_limit, sender_rate_period;
+  struct str acl_verify_message, recipient_verify_failure, sender_verify_failure;
+  struct str smtp_command, smtp_command_argument, smtp_notquit_reason;
+  struct str initial_cwd;
+  struct str event_name, event_data;
+  struct str rcpt_count_text;
+};
+
+struct acl_frame; /* acl/acl.h */
+
+struct ctx {
+  struct arena *arena;        /* results of evaluation; lives as long as the work that ctx serves */
+  struct config *config;
+  struct session *session;    /* NULL in deliveries */
+  struct client *client;      /* of the session, or of the message being delivered; never NULL */
+  struct message *message;    /* NULL: none yet */
+  struct address *address;    /* being verified, routed or delivered */
+  const struct instance *router, *transport, *authenticator;
+  struct host *host;          /* being delivered to */
+  struct str host_lookup_key;
+  struct expand_vars expand;
+  struct policy_vars vars;
+  struct map *router_vars;    /* $r_…: struct str * */
+  struct map *acl_m;          /* acl_m…: struct str *; the message's while there is one */
+  struct acl_frame *acl;      /* the ACL that runs, or NULL */
+  int acl_where;              /* enum acl_where + 1; 0 outside */
+  int depth;                  /* nesting of expansions and ACLs; bounded */
+  struct str error;           /* text of the last failed expansion, lookup, list match, DNS … */
+  struct str user_message;    /* for the SMTP reply, when something refuses */
+  struct str log_message;
+  bool is_test;               /* -bh, -bt, -be …: no side effects beyond output */
+  bool lookup_deferred;
+  int (*debug)(struct ctx *c, const char *fmt, ...); /* unused: see log/debug.h */
+};
+
+/* A new context with its client set to an empty local one. */
+struct ctx *ctx_new(struct arena *arena, struct config *config);
+/* Saves the expansion variables around a nested construct. */
+struct expand_vars ctx_save(const struct ctx *c);
+void ctx_restore(struct ctx *c, const struct expand_vars *saved);
+/* Sets c->error; returns `code`, so that `return ctx_fail(c, OUTCOME_DEFER, "…")` reads well. */
+int ctx_fail(struct ctx *c, enum outcome code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

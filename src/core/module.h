@@ -1,0 +1,120 @@
+/* A feature is a room (DESIGN §2): one const struct module that says which
+words it adds to the language and at which moments it wants to be called. The
+core knows no feature by name; src/registry.c lists the modules. All tables
+end with an entry whose name is NULL; all may be NULL. */
+#pragma once
+
+#include "base/outcome.h"
+#include "base/str.h"
+#include "config/option.h"
+
+struct acl_condition_def;  /* acl/acl.h */
+struct acl_modifier_def;
+struct acl_control_def;
+struct authenticator_def;  /* sasl/sasl.h */
+struct cli_applet;         /* cli/cli.h */
+struct config;
+struct config_reader;
+struct config_section_def; /* config/config.h */
+struct ctx;
+struct driver_def;         /* config/config.h */
+struct expand_condition_def; /* expand/expand.h */
+struct expand_item_def;
+struct expand_operator_def;
+struct lookup_def;         /* lookup/lookup.h */
+struct message;
+struct session;
+struct smtp_param_def;     /* smtp/server/server.h */
+struct smtp_verb_def;
+struct spool_reader;       /* queue/spool.h */
+struct spool_writer;
+struct variable_def;       /* expand/expand.h */
+
+/* State that a module keeps with each message or session. The block is made
+zeroed with the message's (session's) arena; message_module_state(msg, module). */
+struct module_message_state {
+  size_t size;
+  /* Writes the module's `-name value` lines of the -H file; reads one: true if it was its own. */
+  void (*write_spool)(struct spool_writer *w, const struct message *m, const void *state);
+  bool (*read_spool)(struct spool_reader *r, struct message *m, void *state, struct str name, struct str value);
+  void (*release)(struct message *m, void *state);
+};
+
+struct module_session_state {
+  size_t size;
+  void (*init)(struct session *s, void *state);
+  void (*release)(struct session *s, void *state);
+};
+
+struct log_selector_def {
+  const char *name;
+  bool on_by_default;
+};
+
+struct delivery_event;
+struct address;
+
+/* Moments. Each may suspend its fiber. Those that return int can refuse:
+OUTCOME_OK goes on; OUTCOME_FAIL / OUTCOME_DEFER refuse for good / for now with
+ctx->user_message and ctx->log_message. */
+struct module_hooks {
+  int (*session_start)(struct ctx *c);                    /* connection accepted, before the connect ACL */
+  void (*ehlo_keywords)(struct ctx *c, void (*add)(void *arg, struct str line), void *arg);
+  int (*header_end)(struct ctx *c);                       /* the header of an incoming message is complete */
+  /* Each piece of the body as it comes, CRLF line ends, never split inside a CRLF. */
+  void (*body_chunk)(struct ctx *c, struct str data);
+  int (*message_end)(struct ctx *c);                      /* all data in, before the DATA ACL */
+  void (*message_received)(struct ctx *c);                /* after "250" was decided, before the spool file is written */
+  int (*before_router)(struct ctx *c, struct address *a); /* FAIL: this router is skipped */
+  void (*received_log)(struct ctx *c, void (*add)(void *arg, struct str item), void *arg);  /* items for the <= line */
+  void (*delivery_log)(struct ctx *c, struct address *a, void (*add)(void *arg, struct str item), void *arg); /* => ** == */
+  void (*event)(struct ctx *c, const struct delivery_event *e, int *veto); /* F21 */
+};
+
+struct module {
+  const char *name;     /* "smtp-server" */
+  const char *summary;
+  const char *support;  /* words for "Support for:" of -bV, or NULL */
+  /* Main options: one block a configuration. */
+  const struct option_def *main_options;
+  size_t main_size;
+  /* After the whole configuration is read: checks, derived values. 0 or OUTCOME_ERROR after config_error(). */
+  int (*main_check)(struct config_reader *r, void *block);
+  const struct config_section_def *sections;
+  const struct acl_condition_def *acl_conditions;
+  const struct acl_modifier_def *acl_modifiers;
+  const struct acl_control_def *acl_controls;
+  const struct variable_def *variables;
+  const struct expand_item_def *items;
+  const struct expand_operator_def *operators;
+  const struct expand_condition_def *conditions;
+  const struct lookup_def *const *lookups;   /* NULL-terminated arrays of pointers */
+  const struct driver_def *const *drivers;   /* routers, transports, authenticators */
+  /* Options added to all routers / transports, or to the driver named. */
+  struct module_driver_options {
+    int class;               /* enum driver_class */
+    const char *driver;      /* NULL: generic */
+    const struct option_def *options;
+    size_t size;
+  } const *driver_options;
+  const struct log_selector_def *log_selectors;
+  const struct smtp_verb_def *smtp_verbs;
+  const struct smtp_param_def *mail_params, *rcpt_params;
+  const char *const *events;
+  const char *const *macros; /* builtin macros beyond those made from the tables: "_HAVE_X", value "y" */
+  const struct cli_applet *applets;
+  struct module_message_state message_state;
+  struct module_session_state session_state;
+  struct module_hooks hooks;
+};
+
+/* The registry (src/registry.c): all modules, NULL-terminated. A module's
+number is its place in it. */
+extern const struct module *const modules[];
+size_t module_count(void);
+size_t module_number(const struct module *m);
+const struct module *module_find(struct str name);
+
+/* The state block of a module with a message or session. */
+void *message_module_state(struct message *m, const struct module *mod);
+void *session_module_state(struct session *s, const struct module *mod);
