@@ -72,7 +72,6 @@ struct ctx {
   struct str log_message;
   bool is_test;               /* -bh, -bt, -be …: no side effects beyond output */
   bool lookup_deferred;
-  int (*debug)(struct ctx *c, const char *fmt, ...); /* unused: see log/debug.h */
 };
 
 /* A new context with its client set to an empty local one. */

@@ -1,0 +1,85 @@
+/* An address on its way: from the recipient list through the routers to a
+transport and an outcome. Children made by redirection point to their parent. */
+#pragma once
+
+#include "base/arena.h"
+#include "base/outcome.h"
+#include "base/str.h"
+#include "config/config.h"
+#include "dns/dns.h"
+#include "message/address.h"
+
+struct map;
+
+/* What routers hand down to children and to the transport. */
+struct address_props {
+  struct str address_data;
+  struct str errors_address;      /* unset: the message's reverse-path */
+  struct str extra_headers;       /* header lines, each with "\n" */
+  struct str remove_headers;      /* colon list */
+  struct str domain_data, local_part_data;
+  struct map *set_vars;           /* $r_… */
+  bool ignore_error, utf8_msg, utf8_downcvt;
+};
+
+enum address_kind { ADDRESS_MAIL, ADDRESS_FILE, ADDRESS_PIPE, ADDRESS_REPLY };
+
+struct address {
+  struct str address;             /* the current form, caseful */
+  struct str unique;              /* key of -J and duplicates: address, or "pipe/file:parent" forms */
+  struct str domain;              /* lower case */
+  struct str local_part;          /* as the current router sees it */
+  struct str cc_local_part, lc_local_part; /* caseful / lower case */
+  struct str prefix, prefix_v, suffix, suffix_v;
+  struct str topaddr;             /* top-level recipient */
+  struct str onetime_parent;
+  struct address *parent;
+  struct address *next;           /* in whatever list holds it */
+  struct address_props prop;
+  enum address_kind kind;
+  struct str reply_text, reply_config;  /* of autoreply children from filters */
+  bool local_error;               /* from a local sender's alias */
+  struct instance *router;        /* that accepted it */
+  struct instance *transport;
+  struct instance *start_router;  /* NULL: from the first */
+  struct host *hosts;             /* chosen by the router */
+  struct host *fallback_hosts;
+  struct host *host_used;
+  int host_used_port;
+  struct str self_hostname, host_data;
+  struct option_user user;        /* to deliver as; set by router or file owner */
+  bool uid_set, gid_set, initgroups;
+  uint32_t uid, gid;
+  struct str home, current_dir;
+  int mode;
+  int recipient;                  /* index in the message's recipients, -1 for bounces' own */
+  bool af_allow_file, af_allow_pipe, af_allow_reply;
+  bool unseen;                    /* delivered as a copy; the original goes on */
+  bool verify_sender, verify_recipient; /* routing for verification, not delivery */
+  bool verify_routed, verify_copied;
+  bool child_done;                /* all children are complete */
+  unsigned child_pending;
+  /* outcome */
+  enum outcome result;
+  int basic_errno, more_errno;
+  struct str message;             /* for log and bounce */
+  struct str user_message;        /* for the SMTP client or bounce, when it may be shown */
+  struct str smtp_greeting, helo_response; /* F08 */
+  struct str confirmation;        /* C="…" */
+  struct str delivered_to;        /* ST/F= texts of the => line */
+  bool pass_message, return_output_sent;
+  struct str return_file;         /* output of a pipe, returned to the sender */
+  struct tls_info *tls_out;
+  struct str auth_out, auth_id_out;
+  bool used_pipelining, used_chunking, used_dsn, used_prdr;
+  unsigned dsn_flags;
+  struct str dsn_orcpt;
+  int64_t started, time_taken;    /* usec */
+  struct str retry_key;           /* D:… T:… R:… */
+  bool special_action_freeze;     /* :freeze:/ERROR: freeze the message */
+};
+
+struct ctx;
+struct address *address_new(struct arena *a, struct str address, int recipient);
+/* A copy as a child of `parent` for a new address text. */
+struct address *address_child(struct arena *a, struct address *parent, struct str text);

@@ -1,0 +1,88 @@
+/* String expansion: compiled to trees when the configuration is read, then
+evaluated without parsing (DESIGN §3, Exim manual chapter "String
+expansions"). Text known only at run time is compiled on use and cached.
+
+A syntax error does not stop compilation: the tree holds an error node and
+evaluating it fails with Exim's text. */
+#pragma once
+
+#include "base/buf.h"
+#include "base/outcome.h"
+#include "config/option.h"
+#include "core/ctx.h"
+
+struct expr;
+
+/* Compiles; never NULL. The tree lives in `a` and refers to copies there.
+*ret_error (may be NULL) is set to the text of the first error in it. */
+const struct expr *expr_compile(struct arena *a, struct str text, struct str *ret_error);
+/* Is the tree a constant (no `$`, no `\`)? Then *ret is its value. */
+bool expr_is_constant(const struct expr *e, struct str *ret);
+/* Compiles all option strings of a configuration; appends a warning per syntax error. */
+void expand_compile_config(struct config *c);
+
+/* Evaluates. [suspends] 0: *ret is set (in c->arena). OUTCOME_FORCED: forced failure.
+OUTCOME_DEFER: a lookup deferred; OUTCOME_ERROR: anything else. c->error has Exim's text. */
+int expand(struct ctx *c, const struct expr *e, struct str *ret) MUST_CHECK;
+/* The same for text that is only known now. The text must not be tainted (error). */
+int expand_text(struct ctx *c, struct str text, struct str *ret) MUST_CHECK;
+/* For an option: unset gives 0 and *ret unset. */
+int expand_option(struct ctx *c, const struct option_expr *o, struct str *ret) MUST_CHECK;
+/* Boolean options that are expanded, `what` names the option for the error text. */
+int expand_option_bool(struct ctx *c, const struct option_expr *o, const char *what, bool *ret) MUST_CHECK;
+int expand_option_int(struct ctx *c, const struct option_expr *o, const char *what, int64_t *ret) MUST_CHECK;
+/* A string that is a condition value, as for `condition =`: OUTCOME_OK true, OUTCOME_FAIL false, DEFER, ERROR.
+(empty, 0, no, false: false; non-zero number, yes, true: true; else error / true as the manual says) */
+int expand_condition_text(struct ctx *c, struct str value) MUST_CHECK;
+/* Integer with K/M/G and arithmetic rules of the manual's numeric comparisons. */
+int expand_to_int(struct ctx *c, struct str text, int64_t *ret) MUST_CHECK;
+
+/* --- what modules add --- */
+
+struct variable_def {
+  const char *name;  /* without `$` */
+  /* Sets *ret (in c->arena or longer-lived); 0, OUTCOME_FORCED, DEFER or ERROR. May suspend. */
+  int (*get)(struct ctx *c, const struct variable_def *def, struct str *ret);
+  size_t offset;     /* for the ready-made getters below */
+  unsigned flags;    /* of the getter's own */
+};
+/* Ready-made getters: offset is that of a struct str in struct ctx / struct client / struct message. */
+int variable_get_ctx(struct ctx *c, const struct variable_def *def, struct str *ret);
+int variable_get_client(struct ctx *c, const struct variable_def *def, struct str *ret);
+int variable_get_message(struct ctx *c, const struct variable_def *def, struct str *ret);
+int variable_get_empty(struct ctx *c, const struct variable_def *def, struct str *ret);
+
+/* An item ${name…}. With `syntax` NULL the item takes {arg}{arg}…: between min and max of them, all evaluated before
+`eval` sees them (EXPAND_LAZY: eval evaluates what it needs with expand_arg). */
+struct expand_args {
+  const struct expr *const *tree;
+  struct str *value;     /* evaluated, unless lazy */
+  int n;
+  const void *custom;    /* what `compile` made */
+};
+#define EXPAND_LAZY 1u
+#define EXPAND_YES_NO 2u /* takes {yes}{no} or fail after its arguments, as lookup, extract, run: see expand_yes_no */
+#define EXPAND_LATER 4u  /* known, refused with "not supported yet" */
+struct expand_compiler;
+struct expand_item_def {
+  const char *name;
+  int min_args, max_args;
+  unsigned flags;
+  /* Own syntax: reads from the compiler behind the name; returns what eval gets as args->custom; NULL after expand_compile_error. */
+  const void *(*compile)(struct expand_compiler *k, const struct expand_item_def *def);
+  /* Adds the value to out. 0 or an outcome. */
+  int (*eval)(struct ctx *c, const struct expand_item_def *def, const struct expand_args *args, struct buf *out);
+};
+struct expand_operator_def {
+  const char *name;
+  unsigned flags;
+  bool takes_arg;  /* ${name_arg:…} */
+  int (*eval)(struct ctx *c, const struct expand_operator_def *def, struct str arg, struct str subject, struct buf *out);
+};
+struct expand_condition_def {
+  const char *name;
+  int min_args, max_args;
+  unsigned flags;
+  const void *(*compile)(struct expand_compiler *k, const struct expand_condition_def *def);
+  int (*eval)(struct ctx *c, const struct expand_condition_def *def, const struct expand_args *args, bool *ret);
+};

@@ -1,0 +1,61 @@
+/* Main, reject and panic logs in Exim's line format, to files and syslog
+(Exim manual, chapter "Log files"). Each line is one write(2) with O_APPEND.
+Never suspends; a log that cannot be written goes to the panic log, then to
+stderr/syslog. Control characters from outside are escaped. */
+#pragma once
+
+#include <stdarg.h>
+#include "base/str.h"
+#include "base/arena.h"
+
+struct config;
+struct message;
+
+#define LOG_MAIN 1u
+#define LOG_PANIC 2u
+#define LOG_REJECT 4u
+#define LOG_PANIC_DIE 8u /* after writing, the process exits with failure: only one-shot commands at start-up */
+
+/* Selectors, as bits: the core's own list; modules' selectors follow (log_selector_number). */
+enum log_selector {
+#define X(name, on) LOGSEL_##name,
+#include "log/selectors.def"
+#undef X
+  LOGSEL_CORE_COUNT
+};
+
+void log_init(const struct config *c);       /* paths, selectors, syslog of the configuration */
+void log_set_stderr(bool on);                /* copy to stderr: -v, -d, one-shot tools */
+bool log_selected(enum log_selector s);
+bool log_selected_name(struct str name);
+
+/* One line: time stamp, [pid] if selected, message id if the current context has one, text. */
+void log_write(unsigned logs, const struct message *m, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void log_vwrite(unsigned logs, const struct message *m, const char *fmt, va_list ap) __attribute__((format(printf, 3, 0)));
+/* The reject log's extra lines (envelope, headers) follow the main line. */
+void log_write_reject(const struct message *m, struct str line, struct str extra);
+/* Text made safe for a log line: non-printing bytes as \ooo. */
+struct str log_printable(struct arena *a, struct str s);
+/* Reopen files after their removal by a log rotator (checked by inode at each write, cheaply). */
+void log_reopen(void);
+/* Copies of all lines go to fn as well (make run's coloured view, tests). */
+void log_tap(void (*fn)(unsigned logs, struct str line, void *arg), void *arg);
+void log_done(void);
+
+/* -d: areas as Exim names them. */
+enum debug_area {
+#define X(name, on) DEBUG_##name,
+#include "log/debug_areas.def"
+#undef X
+  DEBUG_COUNT
+};
+extern uint64_t debug_mask;
+static inline bool debug_on(enum debug_area a) { return __builtin_expect((debug_mask >> a) & 1, 0); }
+/* "+all-memory": 0 or -1 for an unknown word. */
+int debug_set(struct str selection);
+void debug_print(enum debug_area a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+#define DEBUG(area, ...)                                                                                               \
+  do {                                                                                                                 \
+    if (debug_on(DEBUG_##area))                                                                                        \
+      debug_print(DEBUG_##area, __VA_ARGS__);                                                                          \
+  } while (0)

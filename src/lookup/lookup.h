@@ -1,0 +1,49 @@
+/* Lookups: one file a type (Exim manual, chapter "File and database
+lookups"). Used by ${lookup…} and by list items. Open handles and results are
+cached per process as the manual describes. */
+#pragma once
+
+#include "base/buf.h"
+#include "base/outcome.h"
+#include "core/ctx.h"
+
+#define LOOKUP_FILE 1u        /* single-key: wants an absolute file (or directory) name */
+#define LOOKUP_QUERY 2u       /* query-style */
+#define LOOKUP_LATER 4u       /* known, refused with "not supported yet" */
+#define LOOKUP_ABSFILE_QUERY 8u /* query-style with a file before the query (sqlite) */
+
+struct lookup_def {
+  const char *name;
+  unsigned flags;
+  /* A handle for file (NULL for query types without one); kept open and closed by the cache. */
+  int (*open)(struct ctx *c, const struct lookup_def *def, struct str file, void **ret_handle);
+  /* Is the opened file trustworthy (owner, mode, as the caller demands)? May be NULL. */
+  int (*check)(struct ctx *c, const struct lookup_def *def, void *handle, struct str file);
+  /* OUTCOME_OK, FAIL (not found), DEFER. `options` is the text behind the type: `cache=no_rd,ret=full`.
+  *ret_cache_seconds: how long the result may be kept; -1 for ever, 0 not at all. */
+  int (*find)(struct ctx *c, const struct lookup_def *def, void *handle, struct str file, struct str key, struct str options,
+      struct str *ret, int *ret_cache_seconds);
+  void (*close)(void *handle);
+  void (*tidy)(void);
+  /* For ${quote_NAME:…}; NULL: the text unchanged. */
+  int (*quote)(struct ctx *c, struct str text, struct str option, struct buf *out);
+};
+
+/* "partial-lsearch*@,opts" and the like, taken apart. */
+struct lookup_spec {
+  const struct lookup_def *def;
+  struct str options;
+  int partial;        /* -1: not partial; else the minimum number of components */
+  struct str affix;   /* "*." by default */
+  enum { LOOKUP_NO_DEFAULT, LOOKUP_STAR, LOOKUP_STAR_AT } defaulting;
+};
+/* Parses the type's text. 0, or OUTCOME_ERROR with *ret_error ("unknown lookup type \"x\""). */
+int lookup_parse(struct arena *a, struct str type, struct lookup_spec *ret, struct str *ret_error) MUST_CHECK;
+
+/* The whole search: file, key (or query; then file may be unset), partial matching, defaults, cache. [suspends]
+OK sets *ret; FAIL; DEFER or ERROR with c->error. Partial matching sets captures $1,$2 if `set_captures`. */
+int lookup_find(struct ctx *c, const struct lookup_spec *spec, struct str file, struct str key, bool set_captures, struct str *ret)
+    MUST_CHECK;
+/* Closes everything, forgets cached results. */
+void lookup_tidy(void);
+const struct lookup_def *lookup_by_name(struct str name);

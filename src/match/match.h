@@ -1,0 +1,41 @@
+/* Lists of the policy language: domain, host, address, local part and string
+lists (Exim manual, chapter "Domain, host, address, and local part lists").
+A list without expansions is compiled when the configuration is read; others
+when first seen, and cached by their text.
+
+All match functions: OUTCOME_OK (in), OUTCOME_FAIL (not in), OUTCOME_DEFER (a
+lookup or DNS deferred), OUTCOME_ERROR; c->error has the text. [suspends] */
+#pragma once
+
+#include "base/outcome.h"
+#include "config/option.h"
+#include "core/ctx.h"
+
+struct list;
+
+/* Splits a list's text into items: the separator rules (`<;` prefix, doubled separators, blanks).
+`text` is the expanded list. */
+struct list_iter {
+  struct str rest;
+  char sep;
+  bool started, done;
+  struct arena *arena;
+};
+void list_iter_init(struct list_iter *i, struct arena *a, struct str text);
+bool list_next(struct list_iter *i, struct str *ret_item);
+
+/* Compiles all constant lists of a configuration. */
+void match_compile_config(struct config *c);
+
+/* *ret_data (may be NULL): the lookup's result or the matched item ($domain_data …), unset if none. */
+int match_domain(struct ctx *c, const struct option_expr *list, struct str domain, struct str *ret_data);
+int match_local_part(struct ctx *c, const struct option_expr *list, struct str local_part, bool caseful, struct str *ret_data);
+int match_address(struct ctx *c, const struct option_expr *list, struct str address, bool caseful, struct str *ret_data);
+/* The client host of c->client, or the host given (for hosts_require_tls and the like). Host name looked up on need. */
+int match_client_host(struct ctx *c, const struct option_expr *list, struct str *ret_data);
+int match_host(struct ctx *c, const struct option_expr *list, struct str name, struct str address, struct str *ret_data);
+/* The same for list text computed now (ACL conditions, ${if match_domain…}). */
+int match_text(struct ctx *c, enum list_kind kind, struct str list, struct str subject, bool caseful, struct str *ret_data);
+int match_host_text(struct ctx *c, struct str list, struct str name, struct str address, struct str *ret_data);
+/* A plain string list: exact, *suffix, ^regex, lookups. */
+int match_string(struct ctx *c, struct str list, struct str subject, bool caseful, struct str *ret_data);

@@ -1,0 +1,81 @@
+/* A message: envelope, header lines, and where its body is. In memory from
+reception until it is delivered or put aside; the -H file holds the same. The
+body is never in memory as a whole. */
+#pragma once
+
+#include <sys/time.h>
+#include "base/arena.h"
+#include "base/str.h"
+#include "base/vec.h"
+#include "core/session.h"
+
+struct map;
+
+#define MESSAGE_ID_LEN 23      /* 6-11-4 */
+#define MESSAGE_ID_LEN_OLD 16  /* 6-6-2: still read */
+
+/* A header line, with its final newline, continuation lines inside with LF. */
+struct header {
+  struct str text;     /* name, colon, value, "\n"; tainted unless made by us */
+  uint32_t name_len;
+  char type;           /* the letter of the -H file: 'F'rom, 'T'o, 'C'c, 'B'cc, 'I'd, 'S'ender, 'R'eply-To, 'P' Received, '*' deleted, ' ' other */
+  struct header *next;
+};
+
+struct recipient {
+  struct str address;    /* in canonical form local@domain, qualified */
+  struct str errors_to;
+  struct str orcpt;      /* DSN */
+  unsigned dsn_flags;
+  int parent;            /* one_time: index of the original recipient, -1 */
+  void **module_state;
+};
+
+struct message {
+  struct arena *arena;
+  char id[24];                       /* "" until given */
+  struct str reverse_path;           /* envelope sender, "" for a bounce */
+  bool reverse_path_local, reverse_path_set_untrusted;
+  struct str originator_login, originator_name;
+  uint32_t originator_uid, originator_gid;
+  VEC(struct recipient) recipients;
+  struct header *headers, **headers_tail;
+  struct client client;              /* copy */
+  struct timeval received_time, received_complete;
+  struct str queue_name;             /* named queue, "" */
+  char spool_subdir[2];              /* split_spool_directory: the letter, or "" */
+  int data_fd;                       /* open -D file or -1 */
+  uint64_t body_size;                /* bytes of the body in the spool (LF line ends) */
+  uint64_t size;                     /* $message_size */
+  int64_t body_lines, body_zeros, lines, max_received_line_length;
+  int received_count;
+  bool sender_host_unknown;
+  /* flags of the -H file */
+  bool frozen, manual_thaw, deliver_first_time, dont_deliver, submission, spool_file_wireformat, smtputf8;
+  bool deliver_freeze, queue_only_policy, no_multiline, local_error_message, allow_unqualified_sender, allow_unqualified_recipient;
+  bool local_submission, sender_local;
+  int64_t frozen_time;
+  int warnings_sent;                 /* warning_count */
+  int dsn_ret;
+  struct str dsn_envid;
+  struct map *acl_m, *acl_c;         /* struct str * */
+  struct map *nonrecipients;         /* addresses already delivered or discarded (key only) */
+  struct str host_lookup_failed_text;
+  struct str interface_text;
+  struct str unknown_lines;          /* -H lines of modules we do not know, kept verbatim (features.md G8) */
+  struct str body_start, body_end;   /* $message_body(_end): loaded on use */
+  bool header_rewritten;
+  void **module_state;
+  void *received_state;              /* the receiving room's own */
+};
+
+struct message *message_new(const char *arena_name);
+void message_free(struct message *m);
+struct header *message_add_header(struct message *m, char type, struct str text);      /* at the end */
+struct header *message_prepend_header(struct message *m, char type, struct str text);
+/* First header of that name from `after` (NULL: the first of all), deleted ones skipped. */
+struct header *message_find_header(const struct message *m, struct str name, const struct header *after);
+struct str header_value(const struct header *h); /* trimmed, newlines kept */
+/* A new unique id for a message received now. */
+void message_make_id(struct message *m, int localhost_number);
+bool message_id_valid(struct str s);

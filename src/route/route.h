@@ -1,0 +1,47 @@
+/* Routers (Exim manual, chapters "Generic options for routers" and one a
+driver). A router driver is a file here with a struct router_def. */
+#pragma once
+
+#include "config/config.h"
+#include "core/ctx.h"
+#include "deliver/address.h"
+
+/* What a router says. */
+enum route_result {
+  ROUTE_OK,       /* taken: queued for a transport, or verified */
+  ROUTE_DECLINE,  /* next router, unless `more` is false */
+  ROUTE_PASS,     /* to pass_router */
+  ROUTE_FAIL, ROUTE_DEFER, ROUTE_ERROR,
+  ROUTE_DISCARD,  /* :blackhole: */
+  ROUTE_REROUTED, /* children were made (redirect) */
+  ROUTE_SKIP,     /* preconditions were not met */
+};
+
+/* Lists that routing fills. */
+struct route_lists {
+  struct address *local, *remote;     /* with a transport */
+  struct address *children;           /* to be routed again */
+  struct address *succeed, *failed, *deferred;
+};
+
+struct router_options; /* generic options: route/options.h */
+
+struct router_def {
+  struct driver_def driver;           /* must be first */
+  unsigned flags;                     /* needs a transport / may not have one / may be verify only */
+  /* Routes c->address. [suspends] */
+  enum route_result (*route)(struct ctx *c, const struct instance *r, struct address *a, struct route_lists *lists);
+};
+#define ROUTER_NO_TRANSPORT 1u  /* redirect: no generic transport */
+#define ROUTER_NEEDS_TRANSPORT 2u
+
+/* Routes one address through the routers from its start_router. Sets result and message. [suspends] */
+enum route_result route_address(struct ctx *c, struct address *a, struct route_lists *lists);
+
+/* Verification by routing (ACL verify, -bv). With full: children are followed. OUTCOME_OK/FAIL/DEFER; c->user_message, c->log_message. */
+struct verify_params {
+  bool sender;              /* as a sender address */
+  bool success_on_redirect, fake_sender, expn, quick;
+  void *callout;            /* struct callout_params or NULL */
+};
+enum outcome verify_address(struct ctx *c, struct str address, const struct verify_params *p, struct address **ret);
