@@ -61,6 +61,17 @@ struct driver_def {
   int (*init)(struct config_reader *r, struct instance *i);
 };
 
+/* A class of drivers: the generic options that all its instances have. */
+struct driver_class_def {
+  enum driver_class class;
+  const struct option_def *options; /* into instance->generic */
+  size_t options_size;
+  /* After the options of an instance are read, before the driver's own init. */
+  int (*init)(struct config_reader *r, struct instance *i);
+  /* After the whole configuration is read (references to other drivers). Both: 0 or OUTCOME_ERROR; may be NULL. */
+  int (*link)(struct config_reader *r, struct instance *i);
+};
+
 struct config {
   struct arena *arena;
   VEC(struct str) files;              /* names, for config_where */

@@ -17,6 +17,7 @@ struct config;
 struct config_reader;
 struct config_section_def; /* config/config.h */
 struct ctx;
+struct driver_class_def;   /* config/config.h */
 struct driver_def;         /* config/config.h */
 struct expand_condition_def; /* expand/expand.h */
 struct expand_item_def;
@@ -90,6 +91,7 @@ struct module {
   const struct expand_condition_def *conditions;
   const struct lookup_def *const *lookups;   /* NULL-terminated arrays of pointers */
   const struct driver_def *const *drivers;   /* routers, transports, authenticators */
+  const struct driver_class_def *driver_class; /* of the one module that owns routers, transports or authenticators */
   /* Options added to all routers / transports, or to the driver named. */
   struct module_driver_options {
     int class;               /* enum driver_class */
