@@ -80,7 +80,7 @@ struct config {
   struct map *lists[5];               /* of struct named_list, by enum list_kind */
   struct map *acls;                   /* of struct acl, in order */
   struct instance *drivers[DRIVER_CLASSES];
-  void *section_data[32];             /* what a section's module keeps, by module number % …: use config_section_data */
+  void **section_data;                /* what a section's module keeps, by module number: config_section_data */
   VEC(struct str) text;               /* the effective lines, for -bP config */
   uint32_t generation;
   VEC(struct str) warnings;
@@ -108,6 +108,14 @@ void config_free(struct config *c);
 
 /* The block of a module's main options. */
 void *config_block(const struct config *c, const struct module *m);
+
+/* What the module that owns a section keeps about it; NULL at first. */
+void *config_section_data(const struct config *c, const struct module *m);
+void config_set_section_data(struct config *c, const struct module *m, void *data);
+
+/* The class's definition, from the module that owns it; NULL when no module does. */
+const struct driver_class_def *config_driver_class(enum driver_class class);
+const struct driver_def *config_driver_def(enum driver_class class, struct str name);
 
 struct named_list *config_list(const struct config *c, enum list_kind kind, struct str name);
 struct instance *config_driver(const struct config *c, enum driver_class class, struct str name);

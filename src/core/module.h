@@ -11,6 +11,7 @@ end with an entry whose name is NULL; all may be NULL. */
 struct acl_condition_def;  /* acl/acl.h */
 struct acl_modifier_def;
 struct acl_control_def;
+struct arena;
 struct authenticator_def;  /* sasl/sasl.h */
 struct cli_applet;         /* cli/cli.h */
 struct config;
@@ -79,6 +80,8 @@ struct module {
   /* Main options: one block a configuration. */
   const struct option_def *main_options;
   size_t main_size;
+  /* Defaults that the table cannot hold (of the build, of this host); before the configuration is read. May be NULL. */
+  void (*main_defaults)(void *block, struct arena *a);
   /* After the whole configuration is read: checks, derived values. 0 or OUTCOME_ERROR after config_error(). */
   int (*main_check)(struct config_reader *r, void *block);
   const struct config_section_def *sections;

@@ -1,0 +1,28 @@
+#include "core/build.h"
+
+#include "core/build_config.h"
+#include <stddef.h>
+
+const struct build_hooks build = {
+  .variant = "harness",
+  .version = MARTLET_VERSION,
+  .user = "exim",
+  .group = "exim",
+  .config_path = "/dev/null",
+  .spool_directory = MARTLET_SPOOL_DIRECTORY,
+  .log_file_path = "",
+  .pid_file_path = "",
+  .program_path = MARTLET_PROGRAM_PATH,
+  .trust_config_from_any_caller = true,
+  .keep_root = true,
+  .allow_test_options = true,
+  .dns_server_env = "MARTLET_HARNESS_DNS",
+  .hosts_from_dns_only = true,
+  .syslog_to_stderr = true,
+  .smtputf8_advertise_hosts = NULL,
+  .fixed_random = true,
+  .random_seed = 42,
+  .fake_load_average = true,
+  .serial_queue_run = true,
+  .cram_md5_challenge = "<1896.697170952@postoffice.reston.mci.net>",
+};
