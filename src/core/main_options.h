@@ -155,8 +155,9 @@ struct main_options {
   struct str local_interfaces;
   int64_t local_scan_timeout;
   bool local_sender_retain;
-  struct option_expr localhost_number;
-  struct option_expr log_file_path;
+  struct str localhost_number;
+  int64_t localhost_number_value; /* of that, -1 when unset */
+  struct str log_file_path;
   struct str log_ports;
   struct str log_selector;
   bool log_timezone;
@@ -181,7 +182,7 @@ struct main_options {
   struct str perl_startup;
   bool perl_taintmode;
   struct str pgsql_servers;
-  struct option_expr pid_file_path;
+  struct str pid_file_path;
   struct option_expr pipelining_advertise_hosts;
   struct option_expr pipelining_connect_advertise_hosts;
   struct option_expr pipelining_connect_legacy_hosts;
@@ -254,7 +255,7 @@ struct main_options {
   struct str spf_guess;
   struct option_expr spf_smtp_comment_template;
   bool split_spool_directory;
-  struct option_expr spool_directory;
+  struct str spool_directory;
   bool spool_wireformat;
   struct option_expr sqlite_dbfile;
   int64_t sqlite_lock_timeout;

@@ -24,15 +24,26 @@ enum log_selector {
   LOGSEL_CORE_COUNT
 };
 
-void log_init(const struct config *c);       /* paths, selectors, syslog of the configuration */
-void log_set_stderr(bool on);                /* copy to stderr: -v, -d, one-shot tools */
+/* Paths, selectors, syslog and time zone of the configuration; NULL: as built, for what comes before it is read. */
+void log_init(const struct config *c);
+/* The time stamp of a log line: "2001-09-16 16:09:47", with milliseconds and zone as configured. */
+struct str log_stamp(struct arena *a);
+void log_set_stderr(bool on);                /* panic lines are copied to stderr with their time: commands in the foreground */
+/* How lines show on stderr besides, for -v, -d and the testing modes. */
+enum log_echo {
+  LOG_ECHO_NONE,
+  LOG_ECHO_VERBOSE,    /* "LOG: MAIN REJECT", newline, two blanks, the text; the files are written too */
+  LOG_ECHO_TESTING,    /* the same; of the files only the panic log is written */
+  LOG_ECHO_HOST_CHECK, /* "LOG: text"; of the files only the panic log is written (-bh) */
+};
+void log_set_echo(enum log_echo echo);
 bool log_selected(enum log_selector s);
 bool log_selected_name(struct str name);
 
 /* One line: time stamp, [pid] if selected, message id if the current context has one, text. */
 void log_write(unsigned logs, const struct message *m, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void log_vwrite(unsigned logs, const struct message *m, const char *fmt, va_list ap) __attribute__((format(printf, 3, 0)));
-/* The reject log's extra lines (envelope, headers) follow the main line. */
+/* One line to the main and reject logs; in the reject log `extra` (whole lines: envelope, header) follows it. */
 void log_write_reject(const struct message *m, struct str line, struct str extra);
 /* Text made safe for a log line: non-printing bytes as \ooo. */
 struct str log_printable(struct arena *a, struct str s);
@@ -51,8 +62,11 @@ enum debug_area {
 };
 extern uint64_t debug_mask;
 static inline bool debug_on(enum debug_area a) { return __builtin_expect((debug_mask >> a) & 1, 0); }
-/* "+all-memory": 0 or -1 for an unknown word. */
-int debug_set(struct str selection);
+/* What follows -d: "+all-memory"; empty is the default selection. 0, or -1 (debug_mask unchanged) with Exim's text. */
+int debug_parse(struct arena *a, struct str selection, struct str *ret_error);
+int debug_set(struct str selection); /* the same without the text */
+uint64_t debug_default_mask(void);
+void debug_vprint(const char *fmt, va_list ap) __attribute__((format(printf, 1, 0)));
 void debug_print(enum debug_area a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 #define DEBUG(area, ...)                                                                                               \
   do {                                                                                                                 \
