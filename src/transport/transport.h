@@ -11,15 +11,18 @@ Remote transports run on the worker's fibers. */
 
 struct transport_options; /* generic options: transport/options.h */
 
+/* How many addresses one delivery of a local transport may take (Exim manual, "Address batching in local transports"). */
+struct transport_batch {
+  int64_t max;               /* batch_max; 1: no batching */
+  struct option_expr id;     /* batch_id: only addresses with the same value go together */
+};
+
 struct transport_def {
   struct driver_def driver;         /* must be first */
   bool local;                       /* one delivery plan a batch; else remote */
-  bool closes;
+  /* Of a local transport; NULL: one address a delivery. */
+  const struct transport_batch *(*batch)(const struct instance *t);
   /* Delivers to all addresses of the chain (same transport, same hosts, batch limits applied already).
   Sets result, message … in each address. [suspends] */
   void (*deliver)(struct ctx *c, const struct instance *t, struct address *chain);
 };
-
-/* The message as a transport writes it: header added/removed/rewritten, return path, envelope-to … and the body.
-Produces pieces; see transport/write.h. */
-struct transport_write;

@@ -1,0 +1,38 @@
+/* Reasons of failure that the system's errno does not know, as the numbers
+that stand in `defer (-N)` of main log lines and in retry records: tools and
+people know them from Exim's logs, so they keep their values. */
+#pragma once
+
+enum delivery_errno {
+  DELIVERY_UNKNOWN = -1,
+  DELIVERY_NOT_REGULAR = -4,
+  DELIVERY_BAD_OWNER = -6,
+  DELIVERY_BAD_MODE = -7,
+  DELIVERY_INODE_CHANGED = -8,
+  DELIVERY_LOCK_FAILED = -9,
+  DELIVERY_BAD_REDIRECT = -17,
+  DELIVERY_SMTP_CLOSED = -18,
+  DELIVERY_SMTP_FORMAT = -19,
+  DELIVERY_SPOOL_FORMAT = -20,
+  DELIVERY_NOT_ABSOLUTE = -21,
+  DELIVERY_QUOTA = -22,
+  DELIVERY_HELD = -23,
+  DELIVERY_FILTER = -24,
+  DELIVERY_BAD_TRANSPORT = -30,
+  DELIVERY_DNS = -32,
+  DELIVERY_BAD_FORMAT = -33,
+  DELIVERY_BAD_CREATE = -34,
+  DELIVERY_LIST_DEFER = -35,
+  DELIVERY_DANE = -36,
+  DELIVERY_TLS_FAILURE = -37,
+  DELIVERY_TLS_REQUIRED = -38,
+  DELIVERY_AUTH_FAILED = -42,
+  DELIVERY_RCPT_4XX = -44,
+  DELIVERY_MAIL_4XX = -45,
+  DELIVERY_DATA_4XX = -46,
+  DELIVERY_RETRY_ROUTE = -52,
+  DELIVERY_RETRY_LOCAL = -53,
+  DELIVERY_RETRY_HOSTS = -54,
+  DELIVERY_QUEUE_DOMAINS = -56,
+  DELIVERY_CONCURRENCY = -57,
+};

@@ -1,0 +1,17 @@
+#include "transport/bsmtp.h"
+
+#include "base/buf.h"
+#include "message/message.h"
+
+void bsmtp_wrap(struct ctx *c, const struct address *chain, struct str *prefix, struct str *suffix) {
+  struct buf b;
+  struct str path = str_is_set(chain->prop.errors_address) ? chain->prop.errors_address : c->message->reverse_path;
+  buf_init(&b, c->arena, BUF_MAX_EXPANSION);
+  buf_add(&b, *prefix);
+  buf_printf(&b, "MAIL FROM:<%.*s>\n", STRF(path));
+  for (const struct address *a = chain; a; a = a->next)
+    buf_printf(&b, "RCPT TO:<%.*s>\n", STRF(a->address));
+  buf_add_c(&b, "DATA\n");
+  *prefix = buf_str(&b);
+  *suffix = str_cat(c->arena, *suffix, STR(".\n"));
+}

@@ -1,0 +1,160 @@
+#include "transport/header.h"
+
+#include <time.h>
+
+#include "base/buf.h"
+#include "base/time.h"
+#include "core/delivery_errno.h"
+#include "expand/expand.h"
+#include "message/message.h"
+#include "message/rewrite.h"
+#include "transport/options.h"
+
+#define HEAD_MAX (64u << 20)
+
+void transport_chain_result(struct address *chain, enum outcome result, int err, struct str message) {
+  for (struct address *a = chain; a; a = a->next) {
+    a->result = result;
+    a->basic_errno = err;
+    a->message = message;
+  }
+}
+
+bool transport_header_listed(struct str list, struct str name) {
+  while (str_is_set(list) && list.len) {
+    struct str item = str_trim(str_cut(&list, ':'));
+    if (item.len && item.p[item.len - 1] == '*' ? str_istarts(name, str_slice(item, 0, item.len - 1)) : str_ieq(item, name))
+      return true;
+  }
+  return false;
+}
+
+static bool fail(struct ctx *c, struct address *chain, const char *what, const struct instance *t) {
+  transport_chain_result(chain, OUTCOME_DEFER, DELIVERY_UNKNOWN,
+      str_printf(c->arena, "Failed to expand %s for %.*s transport: %.*s", what, STRF(t->name), STRF(c->error)));
+  return false;
+}
+
+/* Expands an option in which a forced failure means "as if unset". */
+static bool expand_or_unset(struct ctx *c, const struct option_expr *o, struct str *ret) {
+  int e = expand_option(c, o, ret);
+  if (e == OUTCOME_FORCED)
+    *ret = STR_UNSET;
+  return e == 0 || e == OUTCOME_FORCED;
+}
+
+/* headers_remove is split first, then each item is expanded. */
+static bool remove_list(struct ctx *c, const struct instance *t, struct str from_address, struct str *ret) {
+  const struct option_expr *o = &transport_options(t)->headers_remove;
+  struct buf b;
+  buf_init(&b, c->arena, BUF_MAX_LINE);
+  buf_add(&b, from_address);
+  if (str_is_set(o->text)) {
+    struct str list;
+    if (!expand_or_unset(c, o, &list))
+      return false;
+    if (str_is_set(list)) {
+      buf_add_c(&b, b.len ? ":" : "");
+      buf_add(&b, list);
+    }
+  }
+  *ret = buf_str(&b);
+  return true;
+}
+
+/* Envelope-to: names the top-level addresses, each once. */
+static void add_envelope_to(struct buf *b, const struct address *chain) {
+  const struct address *first = chain;
+  for (const struct address *a = chain; a; a = a->next) {
+    bool seen = false;
+    for (const struct address *o = first; o != a && !seen; o = o->next)
+      seen = str_eq(o->topaddr, a->topaddr);
+    if (seen)
+      continue;
+    buf_add_c(b, a == first ? "Envelope-to: " : ",\n ");
+    buf_add(b, a->topaddr);
+  }
+  buf_add_byte(b, '\n');
+}
+
+static void add_lines(struct buf *b, struct str lines) {
+  if (!str_is_set(lines) || !lines.len)
+    return;
+  buf_add(b, lines);
+  if (lines.p[lines.len - 1] != '\n')
+    buf_add_byte(b, '\n');
+}
+
+static bool add_header(struct ctx *c, const struct instance *t, struct address *chain, struct buf *b) {
+  const struct transport_options *o = transport_options(t);
+  struct str remove, added;
+  if (!remove_list(c, t, chain->prop.remove_headers, &remove))
+    return fail(c, chain, "headers_remove", t);
+  if (!expand_or_unset(c, &o->headers_add, &added))
+    return fail(c, chain, "headers_add", t);
+  const struct rewrite_rules *rules = rewrite_rules_of_option(c, o->headers_rewrite);
+  for (struct header *h = c->message->headers; h; h = h->next) {
+    if (h->type == '*' || (remove.len && transport_header_listed(remove, str_slice(h->text, 0, h->name_len))))
+      continue;
+    buf_add(b, rules ? rewrite_header_text(c, rules, h) : h->text);
+  }
+  add_lines(b, chain->prop.extra_headers);
+  add_lines(b, added);
+  buf_add_byte(b, '\n');
+  return true;
+}
+
+static bool size_allowed(struct ctx *c, const struct instance *t, struct address *chain, int64_t size) {
+  int64_t limit = 0;
+  if (expand_option_int(c, &transport_options(t)->message_size_limit, "message_size_limit", &limit)) {
+    transport_chain_result(chain, OUTCOME_DEFER, DELIVERY_UNKNOWN, c->error);
+    return false;
+  }
+  if (limit <= 0 || size <= limit)
+    return true;
+  transport_chain_result(chain, OUTCOME_FAIL, DELIVERY_UNKNOWN, STR("message is too big (transport limit)"));
+  for (struct address *a = chain; a; a = a->next)
+    a->message = str_printf(c->arena, "message is too big (transport limit = %lld)", (long long)limit);
+  return false;
+}
+
+bool transport_message_build(struct ctx *c, const struct instance *t, struct address *chain, struct transport_message *ret) {
+  const struct transport_options *o = transport_options(t);
+  struct message *m = c->message;
+  struct str path = str_is_set(chain->prop.errors_address) ? chain->prop.errors_address : m->reverse_path;
+  *ret = (struct transport_message){.return_path = path, .with_body = !o->headers_only, .head = STR_EMPTY};
+  if (str_is_set(o->return_path.text)) {
+    int e = expand_option(c, &o->return_path, &path);
+    if (e == 0)
+      ret->return_path = path;
+    else if (e != OUTCOME_FORCED) {
+      transport_chain_result(chain, OUTCOME_DEFER, DELIVERY_UNKNOWN,
+          str_printf(c->arena, "Failed to expand return path \"%.*s\": %.*s", STRF(o->return_path.text), STRF(c->error)));
+      return false;
+    }
+  }
+  if (!size_allowed(c, t, chain, (int64_t)m->size))
+    return false;
+  struct buf b;
+  buf_init(&b, c->arena, HEAD_MAX);
+  if (!o->body_only) {
+    if (o->return_path_add)
+      buf_printf(&b, "Return-path: <%.*s>\n", STRF(ret->return_path));
+    if (o->envelope_to_add)
+      add_envelope_to(&b, chain);
+    if (o->delivery_date_add) {
+      buf_add_c(&b, "Delivery-date: ");
+      buf_add(&b, time_rfc2822(c->arena, time(NULL)));
+      buf_add_byte(&b, '\n');
+    }
+    if (!add_header(c, t, chain, &b))
+      return false;
+  }
+  if (b.overflow) {
+    transport_chain_result(chain, OUTCOME_FAIL, DELIVERY_UNKNOWN, STR("header of the message is too large"));
+    return false;
+  }
+  ret->head = buf_str(&b);
+  ret->size = (int64_t)ret->head.len + (ret->with_body ? (int64_t)m->body_size : 0);
+  return true;
+}

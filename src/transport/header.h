@@ -1,0 +1,24 @@
+/* The message as a transport sends it: its header with what routers and the
+transport add and take away (Exim manual, "Generic options for transports";
+RFC 5321 4.4 for Return-Path). */
+#pragma once
+
+#include "core/ctx.h"
+#include "deliver/address.h"
+
+struct transport_message {
+  struct str return_path;  /* envelope sender for this delivery */
+  struct str head;         /* header lines with LF ends and the blank line; empty with body_only */
+  bool with_body;
+  int64_t size;            /* head and body */
+};
+
+/* Builds it in c->arena for the addresses of the chain. [suspends] On failure all of the chain get
+result OUTCOME_DEFER and a message, and false is returned. Also applies message_size_limit (OUTCOME_FAIL). */
+bool transport_message_build(struct ctx *c, const struct instance *t, struct address *chain, struct transport_message *ret);
+
+/* Sets the outcome of every address of a chain. */
+void transport_chain_result(struct address *chain, enum outcome result, int err, struct str message);
+
+/* Is a header of that name on a colon list of names (a trailing `*` matches any rest)? */
+bool transport_header_listed(struct str list, struct str name);

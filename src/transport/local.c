@@ -1,0 +1,111 @@
+#include "transport/local.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/delivery_errno.h"
+#include "core/main_options.h"
+#include "lookup/user.h"
+#include "expand/expand.h"
+#include "log/log.h"
+#include "message/message.h"
+#include "queue/spool.h"
+#include "transport/options.h"
+
+bool local_expand(struct ctx *c, const struct instance *t, struct address *chain, const struct option_expr *o, const char *what,
+    struct str *ret) {
+  if (expand_option(c, o, ret) == 0)
+    return true;
+  transport_chain_result(chain, OUTCOME_DEFER, DELIVERY_UNKNOWN,
+      str_printf(c->arena, "Expansion of \"%.*s\" (%s for %.*s transport) failed: %.*s", STRF(o->text), what, STRF(t->name),
+          STRF(c->error)));
+  return false;
+}
+
+/* user and group of the transport win over what the router set. */
+static bool choose_user(struct ctx *c, const struct instance *t, struct address *chain, struct plan *p) {
+  const struct transport_options *o = transport_options(t);
+  struct user_ids ids = {.uid = -1, .gid = -1};
+  struct str error = STR_UNSET;
+  if (o->user.set) {
+    if (user_resolve(c, &o->user, &o->group, &ids, &error)) {
+      transport_chain_result(chain, OUTCOME_DEFER, DELIVERY_UNKNOWN, error);
+      return false;
+    }
+    p->initgroups_user = o->initgroups ? ids.name : STR_UNSET;
+  } else if (chain->uid_set) {
+    ids.uid = chain->uid;
+    ids.gid = chain->gid_set ? (int64_t)chain->gid : -1;
+    if (o->group.set && user_resolve_group(c, &o->group, &ids.gid, &error)) {
+      transport_chain_result(chain, OUTCOME_DEFER, DELIVERY_UNKNOWN, error);
+      return false;
+    }
+    if (chain->initgroups || o->initgroups)
+      p->initgroups_user = user_name_of(c, (uint32_t)ids.uid);
+  } else {
+    user_exim(c, &ids);
+    if (o->group.set && user_resolve_group(c, &o->group, &ids.gid, &error)) {
+      transport_chain_result(chain, OUTCOME_DEFER, DELIVERY_UNKNOWN, error);
+      return false;
+    }
+  }
+  if (ids.gid < 0)
+    ids.gid = user_primary_group(c, (uint32_t)ids.uid);
+  if (user_is_never(c, (uint32_t)ids.uid)) {
+    transport_chain_result(chain, OUTCOME_DEFER, DELIVERY_UNKNOWN,
+        str_printf(c->arena, "User %lld set for %.*s transport is on the never_users list", (long long)ids.uid, STRF(t->name)));
+    return false;
+  }
+  p->uid = ids.uid;
+  p->gid = ids.gid;
+  /* Without root there is nobody else to be. */
+  if (geteuid() != 0 && !user_agent_present())
+    p->uid = p->gid = -1;
+  return true;
+}
+
+bool local_plan_prepare(struct ctx *c, const struct instance *t, struct address *chain, struct plan *p,
+    struct transport_message *m) {
+  const struct transport_options *o = transport_options(t);
+  *p = (struct plan){.uid = -1, .gid = -1, .initgroups_user = STR_UNSET, .cwd = STR_UNSET, .home = STR_UNSET,
+      .tail = STR_UNSET, .check_string = STR_UNSET, .maildir_tag = STR_UNSET, .transport = t->name};
+  p->hostname = main_options(c->config)->primary_hostname;
+  if (!choose_user(c, t, chain, p))
+    return false;
+  p->home = chain->home;
+  if (str_is_set(o->home_directory.text) && !local_expand(c, t, chain, &o->home_directory, "home_directory", &p->home))
+    return false;
+  if (str_is_set(p->home))
+    c->vars.home = p->home;
+  p->cwd = str_is_set(chain->current_dir) ? chain->current_dir : p->home;
+  if (str_is_set(o->current_directory.text) && !local_expand(c, t, chain, &o->current_directory, "current_directory", &p->cwd))
+    return false;
+  if (!transport_message_build(c, t, chain, m))
+    return false;
+  p->head = m->head;
+  p->body_length = m->with_body ? (int64_t)c->message->body_size : 0;
+  p->body_offset = (int64_t)strlen(c->message->id) + 3; /* "ID-D\n" stands before the body */
+  p->message_size = m->size;
+  return true;
+}
+
+void local_plan_run(struct ctx *c, const struct instance *t, struct address *chain, const struct plan *p,
+    struct plan_result *ret) {
+  int fd = p->body_length ? spool_open_body(c, c->message) : -1;
+  if (p->body_length && fd < 0) {
+    *ret = (struct plan_result){.outcome = OUTCOME_DEFER, .basic_errno = -fd};
+    transport_chain_result(chain, OUTCOME_DEFER, -fd, str_printf(c->arena, "cannot open the message's body: %s", strerror(-fd)));
+    return;
+  }
+  plan_run(c->arena, p, fd, ret);
+  if (fd >= 0 && fd != c->message->data_fd)
+    close(fd);
+  for (struct address *a = chain; a; a = a->next) {
+    a->result = (enum outcome)ret->outcome;
+    a->basic_errno = (int)ret->basic_errno;
+    a->more_errno = (int)ret->more_errno;
+    a->message = ret->message;
+    a->special_action_freeze = ret->freeze;
+  }
+}

@@ -1,0 +1,111 @@
+/* Local delivery plans: what a local transport wants done, with everything
+expanded and decided by policy, in a form that blocking code without any
+policy can carry out - in an offload thread when Martlet runs as one user, in
+a child under the recipient's uid when it runs as root, in the agent's
+processes when the workers are unprivileged (DESIGN §4).
+
+A plan is plain data: plan_encode/plan_decode carry it over a socket. */
+#pragma once
+
+#include "base/buf.h"
+#include "base/outcome.h"
+#include "base/str.h"
+
+#define PLAN_ARGS_MAX 1024
+
+enum plan_kind {
+  PLAN_FILE,    /* append to a file: mbox */
+  PLAN_MAILDIR,
+  PLAN_PIPE,
+  PLAN_READ,    /* read a user's file (.forward), or a directory's existence */
+};
+
+enum plan_create { PLAN_CREATE_ANYWHERE, PLAN_CREATE_BELOW_HOME, PLAN_CREATE_IN_HOME };
+
+struct plan {
+  int64_t kind;
+  /* who */
+  struct str transport;         /* the instance's name; the agent checks that it exists */
+  int64_t uid, gid;             /* -1: as the process is */
+  struct str initgroups_user;   /* set: supplementary groups of that login name */
+  struct str cwd, home;
+  /* what is written */
+  struct str head;              /* prefix, header lines and the blank line, with LF ends */
+  struct str tail;              /* message_suffix */
+  int64_t body_offset, body_length; /* of the body file descriptor that comes along; 0 length: no body */
+  struct str check_string, escape_string;
+  bool use_crlf;
+  /* files */
+  struct str path;
+  int64_t create;               /* enum plan_create */
+  int64_t mode, directory_mode, lockfile_mode;
+  bool create_directory, file_must_exist, allow_symlink, allow_fifo, check_owner, check_group, mode_fail_narrower, mode_set;
+  bool lock_fcntl, lock_flock, lock_file;
+  int64_t lock_retries, lock_interval, lock_fcntl_timeout, lock_flock_timeout, lockfile_timeout;
+  struct str maildir_tag, hostname;
+  int64_t maildir_retries;
+  int64_t quota, quota_filecount, message_size; /* 0: no quota */
+  bool quota_is_inclusive, maildir_size_file;
+  struct str quota_size_regex, quota_directory;
+  /* pipes */
+  struct str *argv;
+  int64_t argv_n;
+  struct str *environment;      /* NAME=value */
+  int64_t environment_n;
+  int64_t umask, timeout, max_output;
+  bool ignore_status, timeout_defer, freeze_exec_fail, freeze_signal, permit_coredump;
+  struct str temp_errors;       /* colon list of numbers, or "*" */
+  /* reads */
+  int64_t max_read;
+};
+
+struct plan_result {
+  int64_t outcome;              /* enum outcome */
+  int64_t basic_errno;
+  int64_t more_errno;
+  bool freeze;
+  struct str message;           /* reason, for logs */
+  struct str output;            /* a pipe's output, or the file that was read */
+  struct str path;              /* the file that was made (Maildir) */
+  int64_t status;               /* wait status of a pipe's command */
+  int64_t uid, gid, mode;       /* of the file that was read */
+  bool quota_exceeded;
+};
+
+void plan_encode(const struct plan *p, struct buf *out);
+/* false: malformed. Strings are copied into `a`. */
+bool plan_decode(struct arena *a, struct str data, struct plan *ret);
+void plan_result_encode(const struct plan_result *r, struct buf *out);
+bool plan_result_decode(struct arena *a, struct str data, struct plan_result *ret);
+
+/* Carries out a plan in this process, blocking, as the user it is. Results are allocated in `a`. body_fd may be -1. */
+void plan_execute(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret);
+/* The kinds, one file each. */
+void plan_execute_file(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret);
+void plan_execute_maildir(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret);
+void plan_execute_pipe(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret);
+void plan_execute_read(struct arena *a, const struct plan *p, struct plan_result *ret);
+
+/* Writes head, body (with escapes and line ends) and tail to fd. 0 or -errno; *ret_size counts the bytes. */
+int plan_write_message(const struct plan *p, int body_fd, int fd, int64_t *ret_size);
+/* Fills a result. */
+void plan_fail(struct arena *a, struct plan_result *r, enum outcome o, int err, const char *fmt, ...)
+    __attribute__((format(printf, 5, 6)));
+/* Makes the directories above (or up to and including) path. 0 or -errno. */
+int plan_make_directories(const struct plan *p, struct str directory, mode_t mode);
+/* Is a file at `path` to be created allowed by `create`? */
+bool plan_may_create(const struct plan *p, struct str path);
+
+/* --- who carries it out --- */
+
+/* How this process runs plans: chosen once at its start. The result is in `a`. [suspends] */
+struct plan_runner {
+  void (*run)(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret);
+};
+extern const struct plan_runner plan_runner_offload; /* as we are, in an offload thread */
+extern const struct plan_runner plan_runner_fork;    /* root: a child that becomes the user */
+void plan_set_runner(const struct plan_runner *r);
+void plan_run(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret);
+
+/* In a child: becomes the plan's user. 0 or -errno with what failed in *ret_what. */
+int plan_become_user(const struct plan *p, const char **ret_what);
