@@ -7,6 +7,8 @@ processes when the workers are unprivileged (DESIGN §4).
 A plan is plain data: plan_encode/plan_decode carry it over a socket. */
 #pragma once
 
+#include <sys/types.h>
+
 #include "base/buf.h"
 #include "base/outcome.h"
 #include "base/str.h"

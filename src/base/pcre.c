@@ -1,0 +1,149 @@
+#include "base/pcre.h"
+
+#include <stdlib.h>
+
+#include <pcre2.h>
+
+#include "base/arena.h"
+
+#define CACHE_SIZE 256
+#define MATCH_LIMIT 10000000u
+#define DEPTH_LIMIT 250000u
+#define HEAP_LIMIT_KIB 20000u
+
+struct pcre {
+  pcre2_code *code;
+  int captures;
+  /* cache only */
+  struct str pattern;
+  unsigned flags;
+  uint64_t used;
+  char *text;
+};
+
+static struct pcre *cache[CACHE_SIZE];
+static uint64_t use_counter;
+
+static pcre2_match_context *limits(void) {
+  static pcre2_match_context *ctx; /* never changes once made; matching only reads it */
+  if (!ctx) {
+    ctx = pcre2_match_context_create(NULL);
+    pcre2_set_match_limit(ctx, MATCH_LIMIT);
+    pcre2_set_depth_limit(ctx, DEPTH_LIMIT);
+    pcre2_set_heap_limit(ctx, HEAP_LIMIT_KIB);
+  }
+  return ctx;
+}
+
+static pcre2_code *compile(struct arena *a, struct str pattern, unsigned flags, struct str *ret_error) {
+  int err;
+  size_t at;
+  uint32_t o = (flags & PCRE_CASELESS ? PCRE2_CASELESS : 0) | (flags & PCRE_ANCHORED ? PCRE2_ANCHORED : 0);
+  pcre2_code *code = pcre2_compile((PCRE2_SPTR)(pattern.p ? pattern.p : ""), pattern.len, o, &err, &at, NULL);
+  if (!code) {
+    PCRE2_UCHAR text[256];
+    pcre2_get_error_message(err, text, sizeof text);
+    if (ret_error)
+      *ret_error = str_printf(a, "regular expression error in \"%.*s\": %s at offset %zu", STRF(pattern), (char *)text, at);
+    return NULL;
+  }
+  (void)pcre2_jit_compile(code, PCRE2_JIT_COMPLETE); /* without JIT the interpreter does the same */
+  return code;
+}
+
+static int captures_of(const pcre2_code *code) {
+  uint32_t n = 0;
+  pcre2_pattern_info(code, PCRE2_INFO_CAPTURECOUNT, &n);
+  return (int)n;
+}
+
+static void free_code(void *arg) { pcre2_code_free(arg); }
+
+const struct pcre *pcre_compile(struct arena *a, struct str pattern, unsigned flags, struct str *ret_error) {
+  pcre2_code *code = compile(a, pattern, flags, ret_error);
+  if (!code)
+    return NULL;
+  struct pcre *p = arena_new_of(a, struct pcre);
+  p->code = code;
+  p->captures = captures_of(code);
+  arena_cleanup(a, free_code, code);
+  return p;
+}
+
+static size_t slot_of(struct str pattern, unsigned flags) { return (str_hash(pattern) ^ flags) % (CACHE_SIZE / 4) * 4; }
+
+const struct pcre *pcre_get(struct arena *a, struct str pattern, unsigned flags, struct str *ret_error) {
+  size_t base = slot_of(pattern, flags);
+  struct pcre **victim = &cache[base];
+  for (size_t i = 0; i < 4; i++) {
+    struct pcre **s = &cache[base + i];
+    if (*s && (*s)->flags == flags && str_eq((*s)->pattern, pattern)) {
+      (*s)->used = ++use_counter;
+      return *s;
+    }
+    if (!*s || (*victim && (*s)->used < (*victim)->used))
+      victim = s;
+  }
+  pcre2_code *code = compile(a, pattern, flags, ret_error);
+  if (!code)
+    return NULL;
+  struct pcre *p = *victim;
+  if (p) {
+    pcre2_code_free(p->code);
+    free(p->text);
+  } else {
+    p = *victim = xcalloc(1, sizeof *p);
+  }
+  p->text = xmalloc(pattern.len + 1);
+  memcpy(p->text, pattern.p ? pattern.p : "", pattern.len);
+  *p = (struct pcre){.code = code, .captures = captures_of(code), .pattern = str_n(p->text, pattern.len), .flags = flags,
+      .used = ++use_counter, .text = p->text};
+  return p;
+}
+
+int pcre_match_at(const struct pcre *p, struct str subject, size_t offset, bool not_empty_at_start, size_t *ovector, int max_pairs) {
+  pcre2_match_data *md = pcre2_match_data_create((uint32_t)p->captures + 1, NULL);
+  uint32_t o = not_empty_at_start ? PCRE2_NOTEMPTY_ATSTART | PCRE2_ANCHORED : 0;
+  int n = pcre2_match(p->code, (PCRE2_SPTR)(subject.p ? subject.p : ""), subject.len, offset, o, md, limits());
+  if (n > 0) {
+    const PCRE2_SIZE *v = pcre2_get_ovector_pointer(md);
+    for (int i = 0; i < max_pairs; i++) {
+      bool in = i < n && v[2 * i] != PCRE2_UNSET;
+      ovector[2 * i] = in ? v[2 * i] : SIZE_MAX;
+      ovector[2 * i + 1] = in ? v[2 * i + 1] : SIZE_MAX;
+    }
+  }
+  pcre2_match_data_free(md);
+  return n > 0 ? n : n == PCRE2_ERROR_NOMATCH ? 0 : -1;
+}
+
+int pcre_match(const struct pcre *p, struct str subject, struct str *groups, int max_groups) {
+  size_t v[2 * 64];
+  if (max_groups > 64)
+    max_groups = 64;
+  int n = pcre_match_at(p, subject, 0, false, v, max_groups);
+  for (int i = 0; n > 0 && i < max_groups; i++) {
+    groups[i] = v[2 * i] == SIZE_MAX ? STR_EMPTY : str_slice(subject, v[2 * i], v[2 * i + 1] < v[2 * i] ? v[2 * i] : v[2 * i + 1]);
+    groups[i].taint = subject.taint;
+  }
+  return n;
+}
+
+int pcre_capture_count(const struct pcre *p) { return p->captures; }
+
+void pcre_names(const struct pcre *p, void (*fn)(void *arg, struct str name, int number), void *arg) {
+  uint32_t n = 0, size = 0;
+  PCRE2_SPTR table = NULL;
+  pcre2_pattern_info(p->code, PCRE2_INFO_NAMECOUNT, &n);
+  if (!n)
+    return;
+  pcre2_pattern_info(p->code, PCRE2_INFO_NAMEENTRYSIZE, &size);
+  pcre2_pattern_info(p->code, PCRE2_INFO_NAMETABLE, &table);
+  for (uint32_t i = 0; i < n; i++, table += size)
+    fn(arg, str_c((const char *)table + 2), table[0] << 8 | table[1]);
+}
+
+int pcre_match_text(struct arena *a, struct str pattern, struct str subject, struct str *groups, int max_groups) {
+  const struct pcre *p = pcre_compile(a, pattern, 0, NULL);
+  return p ? pcre_match(p, subject, groups, max_groups) : -2;
+}
