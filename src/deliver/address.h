@@ -29,7 +29,8 @@ struct address {
   struct str unique;              /* key of -J and duplicates: address, or "pipe/file:parent" forms */
   struct str domain;              /* lower case */
   struct str local_part;          /* as the current router sees it */
-  struct str cc_local_part, lc_local_part; /* caseful / lower case */
+  struct str cc_local_part, lc_local_part; /* caseful / lower case; whole, unquoted */
+  bool caseful;                   /* its router wanted the local part's case kept */
   struct str prefix, prefix_v, suffix, suffix_v;
   struct str topaddr;             /* top-level recipient */
   struct str onetime_parent;
@@ -49,6 +50,7 @@ struct address {
   struct str self_hostname, host_data;
   struct option_user user;        /* to deliver as; set by router or file owner */
   bool uid_set, gid_set, initgroups;
+  bool local_user;                /* check_local_user found an account; home is its directory */
   uint32_t uid, gid;
   struct str home, current_dir;
   int mode;
@@ -83,3 +85,12 @@ struct ctx;
 struct address *address_new(struct arena *a, struct str address, int recipient);
 /* A copy as a child of `parent` for a new address text. */
 struct address *address_child(struct arena *a, struct address *parent, struct str text);
+/* A file, pipe or reply child: domain, local part and affixes are the parent's. */
+struct address *address_special(struct arena *a, struct address *parent, enum address_kind kind, struct str text);
+const struct address *address_top(const struct address *addr);  /* the recipient it comes from */
+const struct address *address_mail(const struct address *addr); /* itself or the nearest ancestor that is no file, pipe, reply */
+
+/* Sets $domain, $local_part, $address_data … of the context for an address, or for a batch of them what all
+have in common (manual chapter "Environment for running local transports"); clear unsets them. */
+void address_set_vars(struct ctx *c, const struct address *chain);
+void address_clear_vars(struct ctx *c);

@@ -17,8 +17,12 @@ enum route_result {
   ROUTE_SKIP,     /* preconditions were not met */
 };
 
-/* Lists that routing fills. */
+/* Why addresses are routed. */
+enum route_mode { ROUTE_FOR_DELIVERY, ROUTE_FOR_TEST /* -bt */, ROUTE_FOR_VERIFY, ROUTE_FOR_EXPN };
+
+/* Lists that routing fills. Zeroed, with the mode set, by the caller. */
 struct route_lists {
+  enum route_mode mode;
   struct address *local, *remote;     /* with a transport */
   struct address *children;           /* to be routed again */
   struct address *succeed, *failed, *deferred;
@@ -34,6 +38,7 @@ struct router_def {
 };
 #define ROUTER_NO_TRANSPORT 1u  /* redirect: no generic transport */
 #define ROUTER_NEEDS_TRANSPORT 2u
+#define ROUTER_LOG_LOCAL 4u     /* accept: log_as_local is true by default */
 
 /* Routes one address through the routers from its start_router. Sets result and message. [suspends] */
 enum route_result route_address(struct ctx *c, struct address *a, struct route_lists *lists);
