@@ -121,15 +121,21 @@ struct acl_recipient {
   struct str domain;
 };
 
+/* The last sender verification; its texts live in the ctx's arena: the SMTP server clears it with that. */
+struct acl_sender_verify {
+  bool done, failed_now, reported, no_details;
+  struct str address;
+  int result;
+  struct str user, log, failure, address_data;
+};
+
 /* What ACLs asked for, for the rest of the connection. */
 struct acl_session {
   bool enforce_sync_set, enforce_sync;
   bool no_pipelining, no_multiline, allow_auth_unadvertised, no_delay_flush, no_callout_flush;
   struct acl_recipient *recipient; /* of the RCPT ACL that runs, or NULL */
   unsigned reject_logs;       /* LOG_* for rejections of the ACL that ran last */
-  struct str sender_verified; /* address whose sender verification has a cached answer */
-  int sender_verified_result;
-  struct str sender_verified_user, sender_verified_log, sender_verified_failure, sender_verified_data;
+  struct acl_sender_verify sender_verify;
   /* Sends pending replies (before a delay). Set by the SMTP server. [suspends] */
   void (*flush)(struct ctx *c);
 };

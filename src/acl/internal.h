@@ -37,6 +37,7 @@ int acl_eval_ratelimit(struct ctx *c, const struct acl_clause *clause, struct st
 int acl_eval_dnslists(struct ctx *c, const struct acl_clause *clause, struct str arg);
 int acl_eval_seen(struct ctx *c, const struct acl_clause *clause, struct str arg);
 int acl_apply_control(struct ctx *c, const struct acl_clause *clause, struct str arg);
+int acl_check_verify(struct config_reader *r, struct acl_clause *clause);
 int acl_check_control(struct config_reader *r, struct acl_clause *clause);
 int acl_apply_add_header(struct ctx *c, const struct acl_clause *clause, struct str arg);
 int acl_apply_remove_header(struct ctx *c, const struct acl_clause *clause, struct str arg);

@@ -1,0 +1,416 @@
+/* `verify = …` (Exim manual, sections "ACL conditions" and "Address
+verification"). Addresses are verified by the routers (route/route.h). */
+#include "acl/internal.h"
+#include "base/ascii.h"
+#include "base/buf.h"
+#include "core/module.h"
+#include "config/main_options.h"
+#include "deliver/address.h"
+#include "dns/dns.h"
+#include "log/log.h"
+#include "match/match.h"
+#include "message/address.h"
+#include "message/message.h"
+#include "route/route.h"
+#include "smtp/helo.h"
+
+enum verify_what {
+  VERIFY_CERTIFICATE, VERIFY_CSA, VERIFY_HEADER_NAMES_ASCII, VERIFY_HEADER_SENDER, VERIFY_HEADER_SYNTAX, VERIFY_HELO,
+  VERIFY_NOT_BLIND, VERIFY_RECIPIENT, VERIFY_REVERSE, VERIFY_SENDER, VERIFY_ARC
+};
+
+#define AFTER_DATA                                                                                                     \
+  ACL_ONLY(ACL_BIT(ACL_DATA) | ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_PRDR) | ACL_BIT(ACL_MIME) | ACL_BIT(ACL_NOT_SMTP_MIME))
+
+static const struct verify_word {
+  const char *name;
+  enum verify_what what;
+  uint32_t forbidden;
+  bool options;
+  unsigned flags;
+} words[] = {
+    {"certificate", VERIFY_CERTIFICATE, ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_NOT_SMTP_START), false, 0},
+    {"csa", VERIFY_CSA, ACL_NOT_SMTP_WHERE, true, ACL_LATER},
+    {"header_names_ascii", VERIFY_HEADER_NAMES_ASCII, AFTER_DATA, false, 0},
+    {"header_sender", VERIFY_HEADER_SENDER, AFTER_DATA, true, 0},
+    {"header_syntax", VERIFY_HEADER_SYNTAX, AFTER_DATA, false, 0},
+    {"helo", VERIFY_HELO, ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_NOT_SMTP_START), false, 0},
+    {"not_blind", VERIFY_NOT_BLIND, AFTER_DATA, true, 0},
+    {"recipient", VERIFY_RECIPIENT, ACL_ONLY(ACL_BIT(ACL_RCPT)), true, 0},
+    {"reverse_host_lookup", VERIFY_REVERSE, 0, true, 0},
+    {"sender", VERIFY_SENDER, ACL_NO_SENDER_WHERE, true, 0},
+    {"arc", VERIFY_ARC, AFTER_DATA, true, ACL_LATER},
+};
+
+struct options {
+  bool defer_ok, no_details, success_on_redirect, case_insensitive;
+  struct str address; /* sender=… */
+};
+
+static bool cut_eq(struct str *item, const char *name) {
+  size_t n = strlen(name);
+  if (item->len <= n || !str_istarts(*item, str_n(name, n)))
+    return false;
+  struct str rest = str_ltrim(str_from(*item, n));
+  if (rest.len == 0 || rest.p[0] != '=')
+    return false;
+  *item = str_ltrim(str_from(rest, 1));
+  return true;
+}
+
+/* The word before the first slash, then options. NULL and *error when the text is wrong. */
+static const struct verify_word *parse(struct arena *a, struct str arg, struct options *o, struct str *error) {
+  *o = (struct options){0};
+  struct str rest = arg, first = str_trim(str_cut(&rest, '/'));
+  const struct verify_word *w = NULL;
+  struct str sender = first;
+  if (cut_eq(&sender, "sender")) {
+    o->address = sender;
+    first = STR("sender");
+  }
+  for (size_t i = 0; i < sizeof words / sizeof *words && !w; i++)
+    if (str_ieq_c(first, words[i].name))
+      w = &words[i];
+  if (!w) {
+    *error = str_printf(a, "expected \"sender[=address]\", \"recipient\", \"helo\", \"header_syntax\", \"header_sender\","
+                           " \"header_names_ascii\" or \"reverse_host_lookup\" at start of ACL condition \"verify %.*s\"", STRF(arg));
+    return NULL;
+  }
+  if (w->flags & ACL_LATER) {
+    *error = str_printf(a, "ACL condition \"verify = %s\" is not supported yet", w->name);
+    return NULL;
+  }
+  if (str_is_set(rest) && !w->options) {
+    *error = str_printf(a, "unexpected '/' found in \"%.*s\" (this verify item has no options)", STRF(arg));
+    return NULL;
+  }
+  while (str_is_set(rest)) {
+    struct str item = str_trim(str_cut(&rest, '/'));
+    if (str_ieq_c(item, "defer_ok"))
+      o->defer_ok = true;
+    else if (str_ieq_c(item, "no_details"))
+      o->no_details = true;
+    else if (str_ieq_c(item, "success_on_redirect"))
+      o->success_on_redirect = true;
+    else if (w->what == VERIFY_NOT_BLIND && str_ieq_c(item, "case_insensitive"))
+      o->case_insensitive = true;
+    else if (str_istarts(item, STR("callout")) || str_istarts(item, STR("quota"))) {
+      *error = str_printf(a, "option \"%.*s\" of ACL condition \"verify = %s\" is not supported yet", STRF(item), w->name);
+      return NULL;
+    } else {
+      *error = str_printf(a, "unknown option \"%.*s\" in ACL condition \"verify %.*s\"", STRF(item), STRF(arg));
+      return NULL;
+    }
+  }
+  return w;
+}
+
+int acl_check_verify(struct config_reader *r, struct acl_clause *clause) {
+  if (str_find_byte(clause->arg.text, '$') >= 0)
+    return 0;
+  struct options o;
+  struct str error;
+  if (!parse(config_reader_arena(r), clause->arg.text, &o, &error))
+    return config_error(r, "error in ACL: %.*s", STRF(error));
+  return 0;
+}
+
+/* The failure's text for the log; for the client only if the site wants that. */
+static int after_data_failure(struct ctx *c, struct str text) {
+  c->log_message = text;
+  c->vars.acl_verify_message = text;
+  if (main_options(c->config)->smtp_return_error_details) {
+    c->user_message = str_printf(c->arena, "Rejected after DATA: %.*s", STRF(text));
+    c->user_message.taint = text.taint;
+  }
+  return OUTCOME_FAIL;
+}
+
+/* ---- headers ---- */
+
+static bool is_address_header(const struct header *h) { return h->type && strchr("TCBFSR", h->type); }
+
+/* Calls fn for each address of a header line's list; stops when it returns non-zero. */
+static int each_address(struct ctx *c, const struct header *h, int (*fn)(struct ctx *c, const struct header *h, struct str item,
+    void *arg), void *arg) {
+  struct str rest = str_from(h->text, (size_t)h->name_len);
+  ptrdiff_t colon = str_find_byte(rest, ':');
+  rest = str_from(rest, (size_t)(colon + 1));
+  while (rest.len > 0) {
+    /* A group's name ends with a colon, which address_find_end sees through; its items are addresses as others. */
+    size_t end = address_find_end(rest, true);
+    struct str item = str_trim(str_slice(rest, 0, end));
+    rest = str_from(rest, end + 1);
+    if (item.len == 0)
+      continue;
+    int rc = fn(c, h, item, arg);
+    if (rc)
+      return rc;
+  }
+  return 0;
+}
+
+/* The part of a group item behind "name:". */
+static struct str without_group(struct str item) {
+  bool quoted = false;
+  int comment = 0;
+  for (size_t i = 0; i < item.len; i++) {
+    char ch = item.p[i];
+    if (ch == '\\')
+      i++;
+    else if (ch == '"' && !comment)
+      quoted = !quoted;
+    else if (ch == '(' && !quoted)
+      comment++;
+    else if (ch == ')' && !quoted && comment)
+      comment--;
+    else if ((ch == '<' || ch == '@' || ch == '[') && !quoted && !comment)
+      return item;
+    else if (ch == ':' && !quoted && !comment)
+      return str_trim(str_from(item, i + 1));
+  }
+  return item;
+}
+
+static int syntax_one(struct ctx *c, const struct header *h, struct str item, void *arg) {
+  struct mail_address address;
+  struct str error;
+  item = without_group(item);
+  if (item.len == 0)
+    return 0;
+  int rc = address_parse(c->arena, item, ADDRESS_ALLOW_EMPTY | ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8, &address, &error);
+  if (rc == 0) {
+    if (address.domain.len > 0 || address.address.len == 0)
+      return 0;
+    bool sender = h->type == 'F' || h->type == 'R' || h->type == 'S';
+    if (sender ? c->message->allow_unqualified_sender : c->message->allow_unqualified_recipient)
+      return 0;
+    error = STR("unqualified address not permitted");
+  }
+  struct str shown = item.len > 1024 ? str_slice(item, 0, 1024) : item;
+  struct str text = str_printf(c->arena, "%.*s: failing address in \"%.*s:\" header %s: %.*s", STRF(error), (int)h->name_len, h->text.p,
+      item.len > 1024 ? "begins" : "is", STRF(shown));
+  text.taint = STR_TAINTED;
+  return after_data_failure(c, text);
+}
+
+static int verify_header_syntax(struct ctx *c) {
+  for (const struct header *h = c->message->headers; h; h = h->next)
+    if (is_address_header(h)) {
+      int rc = each_address(c, h, syntax_one, NULL);
+      if (rc)
+        return rc;
+    }
+  return OUTCOME_OK;
+}
+
+static int verify_names_ascii(struct ctx *c) {
+  for (const struct header *h = c->message->headers; h; h = h->next)
+    for (uint32_t i = 0; h->type != '*' && i < h->name_len; i++)
+      if ((unsigned char)h->text.p[i] < 33 || (unsigned char)h->text.p[i] > 126) {
+        struct str text = str_printf(c->arena, "Invalid character in header \"%.*s\" found", (int)h->name_len, h->text.p);
+        text.taint = STR_TAINTED;
+        return after_data_failure(c, text);
+      }
+  return OUTCOME_OK;
+}
+
+struct blind {
+  struct str recipient;
+  bool caseless;
+};
+
+static int blind_one(struct ctx *c, const struct header *h, struct str item, void *arg) {
+  const struct blind *b = arg;
+  struct mail_address address;
+  struct str error, local, domain, want_local, want_domain;
+  item = without_group(item);
+  if (item.len == 0 || address_parse(c->arena, item, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8, &address, &error) < 0)
+    return 0;
+  address_split(address.address, &local, &domain);
+  address_split(b->recipient, &want_local, &want_domain);
+  if (str_ieq(domain, want_domain) && (b->caseless ? str_ieq(local, want_local) : str_eq(local, want_local)))
+    return 1;
+  return 0;
+}
+
+static int verify_not_blind(struct ctx *c, const struct options *o) {
+  for (size_t i = 0; i < c->message->recipients.n; i++) {
+    struct blind b = {c->message->recipients.v[i].address, o->case_insensitive};
+    bool found = false;
+    for (const struct header *h = c->message->headers; h && !found; h = h->next)
+      if (h->type == 'T' || h->type == 'C')
+        found = each_address(c, h, blind_one, &b) == 1;
+    if (!found)
+      return after_data_failure(c, STR("bcc recipient detected"));
+  }
+  return OUTCOME_OK;
+}
+
+/* ---- addresses ---- */
+
+static struct str word_after_failure(struct ctx *c, int result) { return result == OUTCOME_OK ? STR_UNSET : STR("route"); }
+
+static int verify_one(struct ctx *c, struct str address, bool sender, const struct options *o, struct address **ret) {
+  struct verify_params p = {.sender = sender, .success_on_redirect = o->success_on_redirect};
+  struct policy_vars saved = c->vars;
+  struct address *saved_address = c->address;
+  *ret = NULL;
+  int rc = verify_address(c, address, &p, ret);
+  c->address = saved_address;
+  struct str failure = word_after_failure(c, rc), data = *ret ? (*ret)->prop.address_data : STR_UNSET;
+  struct str domain_data = c->vars.domain_data, local_part_data = c->vars.local_part_data;
+  c->vars = saved;
+  if (sender) {
+    c->vars.sender_verify_failure = failure;
+    c->vars.sender_address_data = data;
+  } else {
+    c->vars.recipient_verify_failure = failure;
+    c->vars.address_data = data;
+    c->vars.domain_data = str_is_set(domain_data) ? domain_data : c->vars.domain_data;
+    c->vars.local_part_data = str_is_set(local_part_data) ? local_part_data : c->vars.local_part_data;
+  }
+  return rc;
+}
+
+static int verify_recipient(struct ctx *c, const struct options *o) {
+  struct acl_session *s = acl_session(c);
+  if (!s || !s->recipient)
+    return acl_fail(c, OUTCOME_ERROR, "no recipient to verify");
+  struct address *found;
+  c->user_message = c->log_message = STR_UNSET;
+  int rc = verify_one(c, s->recipient->address, false, o, &found);
+  if (rc == OUTCOME_DEFER && o->defer_ok) {
+    c->user_message = c->log_message = STR_UNSET;
+    return OUTCOME_OK;
+  }
+  if (rc != OUTCOME_OK)
+    c->vars.acl_verify_message = str_is_set(c->user_message) ? c->user_message : c->log_message;
+  return rc;
+}
+
+/* The answer for one sender is kept for the message, so that each RCPT does not route it again. */
+static int verify_sender(struct ctx *c, const struct options *o) {
+  struct acl_session *s = acl_session(c);
+  struct str address = str_is_set(o->address) ? o->address : c->message ? c->message->reverse_path : STR_EMPTY;
+  if (address.len == 0)
+    return OUTCOME_OK; /* nothing to verify in a bounce */
+  struct acl_sender_verify once = {0}, *v = s ? &s->sender_verify : &once;
+  if (!v->done || !str_eq(v->address, address)) {
+    struct address *found;
+    c->user_message = c->log_message = STR_UNSET;
+    int rc = verify_one(c, address, true, o, &found);
+    *v = (struct acl_sender_verify){.done = true, .address = str_dup(c->arena, address), .result = rc,
+        .user = c->user_message, .log = c->log_message, .failure = c->vars.sender_verify_failure,
+        .address_data = c->vars.sender_address_data};
+  }
+  c->vars.sender_verify_failure = v->failure;
+  c->vars.sender_address_data = v->address_data;
+  c->user_message = c->log_message = STR_UNSET;
+  if (v->result == OUTCOME_OK)
+    return OUTCOME_OK;
+  if (v->result == OUTCOME_DEFER && o->defer_ok)
+    return OUTCOME_OK;
+  v->no_details = o->no_details;
+  v->failed_now = true;
+  c->vars.acl_verify_message = str_is_set(v->user) ? v->user : v->log;
+  if (v->result == OUTCOME_DEFER) {
+    c->user_message = c->log_message = STR("Could not complete sender verify");
+    return OUTCOME_DEFER;
+  }
+  c->user_message = c->log_message = STR("Sender verify failed");
+  return v->result;
+}
+
+struct header_sender {
+  const struct options *o;
+  int result;
+  bool any;
+};
+
+static int header_sender_one(struct ctx *c, const struct header *h, struct str item, void *arg) {
+  struct header_sender *s = arg;
+  struct mail_address address;
+  struct str error;
+  item = without_group(item);
+  if (item.len == 0 || address_parse(c->arena, item, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8, &address, &error) < 0 ||
+      address.domain.len == 0)
+    return 0;
+  struct address *found;
+  int rc = verify_one(c, address.address, true, s->o, &found);
+  if (rc == OUTCOME_DEFER)
+    s->result = OUTCOME_DEFER;
+  return rc == OUTCOME_OK;
+}
+
+static int verify_header_sender(struct ctx *c, const struct options *o) {
+  struct header_sender s = {o, OUTCOME_FAIL, false};
+  static const char types[] = "SRF";
+  for (int i = 0; i < 3; i++)
+    for (const struct header *h = c->message->headers; h; h = h->next)
+      if (h->type == types[i] && each_address(c, h, header_sender_one, &s) == 1) {
+        c->user_message = c->log_message = STR_UNSET;
+        return OUTCOME_OK;
+      }
+  c->user_message = c->log_message = STR_UNSET;
+  if (s.result == OUTCOME_DEFER) {
+    if (o->defer_ok)
+      return OUTCOME_OK;
+    c->user_message = c->log_message = STR("all attempts to verify a sender in a header line deferred");
+    return OUTCOME_DEFER;
+  }
+  return after_data_failure(c, STR("there is no valid sender in any header line"));
+}
+
+/* ---- the client ---- */
+
+static int verify_reverse(struct ctx *c, const struct options *o) {
+  struct client *cl = c->client;
+  if (!str_is_set(cl->host_address) || cl->host_address.len == 0)
+    return OUTCOME_OK; /* not a host */
+  if (str_is_set(cl->host_name) && cl->host_name.len > 0)
+    return OUTCOME_OK;
+  enum outcome rc = OUTCOME_FAIL;
+  if (!cl->host_lookup_failed && !cl->host_lookup_deferred) {
+    rc = host_name_lookup(c);
+    if (c->session)
+      client_set_fullhost(c->session->arena, cl);
+  } else if (cl->host_lookup_deferred) {
+    rc = OUTCOME_DEFER;
+  }
+  if (rc == OUTCOME_OK)
+    return OUTCOME_OK;
+  const char *state = rc == OUTCOME_DEFER ? "deferred" : "failed";
+  struct str why = str_is_set(c->error) ? c->error : STR("failed to find host name from IP address");
+  c->log_message = str_printf(c->arena, "host lookup %s for reverse lookup check (%.*s)", state, STRF(why));
+  c->vars.acl_verify_message = c->log_message;
+  if (main_options(c->config)->smtp_return_error_details)
+    c->user_message = str_printf(c->arena, "host lookup %s", state);
+  if (rc == OUTCOME_DEFER)
+    return o->defer_ok ? OUTCOME_OK : OUTCOME_DEFER;
+  return OUTCOME_FAIL;
+}
+
+int acl_eval_verify(struct ctx *c, const struct acl_clause *clause, struct str arg) {
+  struct options o;
+  struct str error = STR_UNSET;
+  const struct verify_word *w = parse(c->arena, arg, &o, &error);
+  if (!w) {
+    c->log_message = error;
+    return OUTCOME_ERROR;
+  }
+  if (w->forbidden & ACL_BIT(c->acl->where))
+    return acl_fail(c, OUTCOME_ERROR, "cannot verify %s in ACL for %s", w->name, acl_where_name(c->acl->where));
+  switch (w->what) {
+    case VERIFY_CERTIFICATE: return smtp_client_certificate_verified(c) ? OUTCOME_OK : acl_fail(c, OUTCOME_FAIL, "no verified certificate");
+    case VERIFY_HEADER_NAMES_ASCII: return verify_names_ascii(c);
+    case VERIFY_HEADER_SENDER: return verify_header_sender(c, &o);
+    case VERIFY_HEADER_SYNTAX: return verify_header_syntax(c);
+    case VERIFY_HELO: return smtp_helo_verify(c);
+    case VERIFY_NOT_BLIND: return verify_not_blind(c, &o);
+    case VERIFY_RECIPIENT: return verify_recipient(c, &o);
+    case VERIFY_REVERSE: return verify_reverse(c, &o);
+    case VERIFY_SENDER: return verify_sender(c, &o);
+    default: return acl_fail(c, OUTCOME_ERROR, "\"verify = %s\" is not supported yet", w->name);
+  }
+}
