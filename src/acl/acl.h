@@ -112,6 +112,7 @@ struct acl_message {
   bool suppress_local_fixups;
   bool dkim_disable_verify;
   struct str queue_name;    /* unset: not changed */
+  struct map *rates;        /* of ratelimit: double * */
 };
 
 /* The address of RCPT while its ACL runs; caseful and lower-cased local parts for the controls. */
@@ -119,6 +120,7 @@ struct acl_recipient {
   struct str address;        /* as verified: qualified */
   struct str local_part, local_part_lower;
   struct str domain;
+  struct map *rates;
 };
 
 /* The last sender verification; its texts live in the ctx's arena: the SMTP server clears it with that. */
@@ -134,6 +136,7 @@ struct acl_session {
   bool enforce_sync_set, enforce_sync;
   bool no_pipelining, no_multiline, allow_auth_unadvertised, no_delay_flush, no_callout_flush;
   struct acl_recipient *recipient; /* of the RCPT ACL that runs, or NULL */
+  struct map *rates;
   unsigned reject_logs;       /* LOG_* for rejections of the ACL that ran last */
   struct acl_sender_verify sender_verify;
   /* Sends pending replies (before a delay). Set by the SMTP server. [suspends] */

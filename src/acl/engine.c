@@ -442,7 +442,8 @@ void acl_log(struct ctx *c, unsigned logs, const char *fmt, ...) {
   struct str line = str_vprintf(c->arena, fmt, ap);
   va_end(ap);
   if (c->is_test) {
-    fprintf(stderr, "LOG: %.*s\n", STRF(line));
+    const char *id = c->message ? c->message->id : "";
+    fprintf(stderr, "LOG: %s%s%.*s\n", id, id[0] ? " " : "", STRF(line));
     fflush(stderr);
     return;
   }

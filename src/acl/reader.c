@@ -276,5 +276,5 @@ static int section_line(struct config_reader *r, struct str line) {
   return rc < 0 ? OUTCOME_ERROR : 0;
 }
 
-const struct config_section_def acl_sections[];
+extern const struct config_section_def acl_sections[];
 const struct config_section_def acl_sections[] = {{.name = "acl", .line = section_line}, {0}};
