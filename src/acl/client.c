@@ -58,6 +58,8 @@ struct str client_log_text(struct arena *a, const struct client *c, bool tags) {
     return str_printf(a, "%s%.*s", tags ? "U=" : "", STRF(ident ? c->ident : STR("UNKNOWN")));
   }
   struct str interface = STR_EMPTY, ident = STR_EMPTY, ci = STR_EMPTY;
+  if (log_selected(LOGSEL_connection_id) && str_is_set(c->connection_id) && c->connection_id.len > 0)
+    ci = str_printf(a, " Ci=%.*s", STRF(c->connection_id));
   if (log_selected(LOGSEL_incoming_interface) && str_is_set(c->interface_address) && c->interface_address.len > 0)
     interface = str_printf(a, " I=[%.*s]:%d", STRF(c->interface_address), c->interface_port);
   if (str_is_set(c->ident) && c->ident.len > 0)

@@ -1,5 +1,5 @@
 /* The ACL room as a module: the section, its state with messages and sessions, its variables. */
-#include <stdlib.h>
+
 
 #include "acl/internal.h"
 #include "core/module.h"

@@ -3,11 +3,13 @@ messages", "Previously seen user and hosts"): exponentially weighted rates and
 time stamps in the hints databases `ratelimit` and `seen`. Keys hold what
 clients send: they are bounded and opaque to the store. */
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/time.h>
 
 #include "acl/internal.h"
 #include "base/buf.h"
-#include "config/main_options.h"
+#include "core/main_options.h"
 #include "core/module.h"
 #include "hints/hints.h"
 #include "log/log.h"
@@ -239,7 +241,7 @@ int acl_eval_ratelimit(struct ctx *c, const struct acl_clause *clause, struct st
   struct str key = str_printf(c->arena, "%.*s/%s%s/%.*s", STRF(q.period_text), per_names[q.per == PER_ADDR ? PER_RCPT : q.per],
       str_is_set(q.unique) ? "/unique" : "", STRF(str_slice(q.key, 0, KEY_MAX)));
   key.taint = q.key.taint;
-  struct arena *ca;
+  struct arena *ca = c->arena;
   struct map **cache = cache_of(c, q.per, &ca);
   double *known = cache && *cache ? map_get(*cache, key) : NULL;
   struct timeval tv;

@@ -232,10 +232,12 @@ struct section {
 
 static struct section *section_state(struct config_reader *r) {
   struct config *c = config_reader_config(r);
-  size_t n = module_number(&acl_module);
-  if (!c->section_data[n])
-    c->section_data[n] = arena_new_of(config_reader_arena(r), struct section);
-  return c->section_data[n];
+  struct section *s = config_section_data(c, &acl_module);
+  if (!s) {
+    s = arena_new_of(config_reader_arena(r), struct section);
+    config_set_section_data(c, &acl_module, s);
+  }
+  return s;
 }
 
 /* "name:" and nothing behind it. */

@@ -4,7 +4,7 @@ verification"). Addresses are verified by the routers (route/route.h). */
 #include "base/ascii.h"
 #include "base/buf.h"
 #include "core/module.h"
-#include "config/main_options.h"
+#include "core/main_options.h"
 #include "deliver/address.h"
 #include "dns/dns.h"
 #include "log/log.h"

@@ -30,6 +30,7 @@ struct client {
   struct str host_authenticated;  /* authenticator's name */
   struct str protocol;            /* $received_protocol: esmtp, esmtps, local … */
   struct tls_info *tls;           /* NULL: clear */
+  struct str connection_id;       /* of the session */
   bool local;                     /* $sender_host_address is empty: -bs, -bS, command line */
 };
 
