@@ -8,6 +8,8 @@ global SIGCHLD handler needed by callers. */
 
 struct arena;
 
+#define CHILD_MEMORY_MAX (512u << 20)
+
 struct child_spec {
   const char *path;         /* absolute, no search */
   char *const *argv;
@@ -21,24 +23,33 @@ struct child_spec {
   unsigned uid, gid;
   const unsigned *groups;   /* NULL with set_ids: none but gid */
   int groups_count;
-  bool new_group;           /* own process group, so that it can be killed whole */
-  bool restrict_memory;     /* with rlimits of limits below */
+  bool new_group;           /* own process group (with pid as its id), so that it can be killed whole */
+  bool restrict_memory;     /* address space of at most CHILD_MEMORY_MAX, no core file */
 };
 
 struct child {
-  int pid;
-  int in, out, err; /* our ends, or -1 */
+  int pid; /* 0: it has been waited for, or was released */
+  int in, out, err; /* our ends (non-blocking), or -1 */
+  int pidfd; /* of this room */
+  bool group;
 };
 
-/* 0 or -errno (also of the exec itself). */
+/* 0 or -errno (also of the exec itself). Whoever starts a child must end it with
+child_wait that returns 0, or with child_release. The child gets default signal
+handlers, no blocked signals and no other descriptors than 0, 1 and 2. */
 int child_start(const struct child_spec *spec, struct child *ret);
-/* Waits for the end. [suspends] *ret_status as of waitpid. 0, -ETIMEDOUT, -ECANCELED. */
+/* Waits for the end. [suspends] *ret_status as of waitpid. 0, -ETIMEDOUT, -ECANCELED.
+After 0 our ends are closed too: read what is wanted from them before. */
 int child_wait(struct child *c, usec_t deadline, int *ret_status);
 /* Signals the child (its group if new_group) and closes our ends. */
 void child_kill(struct child *c, int signo);
+/* Closes our ends and leaves the child to the loop, which reaps it when it ends. No suspension. */
+void child_release(struct child *c);
 
 /* Runs to the end: feeds `input`, collects at most max bytes of stdout (and
-stderr if merged). Output beyond max: -EMSGSIZE, the child is killed. The
-output is tainted by the caller's rule. [suspends] */
+stderr if merged: stderr_fd -3, or -1, which means the same here). Output beyond
+max: -EMSGSIZE; at the deadline -ETIMEDOUT; then the child (its group if
+new_group) is killed. *ret_output is what came until then. The output is tainted
+by the caller's rule. [suspends] */
 int child_run(const struct child_spec *spec, struct arena *a, struct str input, size_t max, usec_t deadline,
     struct str *ret_output, int *ret_status);
