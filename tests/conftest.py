@@ -14,6 +14,7 @@ sys.dont_write_bytecode = True
 
 from support import certs, dns, place, smtp                 # noqa: E402
 from support.exim import Exim                               # noqa: E402
+from support.martlet import Martlet                         # noqa: E402
 from support.postfix import Postfix, Sink                   # noqa: E402
 from support.util import free_loopback                      # noqa: E402
 
@@ -118,3 +119,9 @@ def nameserver():
                 raise
     yield server
     server.stop()
+
+
+@pytest.fixture
+def martlet(make):
+    """martlet(**keywords): a running Martlet (support.martlet.Martlet)."""
+    return lambda **kw: make(Martlet, **kw)

@@ -88,7 +88,7 @@ def test_exim_asks_the_nameserver(exim, nameserver):
     assert e.exim('-be', look % 'ptr=192.0.2.7') == 'a.zone.test\n'
     assert e.exim('-be', look % 'txt=t.zone.test') == 'x' * 200 + '\n'
     assert e.exim('-be', look % 'a=nothing.zone.test') == 'none\n'
-    assert 'lookup of "a=broken.test" gave DEFER' in e.exim('-be', look % 'defer_strict,a=broken.test', check=False)
+    assert 'gave DEFER' in e.exim('-be', look % 'defer_strict,a=broken.test', check=False)
 
 
 def ask(server, name, kind, tcp=False):
