@@ -13,16 +13,24 @@ lookup or DNS deferred), OUTCOME_ERROR; c->error has the text. [suspends] */
 
 struct list;
 
-/* Splits a list's text into items: the separator rules (`<;` prefix, doubled separators, blanks).
-`text` is the expanded list. */
+/* Splits a list's text into items (manual, "List construction"): `<x` changes the separator, a doubled printing
+separator stands for one, blanks around items are dropped, an empty last item does not count.
+`text` is the expanded list. A change of separator in tainted text is ignored; where it stood literally before the
+expansion, list_iter_init_literal accepts it although other parts of the text are tainted. Items are views of
+`text`, or in `a` when a doubled separator was undone; they have the taint of `text`. */
 struct list_iter {
   struct str rest;
   char sep;
-  bool started, done;
   struct arena *arena;
 };
 void list_iter_init(struct list_iter *i, struct arena *a, struct str text);
+void list_iter_init_literal(struct list_iter *i, struct arena *a, struct str text);
 bool list_next(struct list_iter *i, struct str *ret_item);
+/* Does the text, as written in the configuration, begin with a change of separator (`<;` or `<\n`)? */
+bool list_changes_separator(struct str text);
+/* Appends an item to a list under construction, its separators doubled. */
+struct buf;
+void list_add(struct buf *list, char sep, struct str item);
 
 /* Compiles all constant lists of a configuration. */
 void match_compile_config(struct config *c);
