@@ -3,7 +3,7 @@
 plan_maildir.c do the work as the recipient's user. */
 
 #include "base/buf.h"
-#include "core/delivery_errno.h"
+#include "deliver/errors.h"
 #include "core/main_options.h"
 #include "expand/expand.h"
 #include "message/message.h"
@@ -123,22 +123,22 @@ static bool find_path(struct ctx *c, const struct instance *t, struct address *c
     *ret = chain->local_part;
     *ret_directory = str_ends(*ret, STR("/")) || o->maildir_format;
   } else {
-    transport_chain_result(chain, OUTCOME_DEFER, DELIVERY_UNKNOWN,
+    transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,
         str_printf(c->arena, "Mandatory file or directory option missing from %.*s transport", STRF(t->name)));
     return false;
   }
   if (str_is_tainted(*ret)) {
-    transport_chain_result(chain, OUTCOME_DEFER, DELIVERY_UNKNOWN,
+    transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,
         str_printf(c->arena, "Tainted '%.*s' (file or directory name for %.*s transport) not permitted", STRF(*ret), STRF(t->name)));
     return false;
   }
   if (!ret->len || ret->p[0] != '/' || memchr(ret->p, 0, ret->len)) {
-    transport_chain_result(chain, OUTCOME_DEFER, DELIVERY_NOT_ABSOLUTE,
+    transport_chain_result(chain, OUTCOME_DEFER, ERROR_NOT_ABSOLUTE,
         str_printf(c->arena, "appendfile: file or directory name \"%.*s\" is not absolute", STRF(*ret)));
     return false;
   }
   if (*ret_directory && !o->maildir_format) {
-    transport_chain_result(chain, OUTCOME_DEFER, DELIVERY_UNKNOWN,
+    transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,
         str_printf(c->arena, "delivery into directory %.*s by the %.*s transport without maildir_format is not supported yet",
             STRF(*ret), STRF(t->name)));
     return false;
@@ -153,7 +153,7 @@ static bool size_option(struct ctx *c, const struct instance *t, struct address 
   *ret = 0;
   if (!str_is_set(o->text) || expand_option_int(c, o, what, ret) == 0)
     return true;
-  transport_chain_result(chain, OUTCOME_DEFER, DELIVERY_UNKNOWN,
+  transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,
       str_printf(c->arena, "bad value for %s in the %.*s transport: %.*s", what, STRF(t->name), STRF(c->error)));
   return false;
 }
@@ -168,7 +168,7 @@ static bool affixes(struct ctx *c, const struct instance *t, struct address *cha
     if (!local_expand(c, t, chain, &o->message_prefix, "message_prefix", &prefix))
       return false;
   } else if (mbox && expand_text(c, str_c(mbox_prefix.p), &prefix)) {
-    transport_chain_result(chain, OUTCOME_DEFER, DELIVERY_UNKNOWN, c->error);
+    transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN, c->error);
     return false;
   }
   if (str_is_set(o->message_suffix.text)) {

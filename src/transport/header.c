@@ -4,7 +4,7 @@
 
 #include "base/buf.h"
 #include "base/time.h"
-#include "core/delivery_errno.h"
+#include "deliver/errors.h"
 #include "expand/expand.h"
 #include "message/message.h"
 #include "message/rewrite.h"
@@ -30,7 +30,7 @@ bool transport_header_listed(struct str list, struct str name) {
 }
 
 static bool fail(struct ctx *c, struct address *chain, const char *what, const struct instance *t) {
-  transport_chain_result(chain, OUTCOME_DEFER, DELIVERY_UNKNOWN,
+  transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,
       str_printf(c->arena, "Failed to expand %s for %.*s transport: %.*s", what, STRF(t->name), STRF(c->error)));
   return false;
 }
@@ -107,12 +107,12 @@ static bool add_header(struct ctx *c, const struct instance *t, struct address *
 static bool size_allowed(struct ctx *c, const struct instance *t, struct address *chain, int64_t size) {
   int64_t limit = 0;
   if (expand_option_int(c, &transport_options(t)->message_size_limit, "message_size_limit", &limit)) {
-    transport_chain_result(chain, OUTCOME_DEFER, DELIVERY_UNKNOWN, c->error);
+    transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN, c->error);
     return false;
   }
   if (limit <= 0 || size <= limit)
     return true;
-  transport_chain_result(chain, OUTCOME_FAIL, DELIVERY_UNKNOWN, STR("message is too big (transport limit)"));
+  transport_chain_result(chain, OUTCOME_FAIL, ERROR_UNKNOWN, STR("message is too big (transport limit)"));
   for (struct address *a = chain; a; a = a->next)
     a->message = str_printf(c->arena, "message is too big (transport limit = %lld)", (long long)limit);
   return false;
@@ -128,7 +128,7 @@ bool transport_message_build(struct ctx *c, const struct instance *t, struct add
     if (e == 0)
       ret->return_path = path;
     else if (e != OUTCOME_FORCED) {
-      transport_chain_result(chain, OUTCOME_DEFER, DELIVERY_UNKNOWN,
+      transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,
           str_printf(c->arena, "Failed to expand return path \"%.*s\": %.*s", STRF(o->return_path.text), STRF(c->error)));
       return false;
     }
@@ -151,7 +151,7 @@ bool transport_message_build(struct ctx *c, const struct instance *t, struct add
       return false;
   }
   if (b.overflow) {
-    transport_chain_result(chain, OUTCOME_FAIL, DELIVERY_UNKNOWN, STR("header of the message is too large"));
+    transport_chain_result(chain, OUTCOME_FAIL, ERROR_UNKNOWN, STR("header of the message is too large"));
     return false;
   }
   ret->head = buf_str(&b);

@@ -4,65 +4,22 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/delivery_errno.h"
+#include "deliver/errors.h"
 #include "core/main_options.h"
-#include "lookup/user.h"
 #include "expand/expand.h"
-#include "log/log.h"
 #include "message/message.h"
 #include "queue/spool.h"
+#include "transport/identity.h"
 #include "transport/options.h"
 
 bool local_expand(struct ctx *c, const struct instance *t, struct address *chain, const struct option_expr *o, const char *what,
     struct str *ret) {
   if (expand_option(c, o, ret) == 0)
     return true;
-  transport_chain_result(chain, OUTCOME_DEFER, DELIVERY_UNKNOWN,
+  transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,
       str_printf(c->arena, "Expansion of \"%.*s\" (%s for %.*s transport) failed: %.*s", STRF(o->text), what, STRF(t->name),
           STRF(c->error)));
   return false;
-}
-
-/* user and group of the transport win over what the router set. */
-static bool choose_user(struct ctx *c, const struct instance *t, struct address *chain, struct plan *p) {
-  const struct transport_options *o = transport_options(t);
-  struct user_ids ids = {.uid = -1, .gid = -1};
-  struct str error = STR_UNSET;
-  if (o->user.set) {
-    if (user_resolve(c, &o->user, &o->group, &ids, &error)) {
-      transport_chain_result(chain, OUTCOME_DEFER, DELIVERY_UNKNOWN, error);
-      return false;
-    }
-    p->initgroups_user = o->initgroups ? ids.name : STR_UNSET;
-  } else if (chain->uid_set) {
-    ids.uid = chain->uid;
-    ids.gid = chain->gid_set ? (int64_t)chain->gid : -1;
-    if (o->group.set && user_resolve_group(c, &o->group, &ids.gid, &error)) {
-      transport_chain_result(chain, OUTCOME_DEFER, DELIVERY_UNKNOWN, error);
-      return false;
-    }
-    if (chain->initgroups || o->initgroups)
-      p->initgroups_user = user_name_of(c, (uint32_t)ids.uid);
-  } else {
-    user_exim(c, &ids);
-    if (o->group.set && user_resolve_group(c, &o->group, &ids.gid, &error)) {
-      transport_chain_result(chain, OUTCOME_DEFER, DELIVERY_UNKNOWN, error);
-      return false;
-    }
-  }
-  if (ids.gid < 0)
-    ids.gid = user_primary_group(c, (uint32_t)ids.uid);
-  if (user_is_never(c, (uint32_t)ids.uid)) {
-    transport_chain_result(chain, OUTCOME_DEFER, DELIVERY_UNKNOWN,
-        str_printf(c->arena, "User %lld set for %.*s transport is on the never_users list", (long long)ids.uid, STRF(t->name)));
-    return false;
-  }
-  p->uid = ids.uid;
-  p->gid = ids.gid;
-  /* Without root there is nobody else to be. */
-  if (geteuid() != 0 && !user_agent_present())
-    p->uid = p->gid = -1;
-  return true;
 }
 
 bool local_plan_prepare(struct ctx *c, const struct instance *t, struct address *chain, struct plan *p,
@@ -71,7 +28,7 @@ bool local_plan_prepare(struct ctx *c, const struct instance *t, struct address 
   *p = (struct plan){.uid = -1, .gid = -1, .initgroups_user = STR_UNSET, .cwd = STR_UNSET, .home = STR_UNSET,
       .tail = STR_UNSET, .check_string = STR_UNSET, .maildir_tag = STR_UNSET, .transport = t->name};
   p->hostname = main_options(c->config)->primary_hostname;
-  if (!choose_user(c, t, chain, p))
+  if (!identity_choose(c, t, chain, p))
     return false;
   p->home = chain->home;
   if (str_is_set(o->home_directory.text) && !local_expand(c, t, chain, &o->home_directory, "home_directory", &p->home))

@@ -5,7 +5,7 @@ argument is expanded on its own, so that inserted text never makes arguments. */
 #include <unistd.h>
 
 #include "base/buf.h"
-#include "core/delivery_errno.h"
+#include "deliver/errors.h"
 #include "core/main_options.h"
 #include "expand/expand.h"
 #include "log/log.h"
@@ -78,7 +78,7 @@ static const struct transport_batch *pipe_batch(const struct instance *t) {
 }
 
 static bool fail(struct address *chain, enum outcome o, struct str text) {
-  transport_chain_result(chain, o, DELIVERY_UNKNOWN, text);
+  transport_chain_result(chain, o, ERROR_UNKNOWN, text);
   return false;
 }
 
@@ -269,7 +269,7 @@ static void use_output(struct ctx *c, const struct instance *t, struct address *
     log_output(c, t, chain, r->output);
   if (o->return_output && !deferred) {
     if (!failed)
-      transport_chain_result(chain, OUTCOME_FAIL, DELIVERY_UNKNOWN, STR("return message generated"));
+      transport_chain_result(chain, OUTCOME_FAIL, ERROR_UNKNOWN, STR("return message generated"));
     chain->return_file = r->output;
   } else if (o->return_fail_output && failed) {
     chain->return_file = r->output;

@@ -15,7 +15,7 @@ is cut off again (Exim manual, "Operational details for appending"). */
 #include <unistd.h>
 
 #include "base/arena.h"
-#include "core/delivery_errno.h"
+#include "deliver/errors.h"
 #include "transport/plan.h"
 
 struct mbox {
@@ -71,7 +71,7 @@ static bool take_lock_file(struct mbox *m) {
   close(hd);
   unlink(hitch);
   if (!held) {
-    plan_fail(m->arena, m->result, OUTCOME_DEFER, DELIVERY_LOCK_FAILED, "failed to lock mailbox %s (lock file)", m->path);
+    plan_fail(m->arena, m->result, OUTCOME_DEFER, ERROR_LOCK_FAILED, "failed to lock mailbox %s (lock file)", m->path);
     return false;
   }
   m->lock_file_held = true;
@@ -82,11 +82,11 @@ static bool check_lstat(struct mbox *m, struct stat *st) {
   const struct plan *p = m->plan;
   if (S_ISLNK(st->st_mode)) {
     if (!p->allow_symlink) {
-      plan_fail(m->arena, m->result, OUTCOME_DEFER, DELIVERY_NOT_REGULAR, "mailbox %s is a symbolic link", m->path);
+      plan_fail(m->arena, m->result, OUTCOME_DEFER, ERROR_NOT_REGULAR, "mailbox %s is a symbolic link", m->path);
       return false;
     }
     if (p->check_owner && p->uid >= 0 && st->st_uid != (uid_t)p->uid) {
-      plan_fail(m->arena, m->result, OUTCOME_DEFER, DELIVERY_BAD_OWNER, "mailbox %s has wrong uid (%ld != %ld)", m->path,
+      plan_fail(m->arena, m->result, OUTCOME_DEFER, ERROR_BAD_UGID, "mailbox %s has wrong uid (%ld != %ld)", m->path,
           (long)st->st_uid, (long)p->uid);
       return false;
     }
@@ -105,22 +105,22 @@ static bool check_file(struct mbox *m, const struct stat *st) {
   if (null)
     return true;
   if (!S_ISREG(st->st_mode) && !fifo) {
-    plan_fail(m->arena, r, OUTCOME_DEFER, DELIVERY_NOT_REGULAR, "mailbox %s is not a regular file%s", m->path,
+    plan_fail(m->arena, r, OUTCOME_DEFER, ERROR_NOT_REGULAR, "mailbox %s is not a regular file%s", m->path,
         p->allow_fifo ? " or named pipe" : "");
     return false;
   }
   if (p->check_owner && p->uid >= 0 && st->st_uid != (uid_t)p->uid) {
-    plan_fail(m->arena, r, OUTCOME_DEFER, DELIVERY_BAD_OWNER, "mailbox %s has wrong uid (%ld != %ld)", m->path,
+    plan_fail(m->arena, r, OUTCOME_DEFER, ERROR_BAD_UGID, "mailbox %s has wrong uid (%ld != %ld)", m->path,
         (long)st->st_uid, (long)p->uid);
     return false;
   }
   if (p->check_group && p->gid >= 0 && st->st_gid != (gid_t)p->gid) {
-    plan_fail(m->arena, r, OUTCOME_DEFER, DELIVERY_BAD_OWNER, "mailbox %s has wrong gid (%ld != %ld)", m->path,
+    plan_fail(m->arena, r, OUTCOME_DEFER, ERROR_BAD_UGID, "mailbox %s has wrong gid (%ld != %ld)", m->path,
         (long)st->st_gid, (long)p->gid);
     return false;
   }
   if (!fifo && st->st_nlink > 1) {
-    plan_fail(m->arena, r, OUTCOME_DEFER, DELIVERY_NOT_REGULAR, "mailbox %s has too many links (%ld)", m->path,
+    plan_fail(m->arena, r, OUTCOME_DEFER, ERROR_NOT_REGULAR, "mailbox %s has too many links (%ld)", m->path,
         (long)st->st_nlink);
     return false;
   }
@@ -129,12 +129,12 @@ static bool check_file(struct mbox *m, const struct stat *st) {
     return true;
   mode_t narrower = mode & wanted;
   if (narrower == mode && p->mode_fail_narrower) { /* the file allows less than asked for */
-    plan_fail(m->arena, r, OUTCOME_DEFER, DELIVERY_BAD_MODE, "mailbox %s has wrong mode %.3lo (%.3lo expected)", m->path,
+    plan_fail(m->arena, r, OUTCOME_DEFER, ERROR_BAD_MODE, "mailbox %s has wrong mode %.3lo (%.3lo expected)", m->path,
         (unsigned long)mode, (unsigned long)wanted);
     return false;
   }
   if (narrower != mode && chmod(m->path, narrower) < 0) {
-    plan_fail(m->arena, r, OUTCOME_DEFER, DELIVERY_BAD_MODE, "attempting to chmod mailbox %s", m->path);
+    plan_fail(m->arena, r, OUTCOME_DEFER, ERROR_BAD_MODE, "attempting to chmod mailbox %s", m->path);
     return false;
   }
   return true;
@@ -156,7 +156,7 @@ static bool open_file(struct mbox *m, struct stat *st) {
     }
     struct stat now;
     if (fstat(m->fd, &now) || now.st_ino != st->st_ino || now.st_dev != st->st_dev) {
-      plan_fail(m->arena, m->result, OUTCOME_DEFER, DELIVERY_INODE_CHANGED, "opened mailbox %s inode number changed", m->path);
+      plan_fail(m->arena, m->result, OUTCOME_DEFER, ERROR_INODE_CHANGED, "opened mailbox %s inode number changed", m->path);
       return false;
     }
     *st = now;
@@ -171,7 +171,7 @@ static bool open_file(struct mbox *m, struct stat *st) {
     return false;
   }
   if (!plan_may_create(p, str_c(m->path))) {
-    plan_fail(m->arena, m->result, OUTCOME_DEFER, DELIVERY_BAD_CREATE,
+    plan_fail(m->arena, m->result, OUTCOME_DEFER, ERROR_BAD_CREATE,
         "mailbox %s does not exist, but creation outside the home directory is not permitted", m->path);
     return false;
   }
@@ -200,7 +200,7 @@ static bool lock_open_file(struct mbox *m) {
       (void)!fcntl(m->fd, F_SETLK, &l);
     }
     if (i + 1 >= tries) {
-      plan_fail(m->arena, m->result, OUTCOME_DEFER, DELIVERY_LOCK_FAILED, "failed to lock mailbox %s (%s)", m->path,
+      plan_fail(m->arena, m->result, OUTCOME_DEFER, ERROR_LOCK_FAILED, "failed to lock mailbox %s (%s)", m->path,
           fcntl_ok ? "flock" : "fcntl");
       return false;
     }
@@ -212,7 +212,7 @@ static bool over_quota(struct mbox *m, const struct stat *st) {
   const struct plan *p = m->plan;
   if (p->quota <= 0 || st->st_size + (p->quota_is_inclusive ? p->message_size : 0) <= p->quota)
     return false;
-  plan_fail(m->arena, m->result, OUTCOME_DEFER, DELIVERY_QUOTA,
+  plan_fail(m->arena, m->result, OUTCOME_DEFER, ERROR_QUOTA,
       "mailbox is full (MTA-imposed quota exceeded while writing to %s)", m->path);
   m->result->quota_exceeded = true;
   /* How long ago was the mailbox read? The retry rules ask (quota_<time>). */

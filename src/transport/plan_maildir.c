@@ -13,7 +13,7 @@ with a tag). Names are unique by time, process and host. */
 #include <unistd.h>
 
 #include "base/arena.h"
-#include "core/delivery_errno.h"
+#include "deliver/errors.h"
 #include "base/pcre.h"
 #include "transport/plan.h"
 
@@ -94,7 +94,7 @@ static bool over_quota(struct arena *a, const struct plan *p, const char *base, 
   bool count = p->quota_filecount > 0 && files + (p->quota_is_inclusive ? 1 : 0) > p->quota_filecount;
   if (!size && !count)
     return false;
-  plan_fail(a, r, OUTCOME_DEFER, DELIVERY_QUOTA, "mailbox is full (MTA-imposed %squota exceeded while writing to %s)",
+  plan_fail(a, r, OUTCOME_DEFER, ERROR_QUOTA, "mailbox is full (MTA-imposed %squota exceeded while writing to %s)",
       size ? "" : "filecount ", writing);
   r->quota_exceeded = true;
   return true;
@@ -114,7 +114,7 @@ void plan_execute_maildir(struct arena *a, const struct plan *p, int body_fd, st
       close(dir);
     struct str below = str_printf(a, "%s/tmp", base);
     if (!plan_may_create(p, below)) {
-      plan_fail(a, r, OUTCOME_DEFER, DELIVERY_BAD_CREATE,
+      plan_fail(a, r, OUTCOME_DEFER, ERROR_BAD_CREATE,
           "mailbox %s does not exist, but creation outside the home directory is not permitted", base);
       return;
     }

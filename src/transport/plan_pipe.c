@@ -17,7 +17,7 @@ collected up to a limit, the whole within a time limit (Exim manual, chapter
 #include <unistd.h>
 
 #include "base/arena.h"
-#include "core/delivery_errno.h"
+#include "deliver/errors.h"
 #include "transport/plan.h"
 
 static char **c_strings(struct arena *a, const struct str *v, int64_t n) {
