@@ -14,11 +14,25 @@ struct map;
 #define MESSAGE_ID_LEN 23      /* 6-11-4 */
 #define MESSAGE_ID_LEN_OLD 16  /* 6-6-2: still read */
 
+enum header_type {
+  HEADER_OTHER = ' ', HEADER_FROM = 'F', HEADER_TO = 'T', HEADER_CC = 'C', HEADER_BCC = 'B', HEADER_ID = 'I',
+  HEADER_SENDER = 'S', HEADER_REPLY_TO = 'R', HEADER_RECEIVED = 'P', HEADER_DELETED = '*',
+};
+
+/* DSN flags of a recipient, as in the -H file (RFC 3461 NOTIFY). */
+#define DSN_NOTIFY_NEVER 2u
+#define DSN_NOTIFY_SUCCESS 4u
+#define DSN_NOTIFY_FAILURE 8u
+#define DSN_NOTIFY_DELAY 16u
+/* Values of dsn_ret. */
+#define DSN_RET_FULL 1
+#define DSN_RET_HDRS 2
+
 /* A header line, with its final newline, continuation lines inside with LF. */
 struct header {
   struct str text;     /* name, colon, value, "\n"; tainted unless made by us */
   uint32_t name_len;
-  char type;           /* the letter of the -H file: 'F'rom, 'T'o, 'C'c, 'B'cc, 'I'd, 'S'ender, 'R'eply-To, 'P' Received, '*' deleted, ' ' other */
+  char type;           /* HEADER_…: the letter of the -H file */
   struct header *next;
 };
 
@@ -52,7 +66,8 @@ struct message {
   bool sender_host_unknown;
   /* flags of the -H file */
   bool frozen, manual_thaw, deliver_first_time, dont_deliver, submission, spool_file_wireformat, smtputf8;
-  bool deliver_freeze, queue_only_policy, no_multiline, local_error_message, allow_unqualified_sender, allow_unqualified_recipient;
+  bool deliver_freeze, queue_only_policy, no_multiline, local_error_message;
+  bool allow_unqualified_sender, allow_unqualified_recipient;
   bool local_submission, sender_local;
   int64_t frozen_time;
   int warnings_sent;                 /* warning_count */
@@ -69,13 +84,35 @@ struct message {
   void *received_state;              /* the receiving room's own */
 };
 
+/* A message with an arena of its own; no -D file, received_time unset. */
 struct message *message_new(const char *arena_name);
+/* Releases the modules' states, closes data_fd, frees the arena. NULL is allowed. */
 void message_free(struct message *m);
-struct header *message_add_header(struct message *m, char type, struct str text);      /* at the end */
+
+/* Adds a header line at the end; `text` ("Name: value\n", not copied) gets a newline when it has none. Type 0:
+found from the name. */
+struct header *message_add_header(struct message *m, char type, struct str text);
 struct header *message_prepend_header(struct message *m, char type, struct str text);
+/* Puts a line behind `after` (NULL: at the start). */
+struct header *message_insert_header(struct message *m, struct header *after, char type, struct str text);
+/* The type letter of a header's name (without the colon). Resent- names count as the plain ones. */
+char header_type(struct str name);
+/* Length of the name in front of the colon, blanks before the colon not counted; 0: not a header line. */
+uint32_t header_name_length(struct str line);
 /* First header of that name from `after` (NULL: the first of all), deleted ones skipped. */
 struct header *message_find_header(const struct message *m, struct str name, const struct header *after);
 struct str header_value(const struct header *h); /* trimmed, newlines kept */
-/* A new unique id for a message received now. */
+
+/* Adds a recipient with all fields but the address empty. */
+struct recipient *message_add_recipient(struct message *m, struct str address);
+/* Has the address (of a recipient or a child) already been dealt with? Marks it so. */
+bool message_is_nonrecipient(const struct message *m, struct str address);
+void message_add_nonrecipient(struct message *m, struct str address);
+
+/* A new unique id for a message received now: unique in this process by its clock, among processes by the
+process id, among hosts by localhost_number (-1: none; 0-16). Sets received_time to the moment named by the id
+when it is unset. */
 void message_make_id(struct message *m, int localhost_number);
 bool message_id_valid(struct str s);
+/* The time inside of a (valid) id, in seconds. */
+int64_t message_id_time(struct str id);
