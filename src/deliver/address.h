@@ -42,7 +42,8 @@ struct address {
   bool local_error;               /* from a local sender's alias */
   struct instance *router;        /* that accepted it */
   struct instance *transport;
-  struct instance *start_router;  /* NULL: from the first */
+  const struct instance *start_router; /* NULL: from the first */
+  struct str original_errors_address; /* prop.errors_address before the routers */
   struct host *hosts;             /* chosen by the router */
   struct host *fallback_hosts;
   struct host *host_used;

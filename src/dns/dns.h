@@ -75,12 +75,16 @@ struct host_find_params {
   const struct option_expr *ignore_target_hosts;
   const struct option_expr *dnssec_request, *dnssec_require;
   bool randomize;
+  bool *ret_local_removed;                      /* may be NULL: set when an MX that is ourselves, and those behind it, were dropped */
 };
 /* Hosts of a domain by SRV, MX, addresses, in order of use, those at or after the local host removed
-(manual: dnslookup router). [suspends] List in `a`. */
+(manual: dnslookup router). [suspends] List in `a`. When it fails for a reason worth telling (c->error is set then):
+"all relevant MX records point to non-existent hosts", "an MX or SRV record indicated no SMTP service" … */
 enum host_find host_find_by_dns(struct ctx *c, struct arena *a, struct str domain, const struct host_find_params *p,
     struct host **ret, struct str *ret_fully_qualified);
-/* Addresses of one host name (byname / bydns). Expands h into a chain when it has several. */
+/* Addresses of one host name. Expands h into a chain when it has several; its port, mx and sort_key are kept. Flags
+with HOST_FIND_BY_A / _AAAA: only the DNS (bydns); without both: the system's functions, host files included (byname).
+An IP address as name is its own address. */
 enum host_find host_find_addresses(struct ctx *c, struct arena *a, struct host *h, unsigned flags,
     const struct option_expr *ignore_target_hosts, struct str *ret_fully_qualified);
 /* Reverse lookup with forward check for c->client (host_lookup_order). Sets host_name… there. */

@@ -1,15 +1,14 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include "base/map.h"
+#include "deliver/errors.h"
 #include "expand/expand.h"
 #include "log/log.h"
+#include "route/user.h"
 #include "loop/fiber.h"
 #include "match/match.h"
 #include "message/message.h"
-#include "deliver/errors.h"
 #include "route/router.h"
-#include "route/user.h"
 
 /* --- affixes --- */
 
@@ -231,13 +230,11 @@ static enum route_result set_check_user(struct ctx *c, struct address *a, struct
   struct str group = item, user = str_trim(str_cut(&group, ','));
   struct user_info info;
   uint64_t number;
-  int rc;
   if (str_to_u64(user, &number) && number <= UINT32_MAX) {
     f->uid = (uint32_t)number;
     f->gid = UINT32_MAX;
   } else {
-    rc = user_find(c->arena, user, &info);
-    if (rc <= 0)
+    if (user_find(c->arena, user, &info) <= 0)
       return router_defer(c, a, ERROR_UNKNOWN, "user \"%.*s\" for require_files not found", STRF(user));
     f->uid = info.uid;
     f->gid = info.gid;

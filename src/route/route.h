@@ -23,11 +23,13 @@ enum route_mode { ROUTE_FOR_DELIVERY, ROUTE_FOR_TEST /* -bt */, ROUTE_FOR_VERIFY
 /* Lists that routing fills. Zeroed, with the mode set, by the caller. */
 struct route_lists {
   enum route_mode mode;
+  struct address *pending;            /* what else has to be routed: for same_domain_copy_routing, which takes from it */
   struct address *local, *remote;     /* with a transport */
   struct address *children;           /* to be routed again */
   struct address *succeed, *failed, *deferred;
 };
 
+struct verify_params;
 struct router_options; /* generic options: route/options.h */
 
 struct router_def {
@@ -42,6 +44,8 @@ struct router_def {
 
 /* Routes one address through the routers from its start_router. Sets result and message. [suspends] */
 enum route_result route_address(struct ctx *c, struct address *a, struct route_lists *lists);
+/* percent_hack_domains: user%dom2@dom1 becomes user@dom2 with the former as its parent. False: deferred. [suspends] */
+bool route_percent_hack(struct ctx *c, struct address *a);
 
 /* Verification by routing (ACL verify, -bv). With full: children are followed. OUTCOME_OK/FAIL/DEFER; c->user_message, c->log_message. */
 struct verify_params {

@@ -30,12 +30,18 @@ remote deliveries. [suspends] */
 enum route_result router_accept(struct ctx *c, const struct instance *r, struct address *a, struct instance *transport,
     struct route_lists *lists);
 
+/* same_domain_copy_routing: the pending addresses of the same domain go the way of `a`, which a remote transport has. */
+void router_copy_routing(struct ctx *c, const struct instance *r, struct address *a, struct route_lists *lists);
+
 /* The first host is ourselves: what `self` says. ROUTE_OK (send), PASS, FAIL, DEFER, REROUTED. */
 enum route_result router_self(struct ctx *c, const struct instance *r, struct address *a, const struct host *host,
     struct route_lists *lists);
 /* The address with another domain, to be routed again. ROUTE_REROUTED. */
 enum route_result router_change_domain(struct ctx *c, const struct instance *r, struct address *a, struct str domain,
     bool rewrite_headers, struct route_lists *lists);
+
+/* repeat_use of a redirect router; true for all others. */
+bool router_repeat_use(const struct instance *r);
 
 /* --- lists of hosts (manual section "Format of one host item") --- */
 
