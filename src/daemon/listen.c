@@ -144,11 +144,11 @@ static int bind_one(const struct main_options *o, struct listener *v, bool with_
   return 0;
 }
 
-int listen_bind(const struct config *c, struct arena *a, struct listeners *l, struct str *ret_error) {
+int listen_bind_missing(const struct config *c, struct arena *a, struct listeners *l, struct str *ret_error) {
   const struct main_options *o = main_options(c);
   for (int i = 0; i < l->n; i++) {
     struct listener *v = &l->v[i];
-    bool served = false;
+    bool served = v->fd >= 0;
     if (v->ip.family == AF_INET && ip_is_any(&v->ip))
       for (int k = 0; k < l->n && !served; k++)
         served = l->v[k].fd >= 0 && l->v[k].both_families && l->v[k].port == v->port;
@@ -161,11 +161,17 @@ int listen_bind(const struct config *c, struct arena *a, struct listeners *l, st
       continue;
     if (e) {
       *ret_error = str_printf(a, "socket bind() to port %d for address %.*s failed: %s", v->port, STRF(ip_text(a, &v->ip)), strerror(-e));
-      listen_close(l);
       return e;
     }
   }
   return 0;
+}
+
+int listen_bind(const struct config *c, struct arena *a, struct listeners *l, struct str *ret_error) {
+  int e = listen_bind_missing(c, a, l, ret_error);
+  if (e)
+    listen_close(l);
+  return e;
 }
 
 void listen_close(struct listeners *l) {

@@ -27,6 +27,8 @@ struct listeners {
 int listen_plan(const struct config *c, struct arena *a, struct str oX, bool all_tls, struct listeners *ret, struct str *ret_error);
 /* Binds and listens. 0, or -errno with *ret_error naming the socket; bound ones are closed again. */
 int listen_bind(const struct config *c, struct arena *a, struct listeners *l, struct str *ret_error);
+/* Binds those that have no socket yet (after a reload). */
+int listen_bind_missing(const struct config *c, struct arena *a, struct listeners *l, struct str *ret_error);
 void listen_close(struct listeners *l);
 /* "SMTP on port 25 (IPv6 and IPv4)" for the start line of the log. */
 struct str listen_describe(struct arena *a, const struct listeners *l);

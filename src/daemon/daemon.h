@@ -1,0 +1,80 @@
+/* The daemon (DESIGN §4): a master that touches no mail, workers, the agent. */
+#pragma once
+
+#include "base/arena.h"
+#include "config/config.h"
+#include "daemon/listen.h"
+#include "daemon/scoreboard.h"
+
+/* One periodic queue runner. */
+struct daemon_queue_run {
+  bool two_stage, first_only, force, force_frozen, local_only;
+  struct str queue_name;
+  int64_t interval; /* seconds */
+};
+
+struct daemon_params {
+  const struct config_source *source; /* to read the configuration again at SIGHUP */
+  struct config *config;
+  struct str pid_file;       /* -oP; unset: the configuration's, unless there is no need for one */
+  struct str listen;         /* -oX */
+  int inherited_fd;          /* -bw: the listening socket, or -1 */
+  bool listening;            /* -bd: false with -q<time> alone */
+  bool foreground;
+  bool all_tls;              /* -tls-on-connect */
+  bool no_delivery;          /* -N */
+  bool queue_only;           /* -odq */
+  bool queue_smtp;           /* -odqs */
+  const struct daemon_queue_run *runs;
+  size_t runs_n;
+  void (*ready)(void *arg);  /* called in the master when the workers run; may be NULL */
+  void *ready_arg;
+};
+
+/* Runs until it is told to stop. Exit status. */
+int daemon_run(struct arena *a, struct daemon_params *p);
+
+/* --- between master and workers: one datagram each --- */
+
+enum daemon_message_type {
+  DAEMON_NEW_MESSAGE,   /* id: a message is on disk that nobody delivers yet (sendmail, -M…) */
+  DAEMON_QUEUE_RUN,     /* run */
+  DAEMON_DRAIN,         /* stop accepting, end when the work in hand is done */
+  DAEMON_AGENT,         /* a new channel to the agent comes along */
+  DAEMON_REOPEN_LOGS,
+};
+
+struct daemon_message {
+  uint32_t type;
+  char id[24];
+  char queue_name[64];
+  struct {
+    bool two_stage, first_only, force, force_frozen, local_only;
+    char select_recipient[256], select_sender[256];
+  } run;
+};
+
+int daemon_message_send(int channel, const struct daemon_message *m, int fd);
+/* 1, 0 at end of file, -errno. *ret_fd: -1 or a descriptor. */
+int daemon_message_receive(int channel, struct daemon_message *ret, int *ret_fd);
+
+/* --- a worker --- */
+
+struct worker_params {
+  struct daemon_params *daemon;
+  int index, count;          /* this worker among all */
+  int control;               /* channel to the master */
+  struct scoreboard *board;
+  struct listeners *listeners;
+  bool with_agent;
+};
+/* The worker's process. Returns its exit status. */
+int worker_run(const struct worker_params *p);
+
+/* Tells the daemon of this spool (if one runs) that a message waits on disk. false: nobody listens. */
+bool daemon_notify(const struct config *c, const char *id, struct str queue_name);
+/* The notifier socket of the daemon: bound by the master. Path in `a`. */
+struct str daemon_notifier_path(const struct config *c, struct arena *a);
+
+/* Which of n workers owns a message: by its id, so that every process agrees without asking. */
+int daemon_owner(const char *id, int n);

@@ -1,0 +1,13 @@
+/* Main options that are Martlet's own: how many processes, how much at once. */
+#pragma once
+
+#include "config/config.h"
+
+struct daemon_options {
+  int64_t worker_processes;   /* 0: one a core */
+  int64_t worker_connections; /* SMTP sessions a worker serves at one time; more wait in the listen queue */
+  int64_t worker_deliveries;  /* messages a worker delivers at one time */
+};
+
+extern const struct module daemon_module;
+const struct daemon_options *daemon_options(const struct config *c);
