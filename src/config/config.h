@@ -82,6 +82,7 @@ struct config {
   struct instance *drivers[DRIVER_CLASSES];
   void **section_data;                /* what a section's module keeps, by module number: config_section_data */
   VEC(struct str) text;               /* the effective lines, for -bP config */
+  VEC(const struct option_def *) hidden; /* set with `hide` */
   uint32_t generation;
   VEC(struct str) warnings;
 };
@@ -97,7 +98,10 @@ struct config_source {
   struct str paths;              /* colon list, the first that exists is read; unset: the embedded default */
   struct str text;               /* if set: this text is read instead (name for errors in `paths`) */
   VEC(struct config_macro) macros; /* of -D */
-  bool debug;
+  bool check_owner;              /* the file must be root's (or the caller's) and writable by nobody else */
+  /* Expands what must be known when the file has been read (spool_directory, trusted_users …): expand/ gives it.
+  NULL: such values may not hold `$`. 0, or OUTCOME_ERROR with *ret_error. */
+  int (*expand)(struct config *c, struct arena *a, struct str text, struct str *ret, struct str *ret_error);
 };
 
 /* Reads a configuration. 0 and *ret, or OUTCOME_ERROR with all messages in
@@ -116,6 +120,9 @@ void config_set_section_data(struct config *c, const struct module *m, void *dat
 /* The class's definition, from the module that owns it; NULL when no module does. */
 const struct driver_class_def *config_driver_class(enum driver_class class);
 const struct driver_def *config_driver_def(enum driver_class class, struct str name);
+
+/* Was the option set with `hide`, anywhere in this configuration? */
+bool config_is_hidden(const struct config *c, const struct option_def *def);
 
 struct named_list *config_list(const struct config *c, enum list_kind kind, struct str name);
 struct instance *config_driver(const struct config *c, enum driver_class class, struct str name);

@@ -1,6 +1,7 @@
 #include "core/main_options.h"
 
 #include <stddef.h>
+#include "core/main_check.h"
 #include "core/module.h"
 
 #define AT(member) offsetof(struct main_options, member)
@@ -66,10 +67,10 @@ static const struct option_def options[] = {
   {"callout_positive_expire", OPTION_TIME, AT(callout_positive_expire), "1d"},
   {"callout_random_local_part", OPTION_EXPR, AT(callout_random_local_part), "$primary_hostname-$tod_epoch-testing"},
   {"check_log_inodes", OPTION_INT, AT(check_log_inodes), "100"},
-  {"check_log_space", OPTION_SIZE, AT(check_log_space), "10M"},
+  {"check_log_space", OPTION_SIZE, AT(check_log_space), "10M", .flags = OPTION_KILO},
   {"check_rfc2047_length", OPTION_BOOL, AT(check_rfc2047_length), "true"},
   {"check_spool_inodes", OPTION_INT, AT(check_spool_inodes), "100"},
-  {"check_spool_space", OPTION_SIZE, AT(check_spool_space), "10M"},
+  {"check_spool_space", OPTION_SIZE, AT(check_spool_space), "10M", .flags = OPTION_KILO},
   {"chunking_advertise_hosts", OPTION_LIST, AT(chunking_advertise_hosts), "*", .list = LIST_HOST},
   {"commandline_checks_require_admin", OPTION_BOOL, AT(commandline_checks_require_admin)},
   {"daemon_modules_load", OPTION_STRING, AT(daemon_modules_load), .flags = OPTION_OBSOLETE},
@@ -225,13 +226,13 @@ static const struct option_def options[] = {
   {"queue_only_load_latch", OPTION_BOOL, AT(queue_only_load_latch), "true"},
   {"queue_only_override", OPTION_BOOL, AT(queue_only_override), "true"},
   {"queue_run_in_order", OPTION_BOOL, AT(queue_run_in_order)},
-  {"queue_run_max", OPTION_EXPR, AT(queue_run_max), "5"},
+  {"queue_run_max", OPTION_EXPR, AT(queue_run_max), "5", .flags = OPTION_AS_INT},
   {"queue_smtp_domains", OPTION_LIST, AT(queue_smtp_domains), .list = LIST_DOMAIN},
   {"receive_timeout", OPTION_TIME, AT(receive_timeout)},
   {"received_header_text", OPTION_EXPR, AT(received_header_text), RECEIVED_HEADER_TEXT},
   {"received_headers_max", OPTION_INT, AT(received_headers_max), "30"},
   {"recipient_unqualified_hosts", OPTION_LIST, AT(recipient_unqualified_hosts), .list = LIST_HOST},
-  {"recipients_max", OPTION_EXPR, AT(recipients_max), "50000"},
+  {"recipients_max", OPTION_EXPR, AT(recipients_max), "50000", .flags = OPTION_AS_INT},
   {"recipients_max_reject", OPTION_BOOL, AT(recipients_max_reject)},
   {"redis_servers", OPTION_STRING, AT(redis_servers), .flags = OPTION_LATER},
   {"remote_max_parallel", OPTION_INT, AT(remote_max_parallel), "6"},
@@ -250,7 +251,7 @@ static const struct option_def options[] = {
   {"smtp_accept_max", OPTION_INT, AT(smtp_accept_max), "20"},
   {"smtp_accept_max_nonmail", OPTION_INT, AT(smtp_accept_max_nonmail), "10"},
   {"smtp_accept_max_nonmail_hosts", OPTION_LIST, AT(smtp_accept_max_nonmail_hosts), "*", .list = LIST_HOST},
-  {"smtp_accept_max_per_connection", OPTION_EXPR, AT(smtp_accept_max_per_connection), "1000"},
+  {"smtp_accept_max_per_connection", OPTION_EXPR, AT(smtp_accept_max_per_connection), "1000", .flags = OPTION_AS_INT},
   {"smtp_accept_max_per_host", OPTION_EXPR, AT(smtp_accept_max_per_host)},
   {"smtp_accept_queue", OPTION_INT, AT(smtp_accept_queue)},
   {"smtp_accept_queue_per_connection", OPTION_INT, AT(smtp_accept_queue_per_connection), "10"},
@@ -269,7 +270,7 @@ static const struct option_def options[] = {
   {"smtp_ratelimit_hosts", OPTION_LIST, AT(smtp_ratelimit_hosts), .list = LIST_HOST},
   {"smtp_ratelimit_mail", OPTION_STRING, AT(smtp_ratelimit_mail)},
   {"smtp_ratelimit_rcpt", OPTION_STRING, AT(smtp_ratelimit_rcpt)},
-  {"smtp_receive_timeout", OPTION_EXPR, AT(smtp_receive_timeout), "5m"},
+  {"smtp_receive_timeout", OPTION_EXPR, AT(smtp_receive_timeout), "5m", .flags = OPTION_AS_TIME},
   {"smtp_reserve_hosts", OPTION_LIST, AT(smtp_reserve_hosts), .list = LIST_HOST},
   {"smtp_return_error_details", OPTION_BOOL, AT(smtp_return_error_details)},
   {"smtputf8_advertise_hosts", OPTION_LIST, AT(smtputf8_advertise_hosts),
@@ -352,5 +353,7 @@ const struct module core_module = {
   .support = "crypteq iconv() IPv6",
   .main_options = options,
   .main_size = sizeof(struct main_options),
+  .main_defaults = core_main_defaults,
+  .main_check = core_main_check,
   .macros = macros,
 };

@@ -106,7 +106,7 @@ struct module {
   const struct smtp_verb_def *smtp_verbs;
   const struct smtp_param_def *mail_params, *rcpt_params;
   const char *const *events;
-  const char *const *macros; /* builtin macros beyond those made from the tables: "_HAVE_X", value "y" */
+  const char *const *macros; /* builtin macros beyond those made from the tables: "_HAVE_X" (value "y"), "_X=value" */
   const struct cli_applet *applets;
   struct module_message_state message_state;
   struct module_session_state session_state;
@@ -119,6 +119,9 @@ extern const struct module *const modules[];
 size_t module_count(void);
 size_t module_number(const struct module *m);
 const struct module *module_find(struct str name);
+
+/* All builtin macros (Exim manual, "Builtin macros"), made from the modules' tables; what is not supported yet has none. */
+void module_builtin_macros(void (*add)(void *arg, const char *name, const char *value), void *arg);
 
 /* The state block of a module with a message or session. */
 void *message_module_state(struct message *m, const struct module *mod);
