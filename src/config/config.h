@@ -72,6 +72,13 @@ struct driver_class_def {
   int (*link)(struct config_reader *r, struct instance *i);
 };
 
+/* The text of an OPTION_CUSTOM that cannot print itself. */
+struct config_written {
+  const struct option_def *def;
+  const void *block;
+  struct str text;
+};
+
 struct config {
   struct arena *arena;
   VEC(struct str) files;              /* names, for config_where */
@@ -82,6 +89,7 @@ struct config {
   struct instance *drivers[DRIVER_CLASSES];
   void **section_data;                /* what a section's module keeps, by module number: config_section_data */
   VEC(struct str) text;               /* the effective lines, for -bP config */
+  VEC(struct config_written) written; /* custom options as written, for -bP */
   VEC(const struct option_def *) hidden; /* set with `hide` */
   uint32_t generation;
   VEC(struct str) warnings;

@@ -38,7 +38,15 @@ static int read_whole(struct config_reader *r, int fd, struct str *ret) {
   return 0;
 }
 
+/* "# 12 "/etc/file"", as -bP config shows where its lines come from. */
+static void mark(struct config_reader *r) {
+  struct str name = r->config->files.v[r->file->number];
+  vec_push(r->arena, &r->config->text, str_printf(r->arena, "# %u \"%.*s\"", r->file->line, STRF(name)));
+}
+
 static void push_text(struct config_reader *r, struct str name, struct str text) {
+  if (r->file != NULL)
+    mark(r);
   struct config_file *f = arena_new_of(r->arena, struct config_file);
   f->rest = text;
   f->number = (uint32_t)r->config->files.n;
@@ -47,7 +55,9 @@ static void push_text(struct config_reader *r, struct str name, struct str text)
   r->file = f;
   r->files_read++;
   r->text_read += text.len;
-  r->text_marker = true;
+  f->line = 1;
+  mark(r);
+  f->line = 0;
 }
 
 /* Owner and mode, as the manual's chapter 6 asks for the file that root acts on. */
@@ -144,7 +154,8 @@ static void end_of_file(struct config_reader *r) {
   r->end_file = r->file->number;
   r->end_line = r->file->line;
   r->file = r->file->parent;
-  r->text_marker = true;
+  if (r->file != NULL)
+    mark(r);
 }
 
 /* One line of the innermost file, without white space at both ends. False at the end of all. */
@@ -266,16 +277,6 @@ static bool effective_line(struct config_reader *r, struct str *ret) {
   return false;
 }
 
-/* Remembers the line as -bP config shows it. */
-static void keep_text(struct config_reader *r, struct str line) {
-  if (r->text_marker && r->file != NULL) {
-    struct str name = r->config->files.v[r->file->number];
-    vec_push(r->arena, &r->config->text, str_printf(r->arena, "# %u \"%.*s\"", r->file->line, STRF(name)));
-  }
-  r->text_marker = false;
-  vec_push(r->arena, &r->config->text, line);
-}
-
 /* Joins what follows a line that ends with a backslash. */
 static struct str continued_line(struct config_reader *r, struct str line) {
   struct buf b;
@@ -311,7 +312,7 @@ bool config_next_line(struct config_reader *r, struct str *ret) {
   if (memchr(line.p, 0, line.len) != NULL)
     (void)config_error(r, "NUL byte in the line");
   *ret = r->line = line;
-  keep_text(r, line);
+  vec_push(r->arena, &r->config->text, line);
   return true;
 }
 

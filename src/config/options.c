@@ -334,6 +334,10 @@ static int set_value(struct config_reader *r, const struct option_def *def, void
   case OPTION_TIME:
     return set_time(r, def, place_of(def, block), def->name, text);
   case OPTION_CUSTOM:
+    if (def->print == NULL) {
+      struct config_written w = {.def = def, .block = block, .text = text};
+      vec_push(r->arena, &r->config->written, w);
+    }
     return def->parse(r, def, block, text);
   default:
     if (string_value(r, def->name, text, &text) < 0)

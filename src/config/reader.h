@@ -46,7 +46,6 @@ struct config_reader {
   uint32_t n_errors;
   bool at_end;                         /* the checks of the whole run: errors name no line */
   bool stop;                           /* nothing sensible can follow */
-  bool text_marker;                    /* the effective text needs a `# N "FILE"` line */
   struct buf errors;
   struct map *builtin;                 /* builtin macros by name: struct config_macro * */
   size_t first_macro;                  /* of config->macros: the builtin ones stand before it */

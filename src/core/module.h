@@ -106,6 +106,7 @@ struct module {
   const struct smtp_verb_def *smtp_verbs;
   const struct smtp_param_def *mail_params, *rcpt_params;
   const char *const *events;
+  const char *const *scanners; /* names for "Malware:" of -bV */
   const char *const *macros; /* builtin macros beyond those made from the tables: "_HAVE_X" (value "y"), "_X=value" */
   const struct cli_applet *applets;
   struct module_message_state message_state;
