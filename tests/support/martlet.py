@@ -36,7 +36,7 @@ check_spool_space = 0
 check_spool_inodes = 0
 check_log_space = 0
 check_log_inodes = 0
-smtp_accept_max = 0
+smtp_accept_max = 1000
 {main}
 
 begin acl
