@@ -75,6 +75,8 @@ struct address {
   struct tls_info *tls_out;
   struct str auth_out, auth_id_out;
   bool used_pipelining, used_chunking, used_dsn, used_prdr;
+  bool continued;                 /* over a connection that had carried another message: "*" after the host in logs */
+  bool smtp_in_transaction;       /* the smtp transport's own: sent in the present transaction */
   unsigned dsn_flags;
   struct str dsn_orcpt;
   int64_t started, time_taken;    /* usec */

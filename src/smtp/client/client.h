@@ -1,0 +1,92 @@
+/* The client's side of SMTP and LMTP (RFC 5321, 2033, 3030, 2920, 3207):
+a connection that is made once and may carry several messages. */
+#pragma once
+
+#include "core/ctx.h"
+#include "deliver/address.h"
+#include "loop/stream.h"
+#include "smtp/client/options.h"
+#include "transport/header.h"
+
+#define SMTP_REPLY_MAX 4096       /* bytes of one reply that are kept */
+#define SMTP_REPLY_LINES_MAX 128
+
+/* What the server offered in its EHLO answer. */
+struct smtp_offers {
+  bool pipelining, size, starttls, chunking, eightbit, auth, dsn, prdr, utf8;
+  int64_t size_limit;
+  struct str auth_mechanisms; /* blank-separated */
+};
+
+struct smtp_reply {
+  int code;         /* 0: none */
+  struct str text;  /* all lines, code included, joined by "\n"; tainted */
+};
+
+enum smtp_stage_result {
+  SMTP_OK = 0,
+  SMTP_REFUSED,     /* 5xx */
+  SMTP_TEMPORARY,   /* 4xx */
+  SMTP_BROKEN,      /* the connection is of no more use: closed, timed out, malformed reply */
+};
+
+struct smtp_connection {
+  struct arena *arena;         /* its own: it may outlive a message */
+  struct stream *stream;
+  const struct instance *transport;
+  struct str host_name, host_address, key; /* key: address, port, interface, transport, TLS and AUTH needs: for reuse */
+  struct ip_addr ip;
+  int port;
+  struct smtp_offers offers;
+  struct str greeting, ehlo_reply, helo_name;
+  bool esmtp, tls, authenticated, used_auth_needed;
+  struct tls_info *tls_info;
+  struct str auth_name, auth_id, auth_sender;
+  int messages;                /* sent over it */
+  /* what to say when it goes wrong: the command that the reply is for */
+  struct str command;
+  bool command_pipelined;
+  struct smtp_reply reply;
+  int error;                   /* errno or enum delivery_error of a failure */
+  struct str error_text;       /* in the arena of the context that ran it */
+  struct smtp_connection *next;
+  usec_t idle_since;
+};
+
+/* --- replies --- */
+/* Reads one reply. [suspends] SMTP_OK with conn->reply, or SMTP_BROKEN with error and error_text. */
+enum smtp_stage_result smtp_read_reply(struct ctx *c, struct smtp_connection *n, int64_t timeout);
+/* Reads a reply and compares its first digit: SMTP_OK, REFUSED, TEMPORARY or BROKEN. */
+enum smtp_stage_result smtp_expect(struct ctx *c, struct smtp_connection *n, int64_t timeout, char digit);
+/* Notes and sends a command (CRLF is added). 0 or SMTP_BROKEN. `flush` false: it is gathered for pipelining. */
+enum smtp_stage_result smtp_command(struct ctx *c, struct smtp_connection *n, bool flush, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+/* "SMTP error from remote mail server after MAIL FROM:<x>: 550 no" into error_text; the errno for the stage. */
+void smtp_note_refusal(struct ctx *c, struct smtp_connection *n, int error);
+void smtp_note_broken(struct ctx *c, struct smtp_connection *n, int error);
+
+/* --- connections --- */
+/* Connects to c->host, greets, starts TLS and authenticates as the options ask. [suspends] NULL on failure, with *ret_why
+(SMTP_BROKEN: host error; SMTP_REFUSED; SMTP_TEMPORARY) and error, text in *ret_errno, *ret_text. */
+struct smtp_connection *smtp_connect(struct ctx *c, const struct instance *t, int port, enum smtp_stage_result *ret_why,
+    int *ret_errno, struct str *ret_text);
+/* QUIT (without waiting for the answer) and free. */
+void smtp_disconnect(struct smtp_connection *n, bool quit);
+/* The process's pool: a kept connection for the key, or NULL; and back into it. */
+struct smtp_connection *smtp_pool_take(struct str key);
+void smtp_pool_keep(struct smtp_connection *n);
+void smtp_pool_close_all(void);
+struct str smtp_pool_key(struct ctx *c, const struct instance *t, int port, struct str interface);
+
+/* --- a message over a connection --- */
+/* Sends the message to the chain's addresses that are still pending (result OUTCOME_DEFER with basic_errno SMTP_PENDING).
+Each gets its outcome. SMTP_OK: the connection can be used again; others: host errors as error, error_text. [suspends] */
+enum smtp_stage_result smtp_send_message(struct ctx *c, struct smtp_connection *n, struct address *chain,
+    const struct transport_message *m);
+#define SMTP_PENDING 999999 /* basic_errno of an address that no host has answered for yet */
+
+/* Streams head and body with CRLF line ends: dot-stuffed and ended by "." for DATA (dots), else in BDAT chunks, the last of
+them LAST. [suspends] 0; -EPROTO: a chunk was refused (the reply is noted); or another -errno. *ret_unanswered: replies to
+chunks before the last that are still to come. */
+int smtp_send_body(struct ctx *c, struct smtp_connection *n, const struct transport_message *m, int body_fd, bool dots,
+    int64_t *ret_sent, int *ret_unanswered);

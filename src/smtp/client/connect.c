@@ -1,0 +1,298 @@
+/* Making a connection ready for mail: TCP, banner, EHLO or HELO or LHLO,
+STARTTLS, AUTH. */
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include "core/build.h"
+#include "core/main_options.h"
+#include "deliver/errors.h"
+#include "expand/expand.h"
+#include "log/log.h"
+#include "match/match.h"
+#include "sasl/client.h"
+#include "smtp/client/client.h"
+#include "tls/tls.h"
+
+struct attempt {
+  struct ctx *c;
+  struct smtp_connection *n;
+  const struct smtp_client_options *o;
+  struct str interface;
+};
+
+static bool host_in(struct attempt *t, const struct option_expr *list) {
+  return str_is_set(list->text) && match_host(t->c, list, t->n->host_name, t->n->host_address, NULL) == OUTCOME_OK;
+}
+
+static enum smtp_stage_result fail(struct attempt *t, int error, const char *fmt, const char *detail) {
+  t->n->error = error;
+  t->n->error_text = str_printf(t->c->arena, "%s%s", fmt, detail);
+  return SMTP_BROKEN;
+}
+
+/* The first address of `interface` that is of the host's family. */
+static socklen_t source_address(struct attempt *t, struct sockaddr_storage *from) {
+  struct list_iter i;
+  struct str item;
+  struct ip_addr ip;
+  if (!str_is_set(t->interface) || !t->interface.len)
+    return 0;
+  list_iter_init(&i, t->c->arena, t->interface);
+  while (list_next(&i, &item))
+    if (ip_parse(item, &ip) && ip.family == t->n->ip.family)
+      return ip_to_sockaddr(&ip, 0, from);
+  return 0;
+}
+
+static enum smtp_stage_result tcp_connect(struct attempt *t) {
+  struct sockaddr_storage to, from;
+  socklen_t to_len = ip_to_sockaddr(&t->n->ip, t->n->port, &to), from_len = source_address(t, &from);
+  usec_t deadline = t->o->connect_timeout > 0 ? deadline_in(t->o->connect_timeout) : DEADLINE_NEVER;
+  int e = stream_connect((struct sockaddr *)&to, to_len, from_len ? (struct sockaddr *)&from : NULL, from_len, deadline, &t->n->stream);
+  if (e == -ECONNREFUSED && build.refused_is_timeout_at && t->o->connect_timeout == build.refused_is_timeout_at)
+    e = -ETIMEDOUT;
+  if (e)
+    return fail(t, -e, strerror(-e), "");
+  int on = 1, fd = stream_fd(t->n->stream);
+  if (t->o->keepalive)
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  stream_set_write_timeout(t->n->stream, (int)t->o->data_timeout);
+  return SMTP_OK;
+}
+
+static bool keyword(struct str line, const char *word, struct str *ret_args) {
+  struct str w = str_c(word);
+  if (!str_istarts(line, w) || (line.len > w.len && line.p[w.len] != ' ' && line.p[w.len] != '='))
+    return false;
+  *ret_args = line.len > w.len ? str_trim(str_from(line, w.len + 1)) : STR_EMPTY;
+  return true;
+}
+
+/* Reads the keywords of an EHLO answer (RFC 5321 4.1.1.1). The text is the server's: bounded, tainted. */
+static void note_offers(struct attempt *t) {
+  struct smtp_offers *f = &t->n->offers;
+  struct str rest = t->n->reply.text, args;
+  uint64_t n;
+  *f = (struct smtp_offers){.auth_mechanisms = STR_EMPTY};
+  (void)str_cut(&rest, '\n'); /* the greeting line */
+  while (str_is_set(rest)) {
+    struct str line = str_cut(&rest, '\n');
+    line = line.len > 4 ? str_from(line, 4) : STR_EMPTY;
+    if (keyword(line, "SIZE", &args)) {
+      f->size = true;
+      f->size_limit = str_to_u64(args, &n) && n <= INT64_MAX ? (int64_t)n : 0;
+    } else if (keyword(line, "AUTH", &args)) {
+      f->auth = true;
+      f->auth_mechanisms = f->auth_mechanisms.len ? str_printf(t->n->arena, "%.*s %.*s", STRF(f->auth_mechanisms), STRF(args))
+                                                  : str_dup(t->n->arena, args);
+    } else {
+      f->pipelining |= keyword(line, "PIPELINING", &args);
+      f->starttls |= keyword(line, "STARTTLS", &args);
+      f->chunking |= keyword(line, "CHUNKING", &args);
+      f->eightbit |= keyword(line, "8BITMIME", &args);
+      f->dsn |= keyword(line, "DSN", &args);
+      f->prdr |= keyword(line, "PRDR", &args);
+      f->utf8 |= keyword(line, "SMTPUTF8", &args);
+    }
+  }
+  f->pipelining = f->pipelining && !host_in(t, &t->o->hosts_avoid_pipelining);
+  f->chunking = f->chunking && host_in(t, &t->o->hosts_try_chunking);
+}
+
+static enum smtp_stage_result say_hello(struct attempt *t) {
+  struct smtp_connection *n = t->n;
+  struct str name = n->helo_name, ehlo_text = STR_EMPTY;
+  enum smtp_stage_result r;
+  n->offers = (struct smtp_offers){.auth_mechanisms = STR_EMPTY};
+  n->esmtp = t->o->lmtp || !host_in(t, &t->o->hosts_avoid_esmtp);
+  if (n->esmtp) {
+    r = smtp_command(t->c, n, true, "%s %.*s", t->o->lmtp ? "LHLO" : "EHLO", STRF(name));
+    if (!r)
+      r = smtp_expect(t->c, n, t->o->command_timeout, '2');
+    if (!r) {
+      n->ehlo_reply = str_dup(n->arena, n->reply.text);
+      note_offers(t);
+      return SMTP_OK;
+    }
+    if (r != SMTP_REFUSED || t->o->lmtp)
+      return r;
+    ehlo_text = n->reply.text;
+  }
+  n->esmtp = false;
+  r = smtp_command(t->c, n, true, "HELO %.*s", STRF(name));
+  if (!r)
+    r = smtp_expect(t->c, n, t->o->command_timeout, '2');
+  if (!r)
+    n->ehlo_reply = str_dup(n->arena, n->reply.text);
+  else if (r == SMTP_BROKEN && ehlo_text.len)
+    n->error_text = str_tainted(str_printf(t->c->arena, "%.*s (EHLO response was: %.*s)", STRF(n->error_text), STRF(ehlo_text)));
+  return r;
+}
+
+/* Brings TLS up on the stream with the transport's certificate and verification options. */
+static int start_tls_layer(struct attempt *t, struct str *ret_error) {
+  struct ctx *c = t->c;
+  const struct smtp_client_options *o = t->o;
+  struct tls_client_params p = {.sni = STR_UNSET};
+  struct str files = STR_UNSET;
+  if (expand_option(c, &o->tls_certificate, &p.certificate) || expand_option(c, &o->tls_privatekey, &p.private_key) ||
+      expand_option(c, &o->tls_require_ciphers, &p.ciphers) || expand_option(c, &o->tls_sni, &p.sni) ||
+      expand_option(c, &o->tls_verify_certificates, &files)) {
+    *ret_error = str_printf(c->arena, "(TLS options): %.*s", STRF(c->error));
+    return -EINVAL;
+  }
+  p.verify_certificates = files;
+  if (host_in(t, &o->tls_verify_hosts))
+    p.verify = TLS_VERIFY_REQUIRED;
+  else if (host_in(t, &o->tls_try_verify_hosts))
+    p.verify = TLS_VERIFY_OPTIONAL;
+  if (p.verify && host_in(t, &o->tls_verify_cert_hostnames))
+    p.verify_host = t->n->host_name;
+  struct tls_info *info = NULL;
+  int e = tls_client_start(t->n->stream, &p, deadline_in(o->command_timeout), t->n->arena, &info, ret_error);
+  if (e)
+    return e;
+  t->n->tls = true;
+  t->n->tls_info = info;
+  return 0;
+}
+
+static enum smtp_stage_result tls_failed(struct attempt *t, struct str text) {
+  t->n->error = ERROR_TLS_FAILURE;
+  t->n->error_text = str_printf(t->c->arena, "TLS session: %.*s", STRF(text));
+  return SMTP_BROKEN;
+}
+
+static enum smtp_stage_result require_tls(struct attempt *t, const char *why) {
+  return fail(t, ERROR_TLS_REQUIRED, "a TLS session is required, but ", why);
+}
+
+/* STARTTLS when it is offered and not avoided; what is demanded must come (RFC 3207). *ret_clear_again: the handshake failed
+and the options allow another connection without TLS. */
+static enum smtp_stage_result starttls(struct attempt *t, bool avoid, bool *ret_clear_again) {
+  bool required = host_in(t, &t->o->hosts_require_tls);
+  *ret_clear_again = false;
+  if (!t->n->offers.starttls || avoid || host_in(t, &t->o->hosts_avoid_tls))
+    return required ? require_tls(t, "the server did not offer TLS support") : SMTP_OK;
+  enum smtp_stage_result r = smtp_command(t->c, t->n, true, "STARTTLS");
+  if (!r)
+    r = smtp_expect(t->c, t->n, t->o->command_timeout, '2');
+  if (r == SMTP_REFUSED || (r == SMTP_TEMPORARY && t->o->tls_tempfail_tryclear))
+    return required ? require_tls(t, "an attempt to start TLS failed") : SMTP_OK;
+  if (r)
+    return r;
+  struct str error = STR_EMPTY;
+  stream_discard_input(t->n->stream); /* nothing said in clear after STARTTLS counts */
+  if (start_tls_layer(t, &error)) {
+    log_write(LOG_MAIN, t->c->message, "H=%.*s [%.*s] TLS error: %.*s", STRF(t->n->host_name), STRF(t->n->host_address), STRF(error));
+    *ret_clear_again = !required && t->o->tls_tempfail_tryclear;
+    return tls_failed(t, error);
+  }
+  return say_hello(t);
+}
+
+static enum smtp_stage_result authenticate(struct attempt *t) {
+  bool required = host_in(t, &t->o->hosts_require_auth);
+  if (!required && !host_in(t, &t->o->hosts_try_auth))
+    return SMTP_OK;
+  enum sasl_client_result r = t->n->offers.auth ? sasl_client_authenticate(t->c, t->n) : SASL_CLIENT_NONE;
+  if (r == SASL_CLIENT_OK) {
+    t->n->authenticated = true;
+    return SMTP_OK;
+  }
+  if (r == SASL_CLIENT_BROKEN)
+    return SMTP_BROKEN;
+  if (!required)
+    return SMTP_OK;
+  return fail(t, ERROR_AUTH_FAIL, "authentication required but ",
+      r == SASL_CLIENT_NONE ? (t->n->offers.auth ? "no authenticator applies" : "server did not advertise AUTH support")
+                            : "authentication attempt(s) failed");
+}
+
+static enum smtp_stage_result read_banner(struct attempt *t) {
+  t->n->command = STR("initial connection");
+  t->n->command_pipelined = false;
+  enum smtp_stage_result r = smtp_expect(t->c, t->n, t->o->command_timeout, '2');
+  if (!r)
+    t->n->greeting = str_dup(t->n->arena, t->n->reply.text);
+  return r;
+}
+
+static enum smtp_stage_result set_up(struct attempt *t, bool avoid_tls, bool *ret_clear_again) {
+  struct ctx *c = t->c;
+  struct str helo;
+  *ret_clear_again = false;
+  enum smtp_stage_result r = tcp_connect(t);
+  if (r)
+    return r;
+  if (expand_option(c, &t->o->helo_data, &helo))
+    return fail(t, ERROR_EXPAND_FAIL, "failed to expand transport's helo_data value for callout: ", str_dup_c(c->arena, c->error));
+  t->n->helo_name = str_dup(t->n->arena, helo.len ? helo : main_options(c->config)->primary_hostname);
+  if (t->o->tls_on_connect) {
+    struct str error = STR_EMPTY;
+    if (start_tls_layer(t, &error))
+      return tls_failed(t, error);
+  }
+  r = read_banner(t);
+  if (!r)
+    r = say_hello(t);
+  if (!r && !t->n->tls)
+    r = starttls(t, avoid_tls, ret_clear_again);
+  if (!r)
+    r = authenticate(t);
+  return r;
+}
+
+static struct smtp_connection *connection_new(struct ctx *c, const struct instance *t, int port) {
+  struct arena *a = arena_new("smtp connection");
+  struct smtp_connection *n = arena_new_of(a, struct smtp_connection);
+  n->arena = a;
+  n->transport = t;
+  n->host_name = str_dup(a, c->host->name);
+  n->host_address = str_dup(a, c->host->address);
+  n->ip = c->host->ip;
+  n->port = port;
+  n->error_text = STR_EMPTY;
+  return n;
+}
+
+struct smtp_connection *smtp_connect(struct ctx *c, const struct instance *t, int port, enum smtp_stage_result *ret_why,
+    int *ret_errno, struct str *ret_text) {
+  struct attempt at = {.c = c, .o = smtp_client_options(t), .interface = STR_UNSET};
+  bool avoid_tls = false;
+  if (expand_option(c, &at.o->interface, &at.interface)) {
+    *ret_why = SMTP_BROKEN;
+    *ret_errno = ERROR_EXPAND_FAIL;
+    *ret_text = str_printf(c->arena, "failed to expand \"interface\" option for %.*s transport: %.*s", STRF(t->name), STRF(c->error));
+    return NULL;
+  }
+  for (;;) {
+    bool clear_again;
+    at.n = connection_new(c, t, port);
+    at.n->key = str_dup(at.n->arena, smtp_pool_key(c, t, port, at.interface));
+    DEBUG(transport, "Connecting to %.*s [%.*s]:%d\n", STRF(at.n->host_name), STRF(at.n->host_address), port);
+    *ret_why = set_up(&at, avoid_tls, &clear_again);
+    if (*ret_why == SMTP_OK)
+      return at.n;
+    *ret_errno = at.n->error;
+    *ret_text = at.n->error_text;
+    bool said_no = *ret_why != SMTP_BROKEN;
+    smtp_disconnect(at.n, said_no);
+    if (!clear_again)
+      return NULL;
+    avoid_tls = true;
+  }
+}
+
+void smtp_disconnect(struct smtp_connection *n, bool quit) {
+  if (n->stream) {
+    if (quit && !stream_write(n->stream, STR("QUIT\r\n")))
+      (void)!stream_flush(n->stream);
+    stream_free(n->stream);
+  }
+  arena_free(n->arena);
+}

@@ -1,0 +1,317 @@
+/* One message over a connection: MAIL, RCPT …, DATA or BDAT, and what the
+answers mean for each recipient (RFC 5321 4.1.1, 2920 3.1). */
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "core/main_options.h"
+#include "deliver/errors.h"
+#include "expand/expand.h"
+#include "message/message.h"
+#include "queue/spool.h"
+#include "smtp/client/client.h"
+
+struct transaction {
+  struct ctx *c;
+  struct smtp_connection *n;
+  const struct smtp_client_options *o;
+  struct address *chain;
+  const struct transport_message *m;
+  struct str mail_command;
+  int sent, accepted;
+  bool pipelining, chunking;
+};
+
+static bool pending(const struct address *a) { return a->result == OUTCOME_DEFER && a->basic_errno == SMTP_PENDING; }
+
+static void set_host(struct transaction *t, struct address *a) {
+  a->host_used = t->c->host;
+  a->host_used_port = t->n->port;
+  a->tls_out = t->n->tls_info;
+  a->auth_out = t->n->auth_name;
+  a->auth_id_out = t->n->auth_id;
+  a->smtp_greeting = t->n->greeting;
+  a->helo_response = t->n->ehlo_reply;
+}
+
+static void settle(struct transaction *t, struct address *a, enum outcome result, int error, struct str text) {
+  a->result = result;
+  a->basic_errno = error;
+  a->message = text;
+  a->user_message = t->n->reply.text;
+  set_host(t, a);
+}
+
+/* Settles all that still wait with the failure noted in the connection. */
+static void settle_all(struct transaction *t, enum outcome result, int error) {
+  for (struct address *a = t->chain; a; a = a->next)
+    if (pending(a))
+      settle(t, a, result, error, t->n->error_text);
+}
+
+/* authenticated_sender: only when the session is authenticated, unless forced (RFC 4954 5). */
+static struct str auth_parameter(struct transaction *t) {
+  struct str who = t->n->auth_sender;
+  if (str_is_set(t->o->authenticated_sender.text)) {
+    if (expand_option(t->c, &t->o->authenticated_sender, &who))
+      return STR_EMPTY;
+  }
+  if (!str_is_set(who) || !who.len || !(t->n->authenticated || t->o->authenticated_sender_force))
+    return STR_EMPTY;
+  struct buf b;
+  buf_init(&b, t->c->arena, 2048);
+  buf_add_c(&b, " AUTH=");
+  for (size_t i = 0; i < who.len; i++) {
+    unsigned char ch = (unsigned char)who.p[i];
+    if (ch <= 32 || ch >= 127 || ch == '+' || ch == '=')
+      buf_printf(&b, "+%02X", ch);
+    else
+      buf_add_byte(&b, (char)ch);
+  }
+  return buf_str(&b);
+}
+
+static enum smtp_stage_result send_mail(struct transaction *t) {
+  struct ctx *c = t->c;
+  char size[40] = "";
+  if (t->n->offers.size)
+    snprintf(size, sizeof size, " SIZE=%lld", (long long)(t->m->size + t->o->size_addition + (int64_t)c->message->lines));
+  struct str auth = auth_parameter(t);
+  enum smtp_stage_result r = smtp_command(c, t->n, !t->pipelining, "MAIL FROM:<%.*s>%s%.*s", STRF(t->m->return_path), size,
+      STRF(auth));
+  t->mail_command = t->n->command;
+  return r;
+}
+
+/* The answer to MAIL decides for all. */
+static enum smtp_stage_result take_mail_reply(struct transaction *t) {
+  t->n->command = t->mail_command;
+  t->n->command_pipelined = t->pipelining;
+  enum smtp_stage_result r = smtp_expect(t->c, t->n, t->o->command_timeout, '2');
+  if (r == SMTP_REFUSED || r == SMTP_TEMPORARY) {
+    /* The log shows the address without parameters. */
+    t->n->command = str_printf(t->c->arena, "MAIL FROM:<%.*s>", STRF(t->m->return_path));
+    smtp_note_refusal(t->c, t->n, r == SMTP_TEMPORARY ? ERROR_MAIL_4XX : 0);
+    settle_all(t, r == SMTP_REFUSED ? OUTCOME_FAIL : OUTCOME_DEFER, t->n->error);
+  }
+  return r;
+}
+
+static enum smtp_stage_result take_rcpt_reply(struct transaction *t, struct address *a) {
+  t->n->command = str_printf(t->c->arena, "RCPT TO:<%.*s>", STRF(a->address));
+  t->n->command_pipelined = t->pipelining;
+  enum smtp_stage_result r = smtp_expect(t->c, t->n, t->o->command_timeout, '2');
+  if (r == SMTP_BROKEN)
+    return r;
+  if (r == SMTP_OK) {
+    t->accepted++;
+    return SMTP_OK;
+  }
+  t->n->command_pipelined = false; /* a refused recipient is logged the same way either way */
+  smtp_note_refusal(t->c, t->n, r == SMTP_TEMPORARY ? ERROR_RCPT_4XX : 0);
+  settle(t, a, r == SMTP_REFUSED ? OUTCOME_FAIL : OUTCOME_DEFER, t->n->error, t->n->error_text);
+  return SMTP_OK;
+}
+
+static bool in_transaction(const struct address *a) { return pending(a) && a->smtp_in_transaction; }
+
+static enum smtp_stage_result send_rcpts(struct transaction *t, int64_t max) {
+  for (struct address *a = t->chain; a && t->sent < max; a = a->next) {
+    if (!pending(a))
+      continue;
+    a->smtp_in_transaction = true;
+    t->sent++;
+    enum smtp_stage_result r = smtp_command(t->c, t->n, !t->pipelining, "RCPT TO:<%.*s>%s", STRF(a->address),
+        t->o->lmtp && t->o->lmtp_ignore_quota ? " IGNOREQUOTA" : "");
+    if (!r && !t->pipelining)
+      r = take_rcpt_reply(t, a);
+    if (r)
+      return r;
+  }
+  return SMTP_OK;
+}
+
+/* With pipelining: all answers to MAIL and RCPT come now. */
+static enum smtp_stage_result take_pipelined(struct transaction *t) {
+  enum smtp_stage_result mail = take_mail_reply(t), r;
+  if (mail == SMTP_BROKEN)
+    return mail;
+  for (struct address *a = t->chain; a; a = a->next) {
+    if (!a->smtp_in_transaction)
+      continue;
+    if (mail == SMTP_OK) {
+      if ((r = take_rcpt_reply(t, a)))
+        return r;
+      continue;
+    }
+    /* MAIL was refused: what is said to RCPT does not matter. */
+    struct str keep = t->n->error_text;
+    int keep_error = t->n->error;
+    if ((r = smtp_read_reply(t->c, t->n, t->o->command_timeout)))
+      return r;
+    t->n->error_text = keep;
+    t->n->error = keep_error;
+  }
+  return mail;
+}
+
+static void confirm(struct transaction *t, struct address *a) {
+  a->result = OUTCOME_OK;
+  a->basic_errno = 0;
+  a->message = STR_UNSET;
+  a->confirmation = t->n->reply.text;
+  a->used_pipelining = t->pipelining;
+  a->used_chunking = t->chunking;
+  set_host(t, a);
+}
+
+/* After the data: one answer for all, or with LMTP one for each accepted recipient. */
+static enum smtp_stage_result take_final(struct transaction *t) {
+  for (struct address *a = t->chain; a; a = a->next) {
+    if (!in_transaction(a))
+      continue;
+    t->n->command = STR("end of data");
+    t->n->command_pipelined = false;
+    enum smtp_stage_result r = smtp_expect(t->c, t->n, t->o->final_timeout, '2');
+    if (r == SMTP_BROKEN)
+      return r;
+    if (r)
+      smtp_note_refusal(t->c, t->n, r == SMTP_TEMPORARY ? ERROR_DATA_4XX : 0);
+    enum outcome o = r == SMTP_REFUSED ? OUTCOME_FAIL : OUTCOME_DEFER;
+    if (t->o->lmtp) {
+      if (r)
+        settle(t, a, o, t->n->error, t->n->error_text);
+      else
+        confirm(t, a);
+      continue;
+    }
+    for (struct address *b = a; b; b = b->next)
+      if (in_transaction(b)) {
+        if (r)
+          settle(t, b, o, t->n->error, t->n->error_text);
+        else
+          confirm(t, b);
+      }
+    return r;
+  }
+  return SMTP_OK;
+}
+
+static enum smtp_stage_result reset(struct transaction *t) {
+  enum smtp_stage_result r = smtp_command(t->c, t->n, true, "RSET");
+  return r ? r : smtp_expect(t->c, t->n, t->o->command_timeout, '2') ? SMTP_BROKEN : SMTP_OK;
+}
+
+static enum smtp_stage_result note_data_refusal(struct transaction *t, enum smtp_stage_result r) {
+  if (r != SMTP_REFUSED && r != SMTP_TEMPORARY)
+    return r;
+  t->n->command_pipelined = t->pipelining;
+  smtp_note_refusal(t->c, t->n, r == SMTP_TEMPORARY ? ERROR_DATA_4XX : 0);
+  for (struct address *a = t->chain; a; a = a->next)
+    if (in_transaction(a))
+      settle(t, a, r == SMTP_REFUSED ? OUTCOME_FAIL : OUTCOME_DEFER, t->n->error, t->n->error_text);
+  return r;
+}
+
+static enum smtp_stage_result send_data(struct transaction *t) {
+  struct ctx *c = t->c;
+  int fd = t->m->with_body ? spool_open_body(c, c->message) : -1, unanswered = 0;
+  int64_t sent = 0;
+  if (t->m->with_body && fd < 0) {
+    t->n->error = -fd;
+    t->n->error_text = str_printf(c->arena, "cannot open the message's body: %s", strerror(-fd));
+    return SMTP_BROKEN;
+  }
+  int e = smtp_send_body(c, t->n, t->m, fd, !t->chunking, &sent, &unanswered);
+  if (fd >= 0 && fd != c->message->data_fd)
+    close(fd);
+  if (e == -EPROTO)
+    return (void)note_data_refusal(t, t->n->reply.code >= 500 ? SMTP_REFUSED : SMTP_TEMPORARY), SMTP_BROKEN;
+  if (e) {
+    t->n->command = str_printf(c->arena, "sending data block (%lld bytes written)", (long long)sent);
+    t->n->command_pipelined = false;
+    smtp_note_broken(c, t->n, e);
+    return SMTP_BROKEN;
+  }
+  while (unanswered-- > 0) {
+    t->n->command = STR("BDAT");
+    enum smtp_stage_result r = smtp_expect(c, t->n, t->o->data_timeout, '2');
+    if (r)
+      return (void)note_data_refusal(t, r), SMTP_BROKEN;
+  }
+  return take_final(t);
+}
+
+/* DATA was sent along with the recipients: its answer comes even if no recipient was accepted. */
+static enum smtp_stage_result take_data_reply(struct transaction *t, enum smtp_stage_result mail) {
+  t->n->command = STR("DATA");
+  t->n->command_pipelined = t->pipelining;
+  struct str keep = t->n->error_text;
+  int keep_error = t->n->error;
+  enum smtp_stage_result r = smtp_expect(t->c, t->n, t->o->data_timeout, '3');
+  if (r == SMTP_BROKEN)
+    return r;
+  if (mail || !t->accepted) {
+    t->n->error_text = keep;
+    t->n->error = keep_error;
+    if (r == SMTP_OK) { /* a server that accepts DATA without recipients gets an empty message */
+      (void)smtp_command(t->c, t->n, true, ".");
+      return smtp_read_reply(t->c, t->n, t->o->final_timeout) ? SMTP_BROKEN : mail ? mail : SMTP_OK;
+    }
+    return mail ? mail : SMTP_OK;
+  }
+  return note_data_refusal(t, r);
+}
+
+enum smtp_stage_result smtp_send_message(struct ctx *c, struct smtp_connection *n, struct address *chain,
+    const struct transport_message *m) {
+  struct transaction t = {.c = c, .n = n, .o = smtp_client_options(n->transport), .chain = chain, .m = m};
+  int64_t max = 0;
+  for (struct address *a = chain; a; a = a->next)
+    a->smtp_in_transaction = false;
+  if (expand_option_int(c, &t.o->max_rcpt, "max_rcpt", &max) || max <= 0)
+    max = INT32_MAX;
+  t.pipelining = n->offers.pipelining;
+  t.chunking = n->offers.chunking && !t.o->lmtp;
+  n->messages++;
+  enum smtp_stage_result r = send_mail(&t);
+  if (!r && !t.pipelining)
+    r = take_mail_reply(&t);
+  if (!r)
+    r = send_rcpts(&t, max);
+  if (!r && t.pipelining) {
+    if (!t.chunking)
+      r = smtp_command(c, n, true, "DATA");
+    else if (stream_flush(n->stream))
+      r = SMTP_BROKEN;
+    if (!r) {
+      r = take_pipelined(&t);
+      if (r != SMTP_BROKEN && !t.chunking) {
+        enum smtp_stage_result d = take_data_reply(&t, r);
+        if (r == SMTP_OK && d == SMTP_OK && t.accepted)
+          return send_data(&t);
+        r = d ? d : r;
+        if (r != SMTP_BROKEN && reset(&t))
+          return SMTP_BROKEN;
+        return r;
+      }
+    }
+  }
+  if (r == SMTP_BROKEN)
+    return r;
+  if (r || !t.accepted) {
+    if (reset(&t))
+      return SMTP_BROKEN;
+    return r;
+  }
+  if (!t.chunking) {
+    r = smtp_command(c, n, true, "DATA");
+    if (!r)
+      r = smtp_expect(c, n, t.o->data_timeout, '3');
+    if (r) {
+      r = note_data_refusal(&t, r);
+      return r == SMTP_BROKEN || reset(&t) ? SMTP_BROKEN : r;
+    }
+  }
+  return send_data(&t);
+}

@@ -1,0 +1,102 @@
+#include "smtp/client/options.h"
+
+#define OFF(f) offsetof(struct smtp_client_options, f)
+#define HOSTS(name, deflt, flags) {#name, OPTION_LIST, OFF(name), deflt, flags, LIST_HOST}
+
+const struct option_def smtp_client_option_table[] = {
+    {"address_retry_include_sender", OPTION_BOOL, OFF(address_retry_include_sender), "true"},
+    {"allow_localhost", OPTION_BOOL, OFF(allow_localhost)},
+    {"arc_sign", OPTION_EXPR, OFF(arc_sign), NULL, OPTION_LATER},
+    {"authenticated_sender", OPTION_EXPR, OFF(authenticated_sender)},
+    {"authenticated_sender_force", OPTION_BOOL, OFF(authenticated_sender_force)},
+    {"command_timeout", OPTION_TIME, OFF(command_timeout), "5m"},
+    {"connect_timeout", OPTION_TIME, OFF(connect_timeout), "5m"},
+    {"connection_max_messages", OPTION_INT, OFF(connection_max_messages), "500"},
+    {"dane_require_tls_ciphers", OPTION_EXPR, OFF(dane_require_tls_ciphers), NULL, OPTION_LATER},
+    {"data_timeout", OPTION_TIME, OFF(data_timeout), "5m"},
+    {"delay_after_cutoff", OPTION_BOOL, OFF(delay_after_cutoff), "true"},
+    {"dkim_canon", OPTION_EXPR, OFF(dkim_canon), NULL, OPTION_LATER},
+    {"dkim_domain", OPTION_EXPR, OFF(dkim_domain), NULL, OPTION_LATER},
+    {"dkim_hash", OPTION_EXPR, OFF(dkim_hash), NULL, OPTION_LATER},
+    {"dkim_identity", OPTION_EXPR, OFF(dkim_identity), NULL, OPTION_LATER},
+    {"dkim_private_key", OPTION_EXPR, OFF(dkim_private_key), NULL, OPTION_LATER},
+    {"dkim_selector", OPTION_EXPR, OFF(dkim_selector), NULL, OPTION_LATER},
+    {"dkim_sign_headers", OPTION_EXPR, OFF(dkim_sign_headers), NULL, OPTION_LATER},
+    {"dkim_strict", OPTION_EXPR, OFF(dkim_strict), NULL, OPTION_LATER},
+    {"dkim_timestamps", OPTION_EXPR, OFF(dkim_timestamps), NULL, OPTION_LATER},
+    {"dns_qualify_single", OPTION_BOOL, OFF(dns_qualify_single), "true"},
+    {"dns_search_parents", OPTION_BOOL, OFF(dns_search_parents)},
+    {"dnssec_request_domains", OPTION_LIST, OFF(dnssec_request_domains), "*", 0, LIST_DOMAIN},
+    {"dnssec_require_domains", OPTION_LIST, OFF(dnssec_require_domains), NULL, 0, LIST_DOMAIN},
+    {"dscp", OPTION_EXPR, OFF(dscp), NULL, OPTION_LATER},
+    {"fallback_hosts", OPTION_EXPR, OFF(fallback_hosts)},
+    {"final_timeout", OPTION_TIME, OFF(final_timeout), "10m"},
+    {"gethostbyname", OPTION_BOOL, OFF(gethostbyname)},
+    {"helo_data", OPTION_EXPR, OFF(helo_data), "$primary_hostname"},
+    {"host_name_extract", OPTION_EXPR, OFF(host_name_extract), NULL, OPTION_LATER},
+    {"hosts", OPTION_EXPR, OFF(hosts)},
+    HOSTS(hosts_avoid_esmtp, NULL, 0),
+    HOSTS(hosts_avoid_pipelining, NULL, 0),
+    HOSTS(hosts_avoid_tls, NULL, 0),
+    {"hosts_max_try", OPTION_INT, OFF(hosts_max_try), "5"},
+    {"hosts_max_try_hardlimit", OPTION_INT, OFF(hosts_max_try_hardlimit), "50"},
+    HOSTS(hosts_nopass_tls, NULL, 0),
+    HOSTS(hosts_noproxy_tls, NULL, 0),
+    {"hosts_override", OPTION_BOOL, OFF(hosts_override)},
+    HOSTS(hosts_pipe_connect, NULL, OPTION_LATER),
+    {"hosts_randomize", OPTION_EXPR_BOOL, OFF(hosts_randomize)},
+    HOSTS(hosts_request_ocsp, NULL, OPTION_LATER),
+    HOSTS(hosts_require_alpn, NULL, OPTION_LATER),
+    HOSTS(hosts_require_auth, NULL, 0),
+    HOSTS(hosts_require_dane, NULL, OPTION_LATER),
+    HOSTS(hosts_require_ocsp, NULL, OPTION_LATER),
+    HOSTS(hosts_require_tls, NULL, 0),
+    HOSTS(hosts_try_auth, NULL, 0),
+    HOSTS(hosts_try_chunking, "*", 0),
+    HOSTS(hosts_try_dane, NULL, OPTION_LATER),
+    HOSTS(hosts_try_fastopen, NULL, OPTION_LATER),
+    HOSTS(hosts_try_prdr, NULL, OPTION_LATER),
+    HOSTS(hosts_verify_avoid_tls, "*", 0),
+    {"interface", OPTION_EXPR, OFF(interface)},
+    {"keepalive", OPTION_BOOL, OFF(keepalive), "true"},
+    {"lmtp_ignore_quota", OPTION_BOOL, OFF(lmtp_ignore_quota)},
+    {"max_rcpt", OPTION_EXPR, OFF(max_rcpt), "100"},
+    {"message_linelength_limit", OPTION_INT, OFF(message_linelength_limit), "998"},
+    {"multi_domain", OPTION_EXPR_BOOL, OFF(multi_domain), "true"},
+    {"port", OPTION_EXPR, OFF(port)},
+    {"protocol", OPTION_STRING, OFF(protocol)},
+    {"retry_include_ip_address", OPTION_EXPR_BOOL, OFF(retry_include_ip_address), "true"},
+    HOSTS(serialize_hosts, NULL, 0),
+    {"size_addition", OPTION_INT, OFF(size_addition), "1024"},
+    {"socks_proxy", OPTION_EXPR, OFF(socks_proxy), NULL, OPTION_LATER},
+    {"tls_alpn", OPTION_EXPR, OFF(tls_alpn), NULL, OPTION_LATER},
+    {"tls_certificate", OPTION_EXPR, OFF(tls_certificate)},
+    {"tls_crl", OPTION_EXPR, OFF(tls_crl), NULL, OPTION_LATER},
+    {"tls_dh_min_bits", OPTION_INT, OFF(tls_dh_min_bits), "1024"},
+    {"tls_privatekey", OPTION_EXPR, OFF(tls_privatekey)},
+    {"tls_require_ciphers", OPTION_EXPR, OFF(tls_require_ciphers)},
+    HOSTS(tls_resumption_hosts, NULL, OPTION_LATER),
+    {"tls_sni", OPTION_EXPR, OFF(tls_sni)},
+    {"tls_tempfail_tryclear", OPTION_BOOL, OFF(tls_tempfail_tryclear), "true"},
+    HOSTS(tls_try_verify_hosts, "*", 0),
+    HOSTS(tls_verify_cert_hostnames, "*", 0),
+    {"tls_verify_certificates", OPTION_EXPR, OFF(tls_verify_certificates), "system"},
+    HOSTS(tls_verify_hosts, NULL, 0),
+    {"utf8_downconvert", OPTION_EXPR, OFF(utf8_downconvert), NULL, OPTION_LATER},
+    OPTIONS_END,
+};
+
+int smtp_client_init(struct config_reader *r, struct instance *i) {
+  struct smtp_client_options *o = i->options;
+  struct str p = str_is_set(o->protocol) ? o->protocol : STR("smtp");
+  o->lmtp = str_eq_c(p, "lmtp");
+  o->tls_on_connect = str_eq_c(p, "smtps") || str_eq_c(p, "submissions");
+  if (!o->lmtp && !o->tls_on_connect && !str_eq_c(p, "smtp"))
+    return config_error_at(r, i->where, "unknown protocol \"%.*s\" in the %.*s transport: smtp, smtps, submissions and lmtp are known",
+        STRF(p), STRF(i->name));
+  if (o->command_timeout <= 0 || o->data_timeout <= 0 || o->final_timeout <= 0)
+    return config_error_at(r, i->where, "command, data, or final timeout value is zero for %.*s transport", STRF(i->name));
+  if (o->hosts_override && !str_is_set(o->hosts.text))
+    return config_error_at(r, i->where, "hosts_override set for the %.*s transport, but hosts is not", STRF(i->name));
+  return 0;
+}

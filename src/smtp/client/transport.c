@@ -1,0 +1,317 @@
+/* The smtp transport: which hosts are tried in which order, and what it means
+for the addresses when one fails (Exim manual, chapter "The smtp transport"). */
+
+#include <netdb.h>
+#include <netinet/in.h>
+
+#include "core/main_options.h"
+#include "deliver/errors.h"
+#include "dns/dns.h"
+#include "expand/expand.h"
+#include "log/log.h"
+#include "match/match.h"
+#include "message/message.h"
+#include "queue/retry.h"
+#include "route/router.h"
+#include "smtp/client/client.h"
+#include "transport/transport.h"
+
+struct delivery {
+  struct ctx *c;
+  const struct instance *t;
+  const struct smtp_client_options *o;
+  struct address *chain;
+  struct transport_message message;
+  bool built;
+  struct str interface;
+  int default_port;
+  int tried;        /* hosts that count against hosts_max_try */
+  int tried_total;
+  int skipped;      /* because their retry time has not come */
+  struct host *last;
+  int last_error;
+  struct str last_text;
+};
+
+static bool any_pending(const struct address *chain) {
+  for (; chain; chain = chain->next)
+    if (chain->result == OUTCOME_DEFER && chain->basic_errno == SMTP_PENDING)
+      return true;
+  return false;
+}
+
+/* What all that still wait get: the same outcome. */
+static void settle_pending(struct delivery *d, enum outcome o, int error, struct str text, struct host *h) {
+  for (struct address *a = d->chain; a; a = a->next)
+    if (a->result == OUTCOME_DEFER && a->basic_errno == SMTP_PENDING) {
+      a->result = o;
+      a->basic_errno = error;
+      a->message = text;
+      a->host_used = h;
+      a->host_used_port = h ? h->port : 0;
+    }
+}
+
+static bool settle_expand(struct delivery *d, const char *what) {
+  settle_pending(d, OUTCOME_DEFER, ERROR_EXPAND_FAIL,
+      str_printf(d->c->arena, "failed to expand %s for %.*s transport: %.*s", what, STRF(d->t->name), STRF(d->c->error)), NULL);
+  return false;
+}
+
+static bool choose_port(struct delivery *d) {
+  struct str text;
+  uint64_t n;
+  d->default_port = d->o->lmtp ? 24 : d->o->tls_on_connect ? 465 : 25;
+  if (!str_is_set(d->o->port.text))
+    return true;
+  if (expand_option(d->c, &d->o->port, &text))
+    return settle_expand(d, "port");
+  if (str_to_u64(text, &n) && n > 0 && n < 65536) {
+    d->default_port = (int)n;
+    return true;
+  }
+  struct servent *s = text.len < 64 ? getservbyname(str_dup_c(d->c->arena, text), "tcp") : NULL;
+  if (s) {
+    d->default_port = ntohs((uint16_t)s->s_port);
+    return true;
+  }
+  if (str_eq_c(text, "smtp"))
+    return true;
+  settle_pending(d, OUTCOME_DEFER, ERROR_UNKNOWN,
+      str_printf(d->c->arena, "invalid port \"%.*s\" for %.*s transport", STRF(text), STRF(d->t->name)), NULL);
+  return false;
+}
+
+/* The router's hosts, or the transport's own when there are none or it overrides. */
+static bool choose_hosts(struct delivery *d, struct host **ret) {
+  struct str text;
+  bool randomize = false;
+  *ret = d->chain->hosts;
+  if (*ret && !d->o->hosts_override)
+    return true;
+  if (!str_is_set(d->o->hosts.text)) {
+    settle_pending(d, OUTCOME_DEFER, ERROR_UNKNOWN, str_printf(d->c->arena, "%.*s transport called with no hosts set", STRF(d->t->name)), NULL);
+    return false;
+  }
+  if (expand_option(d->c, &d->o->hosts, &text))
+    return settle_expand(d, "list of hosts");
+  if (expand_option_bool(d->c, &d->o->hosts_randomize, "hosts_randomize", &randomize))
+    return settle_expand(d, "hosts_randomize");
+  *ret = router_host_list(d->c, text, randomize);
+  if (*ret)
+    return true;
+  settle_pending(d, OUTCOME_DEFER, ERROR_UNKNOWN,
+      str_printf(d->c->arena, "list of hosts is empty in %.*s transport", STRF(d->t->name)), NULL);
+  return false;
+}
+
+/* A host that is only a name gets its addresses; each makes a host of its own in the chain. */
+static bool find_address(struct delivery *d, struct host *h) {
+  struct str full;
+  if (str_is_set(h->address) && h->address.len)
+    return true;
+  if (ip_parse(h->name, &h->ip)) {
+    h->address = ip_text(d->c->arena, &h->ip);
+    return true;
+  }
+  unsigned flags = HOST_FIND_BY_A | HOST_FIND_BY_AAAA | (d->o->dns_qualify_single ? HOST_FIND_QUALIFY_SINGLE : 0) |
+                   (d->o->dns_search_parents ? HOST_FIND_SEARCH_PARENTS : 0);
+  enum host_find f = host_find_addresses(d->c, d->c->arena, h, flags, NULL, &full);
+  if (f == HOST_FOUND || (f == HOST_FOUND_LOCAL && d->o->allow_localhost))
+    return true;
+  d->last = h;
+  d->last_error = ERROR_UNKNOWN_HOST;
+  d->last_text = f == HOST_FOUND_LOCAL
+                     ? str_printf(d->c->arena, "%.*s transport found host %.*s to be local", STRF(d->t->name), STRF(h->name))
+                     : str_printf(d->c->arena, "failed to lookup IP address for %.*s", STRF(h->name));
+  return false;
+}
+
+/* One of our own addresses is not sent to, unless the options say so (a loop). */
+static bool is_forbidden_local(struct delivery *d, struct host *h) {
+  if (d->o->allow_localhost || !h->is_local)
+    return false;
+  return d->default_port == 25;
+}
+
+static int host_port(struct delivery *d, const struct host *h) { return h->port > 0 ? h->port : d->default_port; }
+
+/* Is another host of a worse MX value still to come? Then this one is tried without being counted. */
+static bool worse_mx_follows(const struct host *h) {
+  for (const struct host *n = h->next; n; n = n->next)
+    if (n->mx > h->mx)
+      return true;
+  return false;
+}
+
+static bool may_try(struct delivery *d, struct host *h, bool *ret_counts) {
+  *ret_counts = true;
+  if (d->tried_total >= d->o->hosts_max_try_hardlimit)
+    return false;
+  if (d->tried < d->o->hosts_max_try)
+    return true;
+  *ret_counts = false;
+  return h->mx >= 0 && worse_mx_follows(h) && (!h->next || h->next->mx > h->mx);
+}
+
+static void log_host_error(struct delivery *d, struct host *h, int error, struct str text) {
+  /* A refused connection is the host's; what it said in a session is shown after a colon. */
+  bool plain = error > 0 && error != ETIMEDOUT && !str_starts(text, STR("SMTP"));
+  struct str port = d->default_port != 25 && log_selected(LOGSEL_outgoing_port) ? str_printf(d->c->arena, ":%d", host_port(d, h)) : STR_EMPTY;
+  if (error == ETIMEDOUT && !str_starts(text, STR("SMTP")) && !str_starts(text, STR("LMTP")))
+    plain = true;
+  log_write(LOG_MAIN, d->c->message, "H=%.*s [%.*s]%.*s%s %.*s", STRF(h->name), STRF(h->address), STRF(port), plain ? "" : ":",
+      STRF(log_printable(d->c->arena, text)));
+}
+
+/* Sends as often as max_rcpt makes it necessary over one connection. */
+static enum smtp_stage_result send_all(struct delivery *d, struct smtp_connection *n) {
+  enum smtp_stage_result r = SMTP_OK;
+  while (any_pending(d->chain)) {
+    r = smtp_send_message(d->c, n, d->chain, &d->message);
+    if (r)
+      return r;
+    if (d->o->connection_max_messages > 0 && n->messages >= d->o->connection_max_messages)
+      break;
+  }
+  return r;
+}
+
+static void host_failed(struct delivery *d, struct host *h, int error, struct str text) {
+  d->last = h;
+  d->last_error = error;
+  d->last_text = text;
+  log_host_error(d, h, error, text);
+  retry_host_failed(d->c, d->t, h, host_port(d, h), error, text);
+}
+
+/* Everything over one host: connect or take a kept connection, send. */
+static void try_host(struct delivery *d, struct host *h) {
+  struct ctx *c = d->c;
+  int port = host_port(d, h), error = 0;
+  enum smtp_stage_result why = SMTP_OK;
+  struct str text = STR_EMPTY;
+  c->host = h;
+  h->port = port;
+  struct smtp_connection *n = smtp_pool_take(smtp_pool_key(c, d->t, port, d->interface));
+  bool reused = n != NULL;
+  if (!n)
+    n = smtp_connect(c, d->t, port, &why, &error, &text);
+  if (!n) {
+    if (why == SMTP_REFUSED) { /* 5xx to the connection is for good, for all recipients */
+      settle_pending(d, OUTCOME_FAIL, error, text, h);
+      log_host_error(d, h, error, text);
+      return;
+    }
+    host_failed(d, h, error, text);
+    return;
+  }
+  if (!d->built) {
+    d->built = transport_message_build(c, d->t, d->chain, &d->message);
+    if (!d->built) {
+      smtp_disconnect(n, true);
+      return;
+    }
+  }
+  if (n->offers.size && n->offers.size_limit > 0 && d->message.size > n->offers.size_limit) {
+    settle_pending(d, OUTCOME_FAIL, 0, STR("message exceeds the size limit of the remote host"), h);
+    smtp_pool_keep(n);
+    return;
+  }
+  enum smtp_stage_result r = send_all(d, n);
+  error = n->error;
+  text = n->error_text;
+  for (struct address *a = d->chain; a; a = a->next)
+    a->continued = a->host_used == h && reused;
+  if (r == SMTP_BROKEN) {
+    smtp_disconnect(n, false);
+    if (reused && any_pending(d->chain)) { /* a kept connection may have been closed by the other side: not the host's fault */
+      try_host(d, h);
+      return;
+    }
+  } else if (d->o->connection_max_messages > 0 && n->messages >= d->o->connection_max_messages) {
+    smtp_disconnect(n, true);
+  } else {
+    smtp_pool_keep(n);
+  }
+  if (r == SMTP_BROKEN || (r == SMTP_TEMPORARY && any_pending(d->chain)))
+    host_failed(d, h, error, text);
+  else
+    retry_host_ok(c, d->t, h, port);
+  if (r == SMTP_TEMPORARY) {
+    d->last = h;
+    d->last_error = error;
+    d->last_text = text;
+  }
+}
+
+static void try_hosts(struct delivery *d, struct host *hosts) {
+  for (struct host *h = hosts; h && any_pending(d->chain); h = h->next) {
+    bool counts;
+    if (!find_address(d, h))
+      continue;
+    if (is_forbidden_local(d, h)) {
+      d->last = h;
+      d->last_error = ERROR_HOST_IS_LOCAL;
+      d->last_text = str_printf(d->c->arena, "%.*s transport found host %.*s to be local", STRF(d->t->name), STRF(h->name));
+      continue;
+    }
+    if (!retry_host_ready(d->c, d->t, h, host_port(d, h))) {
+      d->skipped++;
+      continue;
+    }
+    if (!may_try(d, h, &counts))
+      continue;
+    d->tried += counts;
+    d->tried_total++;
+    try_host(d, h);
+  }
+}
+
+static void finish(struct delivery *d) {
+  if (!any_pending(d->chain))
+    return;
+  if (d->last) {
+    bool gone = retry_hosts_exhausted(d->c, d->t, d->chain);
+    settle_pending(d, gone && d->tried_total == 0 ? OUTCOME_FAIL : OUTCOME_DEFER, d->last_error, d->last_text, d->last);
+    return;
+  }
+  if (d->skipped)
+    settle_pending(d, OUTCOME_DEFER, ERROR_HOST_RETRY,
+        str_printf(d->c->arena, "retry time not reached for any host for '%.*s'", STRF(d->chain->domain)), NULL);
+  else
+    settle_pending(d, OUTCOME_DEFER, ERROR_UNKNOWN, STR("no host found for the delivery"), NULL);
+}
+
+static void smtp_deliver(struct ctx *c, const struct instance *t, struct address *chain) {
+  struct delivery d = {.c = c, .t = t, .o = smtp_client_options(t), .chain = chain, .interface = STR_EMPTY};
+  struct host *hosts, *saved = c->host;
+  for (struct address *a = chain; a; a = a->next) {
+    a->result = OUTCOME_DEFER;
+    a->basic_errno = SMTP_PENDING;
+  }
+  if (choose_hosts(&d, &hosts) && choose_port(&d)) {
+    c->host = hosts;
+    if (str_is_set(d.o->interface.text) && expand_option(c, &d.o->interface, &d.interface)) {
+      (void)settle_expand(&d, "interface");
+    } else {
+      try_hosts(&d, hosts);
+      struct host *fallback = chain->fallback_hosts;
+      if (any_pending(chain) && !fallback && str_is_set(d.o->fallback_hosts.text)) {
+        struct str text;
+        if (expand_option(c, &d.o->fallback_hosts, &text) == 0)
+          fallback = router_host_list(c, text, false);
+      }
+      if (any_pending(chain) && fallback)
+        try_hosts(&d, fallback);
+      finish(&d);
+    }
+  }
+  c->host = saved;
+}
+
+const struct transport_def transport_smtp = {
+    .driver = {.name = "smtp", .class = DRIVER_TRANSPORT, .options = smtp_client_option_table,
+        .options_size = sizeof(struct smtp_client_options), .summary = "send over SMTP or LMTP", .init = smtp_client_init},
+    .deliver = smtp_deliver,
+};
