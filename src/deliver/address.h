@@ -51,6 +51,9 @@ struct address {
   struct str self_hostname, host_data;
   struct option_user user;        /* to deliver as; set by router or file owner */
   bool uid_set, gid_set, initgroups;
+  uint32_t local_gid;             /* the account's own group, whatever the router's group option says */
+  bool hide_in_errors;            /* hide_child_in_errmsg */
+  bool one_time;                  /* becomes a recipient of its own when it is not delivered at once */
   bool local_user;                /* check_local_user found an account; home is its directory */
   uint32_t uid, gid;
   struct str home, current_dir;

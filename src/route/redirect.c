@@ -1,0 +1,375 @@
+/* The redirect router: aliases and forward files (Exim manual, chapter "The
+redirect router"). The data's text is taken apart by redirect_parse.c. */
+
+#include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "core/main_options.h"
+#include "deliver/as_user.h"
+#include "deliver/errors.h"
+#include "deliver/submit.h"
+#include "expand/expand.h"
+#include "log/log.h"
+#include "loop/fiber.h"
+#include "message/address.h"
+#include "message/message.h"
+#include "message/rewrite.h"
+#include "route/redirect.h"
+#include "route/redirect_parse.h"
+
+#define ITEMS_MAX 200000
+
+struct redirect_run {
+  struct ctx *c;
+  const struct instance *r;
+  const struct redirect_options *o;
+  struct address *a;
+  int64_t uid, gid; /* to read files as; -1: as we are */
+};
+
+bool router_repeat_use(const struct instance *r) {
+  return r->driver != &router_redirect_def.driver || ((const struct redirect_options *)r->options)->repeat_use;
+}
+
+/* --- reading files --- */
+
+static struct str open_error(struct arena *a, const char *what, struct str path, int error) {
+  if (error == EACCES)
+    return str_printf(a, "failed to open %s%.*s: %s (euid=%ld egid=%ld)", what, STRF(path), strerror(error), (long)geteuid(),
+        (long)getegid());
+  return str_printf(a, "failed to open %s%.*s: %s", what, STRF(path), strerror(error));
+}
+
+static int read_included(void *arg, struct arena *a, struct str path, struct str *ret, struct str *ret_error) {
+  struct redirect_run *run = arg;
+  struct user_file f;
+  user_file_read(a, run->uid, run->gid, path, USER_FILE_MAX, &f);
+  if (!f.error && !f.too_big && !f.not_regular) {
+    *ret = f.text;
+    return 0;
+  }
+  if (f.too_big)
+    *ret_error = str_printf(a, "included file %.*s is too big (max %d)", STRF(path), USER_FILE_MAX);
+  else if (f.not_regular)
+    *ret_error = str_printf(a, "error while reading included file %.*s: %s", STRF(path), strerror(S_ISDIR(f.mode) ? EISDIR : EINVAL));
+  else
+    *ret_error = open_error(a, "included file ", path, f.error);
+  return OUTCOME_ERROR;
+}
+
+static bool listed(const struct option_ids *ids, uint32_t id) {
+  for (size_t i = 0; i < ids->n; i++)
+    if (ids->v[i] == id)
+      return true;
+  return false;
+}
+
+/* Owner, group and mode of the forward file. */
+static enum route_result check_file(struct redirect_run *run, struct str path, const struct user_file *f) {
+  const struct redirect_options *o = run->o;
+  struct address *a = run->a;
+  if (f->mode & (mode_t)o->modemask)
+    return router_defer(run->c, a, ERROR_BAD_MODE, "bad mode (0%o) for %.*s: 0%o bit(s) unexpected", (unsigned)f->mode,
+        STRF(path), (unsigned)(f->mode & (mode_t)o->modemask));
+  if (o->check_owner && !(a->local_user && f->uid == a->uid) && !listed(&o->owners, f->uid))
+    return router_defer(run->c, a, ERROR_BAD_UGID, "bad owner for %.*s", STRF(path));
+  if (o->check_group && !(a->local_user && f->gid == a->local_gid) && !listed(&o->owngroups, f->gid))
+    return router_defer(run->c, a, ERROR_BAD_UGID, "bad group for %.*s", STRF(path));
+  return ROUTE_OK;
+}
+
+struct stat_job {
+  const char *path;
+  int error;
+};
+
+static int stat_job(void *arg) {
+  struct stat_job *j = arg;
+  struct stat st;
+  j->error = stat(j->path, &st) ? errno : 0;
+  return 0;
+}
+
+/* No such file: fine, unless its directory is missing too (an unmounted home). */
+static enum route_result no_file(struct redirect_run *run, struct str path) {
+  if (run->o->ignore_enotdir)
+    return ROUTE_DECLINE;
+  ptrdiff_t slash = str_rfind_byte(path, '/');
+  struct str dir = str_cat(run->c->arena, str_slice(path, 0, slash + 1), STR("."));
+  struct stat_job j = {.path = str_dup_c(run->c->arena, dir)};
+  fiber_offload(stat_job, &j);
+  if (!j.error)
+    return ROUTE_DECLINE;
+  if (j.error == EACCES && run->o->ignore_eacces)
+    return ROUTE_DECLINE;
+  return router_defer(run->c, run->a, j.error, "failed to stat %s (%s)", j.path, strerror(j.error));
+}
+
+static enum route_result file_problem(struct redirect_run *run, struct str path, const struct user_file *f) {
+  if (f->error == ENOENT)
+    return no_file(run, path);
+  if (f->not_regular)
+    return router_defer(run->c, run->a, ERROR_NOT_REGULAR, "%.*s is not a regular file", STRF(path));
+  if (f->too_big)
+    return router_defer(run->c, run->a, ERROR_UNKNOWN, "%.*s is too big (max %d)", STRF(path), USER_FILE_MAX);
+  if ((f->error == ENOTDIR && run->o->ignore_enotdir) || (f->error == EACCES && run->o->ignore_eacces))
+    return ROUTE_DECLINE;
+  struct str text = open_error(run->c->arena, "", path, f->error);
+  return router_defer(run->c, run->a, f->error, "%.*s", STRF(text));
+}
+
+static enum route_result get_file(struct redirect_run *run, struct str *ret) {
+  struct ctx *c = run->c;
+  struct user_file f;
+  struct str path;
+  int rc = expand_option(c, &run->o->file, &path);
+  if (rc == OUTCOME_FORCED)
+    return ROUTE_DECLINE;
+  if (rc)
+    return router_defer(c, run->a, ERROR_EXPAND_FAIL, "%.*s", STRF(c->error));
+  if (!path.len || path.p[0] != '/')
+    return router_defer(c, run->a, ERROR_UNKNOWN, "\"%.*s\" is not an absolute path", STRF(path));
+  if (str_is_tainted(path))
+    return router_defer(c, run->a, ERROR_UNKNOWN, "Tainted name '%.*s' for file read not permitted", STRF(path));
+  user_file_read(c->arena, run->uid, run->gid, path, USER_FILE_MAX, &f);
+  if (f.error || f.not_regular || f.too_big)
+    return file_problem(run, path, &f);
+  *ret = f.text;
+  return check_file(run, path, &f);
+}
+
+static enum route_result get_data(struct redirect_run *run, struct str *ret) {
+  if (!str_is_set(run->o->data.text))
+    return get_file(run, ret);
+  int rc = expand_option(run->c, &run->o->data, ret);
+  if (rc == OUTCOME_FORCED)
+    return ROUTE_DECLINE;
+  if (rc)
+    return router_defer(run->c, run->a, ERROR_EXPAND_FAIL, "%.*s", STRF(run->c->error));
+  return str_trim(*ret).len ? ROUTE_OK : ROUTE_DECLINE;
+}
+
+/* --- syntax errors that are skipped --- */
+
+static void report_skipped(struct redirect_run *run, const struct redirect_parsed *p) {
+  struct ctx *c = run->c;
+  const struct redirect_options *o = run->o;
+  struct str to, text = STR_UNSET;
+  for (size_t i = 0; i < p->skipped.n; i++)
+    log_write(LOG_MAIN, c->message, "%.*s router: skipped error: %.*s in \"%.*s\"", STRF(run->r->name),
+        STRF(p->skipped.v[i].error), STRF(p->skipped.v[i].item));
+  if (!str_is_set(o->syntax_errors_to) || !c->message || !c->message->id[0] || route_verifying(run->a) || c->is_test)
+    return;
+  if (expand_text(c, str_untainted(o->syntax_errors_to), &to) || !to.len) {
+    log_write(LOG_MAIN, c->message, "%.*s router: failed to expand syntax_errors_to: %.*s", STRF(run->r->name), STRF(c->error));
+    return;
+  }
+  struct submit s;
+  submit_init(&s, c->arena, c->message);
+  vec_push(c->arena, &s.recipients, to);
+  buf_printf(&s.header, "Auto-Submitted: auto-replied\nFrom: %.*s\nTo: %.*s\nReferences: <E%s@%.*s>\n"
+      "Subject: error(s) in forwarding or filtering\n", STRF(submit_from(c)), STRF(to), c->message->id,
+      STRF(main_options(c->config)->primary_hostname));
+  if (!expand_option(c, &o->syntax_errors_text, &text) && str_is_set(text) && text.len)
+    buf_printf(&s.body, "%.*s\n\n", STRF(text));
+  buf_printf(&s.body, "The %.*s router encountered the following error(s):\n\n", STRF(run->r->name));
+  for (size_t i = 0; i < p->skipped.n; i++)
+    buf_printf(&s.body, "  %.*s in the address\n  \"%.*s\"\n\n", STRF(p->skipped.v[i].error), STRF(p->skipped.v[i].item));
+  buf_add_c(&s.body, p->items.n ? "Other addresses were processed normally.\n" : "No valid addresses were generated.\n");
+  submit_message(c, &s);
+}
+
+/* --- children --- */
+
+static const struct address *same_ancestor(const struct address *a, struct str text) {
+  for (const struct address *up = a; up; up = up->parent)
+    if (up->kind == ADDRESS_MAIL && str_ieq(up->address, text))
+      return up;
+  return NULL;
+}
+
+/* The domain of an address that was written without one. */
+static enum route_result qualify(struct redirect_run *run, const struct redirect_item *item, struct str *text) {
+  struct ctx *c = run->c;
+  struct str domain;
+  if (item->backslash || run->o->qualify_preserve_domain) {
+    domain = run->a->domain;
+  } else if (str_is_set(run->o->qualify_domain.text)) {
+    int rc = expand_option(c, &run->o->qualify_domain, &domain);
+    if (rc == OUTCOME_FORCED)
+      return ROUTE_DECLINE;
+    if (rc)
+      return router_defer(c, run->a, ERROR_EXPAND_FAIL, "%.*s", STRF(c->error));
+  } else {
+    domain = main_options(c->config)->qualify_recipient;
+  }
+  *text = str_cat(c->arena, *text, str_cat(c->arena, STR("@"), domain));
+  return ROUTE_OK;
+}
+
+static enum route_result address_item(struct redirect_run *run, const struct redirect_item *item, struct address **ret) {
+  struct ctx *c = run->c;
+  const struct router_options *g = router_options(run->r);
+  struct str text = item->text;
+  enum route_result rc;
+  if (str_find_byte(text, '@') < 0 && (rc = qualify(run, item, &text)))
+    return rc;
+  if (run->o->rewrite && !(rewrite_envelope_recipient(c, &text)))
+    return router_defer(c, run->a, ERROR_EXPAND_FAIL, "rewriting of %.*s failed: %.*s", STRF(text), STRF(c->error));
+  if (run->o->check_ancestor && same_ancestor(run->a, text))
+    text = run->a->address;
+  *ret = address_child(c->arena, run->a, text);
+  (*ret)->start_router = g->redirect_router;
+  return ROUTE_OK;
+}
+
+/* A file, directory or pipe: which transport, and whether it is allowed at all. */
+static struct address *special_item(struct redirect_run *run, const struct redirect_item *item) {
+  struct ctx *c = run->c;
+  const struct redirect_options *o = run->o;
+  bool pipe = item->kind == REDIRECT_PIPE, directory = !pipe && str_ends(item->text, STR("/"));
+  struct address *child = address_special(c->arena, run->a, pipe ? ADDRESS_PIPE : ADDRESS_FILE, item->text);
+  const struct option_expr *option = pipe ? &o->pipe_transport : directory ? &o->directory_transport : &o->file_transport;
+  const char *name = pipe ? "pipe_transport" : directory ? "directory_transport" : "file_transport";
+  child->router = (struct instance *)run->r;
+  child->af_allow_pipe = pipe && !o->forbid_pipe;
+  child->af_allow_file = !pipe && !o->forbid_file;
+  child->uid = run->a->uid;
+  child->gid = run->a->gid;
+  child->uid_set = run->a->uid_set;
+  child->gid_set = run->a->gid_set;
+  child->initgroups = run->a->initgroups;
+  child->local_user = run->a->local_user;
+  child->home = run->a->home;
+  child->result = OUTCOME_OK;
+  if (router_transport(c, run->r, child, option, name, &child->transport) != ROUTE_OK)
+    child->result = OUTCOME_DEFER;
+  return child;
+}
+
+static enum route_result make_children(struct redirect_run *run, const struct redirect_parsed *p, struct route_lists *lists) {
+  struct address *a = run->a, *first = NULL, **tail = &first;
+  struct address_props props = a->prop, saved = a->prop;
+  enum route_result rc = router_props(run->c, run->r, a, &props);
+  if (rc)
+    return rc;
+  a->prop = props; /* inherited by the children */
+  for (size_t i = 0; i < p->items.n && !rc; i++) {
+    struct address *child = NULL;
+    if (p->items.v[i].kind == REDIRECT_ADDRESS)
+      rc = address_item(run, &p->items.v[i], &child);
+    else
+      child = special_item(run, &p->items.v[i]);
+    if (rc)
+      break;
+    child->hide_in_errors = run->o->hide_child_in_errmsg || a->hide_in_errors;
+    if (run->o->one_time) {
+      child->one_time = true;
+      child->onetime_parent = str_is_set(a->onetime_parent) ? a->onetime_parent : address_top(a)->address;
+    }
+    *tail = child;
+    tail = &child->next;
+  }
+  a->prop = saved;
+  if (rc)
+    return rc;
+  *tail = lists->children;
+  lists->children = first;
+  a->result = OUTCOME_OK;
+  return ROUTE_REROUTED;
+}
+
+/* --- what the data says --- */
+
+/* The text of :fail: and :defer: is for whoever gave us the address. */
+static enum route_result forced(struct redirect_run *run, struct str text, enum route_result result) {
+  struct address *a = run->a;
+  if (run->o->forbid_smtp_code && route_verifying(a) && text.len > 3 && text.p[3] == ' ' && text.p[0] >= '2' && text.p[0] <= '5' &&
+      text.p[1] >= '0' && text.p[1] <= '9' && text.p[2] >= '0' && text.p[2] <= '9')
+    text = str_ltrim(str_from(text, 4));
+  a->result = result == ROUTE_FAIL ? OUTCOME_FAIL : OUTCOME_DEFER;
+  a->basic_errno = ERROR_UNKNOWN;
+  a->message = text;
+  a->user_message = text;
+  a->pass_message = true;
+  return result;
+}
+
+static enum route_result act(struct redirect_run *run, const struct redirect_parsed *p, struct route_lists *lists) {
+  const char *kind = str_is_set(run->o->file.text) ? "file" : "data";
+  if (p->skipped.n)
+    report_skipped(run, p);
+  switch (p->result) {
+  case REDIRECT_BLACKHOLE:
+    return ROUTE_DISCARD;
+  case REDIRECT_UNKNOWN:
+    return ROUTE_DECLINE;
+  case REDIRECT_FAIL:
+    return forced(run, p->text, ROUTE_FAIL);
+  case REDIRECT_DEFER:
+    return forced(run, p->text, ROUTE_DEFER);
+  case REDIRECT_ERROR:
+    return router_defer(run->c, run->a, ERROR_BAD_REDIRECT, "error in redirect %s: %.*s", kind, STRF(p->text));
+  case REDIRECT_INCLUDE_DEFER:
+    return router_defer(run->c, run->a, ERROR_UNKNOWN, "%.*s", STRF(p->text));
+  case REDIRECT_ITEMS:
+    break;
+  }
+  if (p->items.n)
+    return make_children(run, p, lists);
+  if (p->skipped.n)
+    run->a->message = STR("syntax error in redirection data");
+  return ROUTE_DECLINE;
+}
+
+static enum route_result refuse_filter(struct redirect_run *run, enum redirect_filter filter) {
+  const char *kind = str_is_set(run->o->file.text) ? "file" : "data";
+  const char *why = "filtering not enabled";
+  if (run->o->allow_filter)
+    why = filter == REDIRECT_EXIM_FILTER ? (run->o->forbid_exim_filter ? "Exim filtering not enabled" : "Exim filters are not supported yet")
+          : run->o->forbid_sieve_filter ? "Sieve filtering not enabled" : "Sieve filters are not supported yet";
+  return router_defer(run->c, run->a, ERROR_BAD_REDIRECT, "error in filter %s: %s", kind, why);
+}
+
+static enum route_result redirect_route(struct ctx *c, const struct instance *r, struct address *a, struct route_lists *lists) {
+  const struct main_options *m = main_options(c->config);
+  struct redirect_run run = {.c = c, .r = r, .o = r->options, .a = a, .uid = -1, .gid = -1};
+  struct redirect_parsed parsed;
+  struct str data;
+  a->local_gid = a->gid;
+  enum route_result rc = router_owner(c, r, a);
+  if (rc)
+    return rc;
+  if (a->uid_set) {
+    run.uid = a->uid;
+    run.gid = a->gid_set ? (int64_t)a->gid : -1;
+  }
+  if ((rc = get_data(&run, &data)))
+    return rc;
+  enum redirect_filter filter = redirect_is_filter(data);
+  if (filter != REDIRECT_NO_FILTER)
+    return refuse_filter(&run, filter);
+  struct redirect_rules rules = {
+      .allow_defer = run.o->allow_defer,
+      .allow_fail = run.o->allow_fail,
+      .forbid_blackhole = run.o->forbid_blackhole,
+      .forbid_include = run.o->forbid_include,
+      .skip_syntax_errors = run.o->skip_syntax_errors,
+      .address_flags = (m->allow_domain_literals ? ADDRESS_ALLOW_DOMAIN_LITERAL : 0) |
+                       (m->strip_trailing_dot ? ADDRESS_STRIP_TRAILING_DOT : 0) | (a->prop.utf8_msg ? ADDRESS_ALLOW_UTF8 : 0),
+      .include_directory = run.o->include_directory,
+      .items_max = ITEMS_MAX,
+      .read_file = read_included,
+      .arg = &run,
+  };
+  redirect_parse(c->arena, data, &rules, &parsed);
+  return act(&run, &parsed, lists);
+}
+
+const struct router_def router_redirect_def = {
+    .driver = {.name = "redirect", .class = DRIVER_ROUTER, .options = redirect_option_table,
+        .options_size = sizeof(struct redirect_options), .summary = "aliases, forward files, :fail: and the like",
+        .init = redirect_init},
+    .flags = ROUTER_NO_TRANSPORT,
+    .route = redirect_route,
+};
