@@ -75,7 +75,7 @@ struct option_times {
 #define OPTION_AS_INT 2048u  /* the same for an integer */
 #define OPTION_TRISTATE 32u /* an OPTION_BOOL whose place is an int: 1, 0, or -1 when it was not given */
 #define OPTION_EARLY 128u /* an OPTION_STRING that is expanded once, when the configuration is complete */
-#define OPTION_BOOLEAN 256u /* an OPTION_CUSTOM with the forms of a boolean (`x`, `no_x`, `x = yes`): parse() gets "true" or "false" */
+#define OPTION_BOOLEAN 4096u /* an OPTION_CUSTOM with the forms of a boolean (`x`, `no_x`, `x = yes`): parse() gets "true" or "false" */
 #define OPTION_KILO 256u  /* an OPTION_SIZE whose plain numbers are kilobytes */
 #define OPTION_SECONDS 64u /* an OPTION_TIME that also takes a plain number of seconds */
 

@@ -303,7 +303,7 @@ static int set_bool(struct config_reader *r, const struct option_def *def, void 
   int rc = bool_value(r, l, negated, &value, &text);
   if (rc < 0)
     return rc;
-  if (rc > 0 && def->type == OPTION_BOOL)
+  if (rc > 0 && def->type != OPTION_EXPR_BOOL)
     return config_error(r, "\"%.*s\" is not a valid value for the \"%s\" option", STRF(text), def->name);
   if (rc == 0 && value && def->flags & OPTION_LATER)
     return config_error(r, "option \"%s\" is not supported yet", def->name);
@@ -311,6 +311,8 @@ static int set_bool(struct config_reader *r, const struct option_def *def, void 
     put_bool(def, place_of(def, block), value);
     return 0;
   }
+  if (def->type == OPTION_CUSTOM)
+    return def->parse(r, def, block, value ? STR("true") : STR("false"));
   if (rc > 0 && string_value(r, def->name, text, &text) < 0)
     return OUTCOME_ERROR;
   if (rc > 0 && def->flags & OPTION_LATER)
@@ -369,7 +371,7 @@ int config_option_set(struct config_reader *r, const struct option_def *defs, co
   if (again && !(def->flags & OPTION_REPEATS))
     return config_error(r, "\"%.*s\" option set for the second time", STRF(l->name));
   seen[def - defs] = 1;
-  if (def->type == OPTION_BOOL || def->type == OPTION_EXPR_BOOL)
+  if (def->type == OPTION_BOOL || def->type == OPTION_EXPR_BOOL || def->flags & OPTION_BOOLEAN)
     return set_bool(r, def, block, l, negated);
   if (negated)
     return config_error(r, "negation prefix applied to a non-boolean option");

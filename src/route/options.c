@@ -8,17 +8,6 @@
 #include "route/route.h"
 #include "transport/transport.h"
 
-/* The option is given again: its texts are joined with a colon. */
-static int parse_colon_joined(struct config_reader *r, const struct option_def *def, void *block, struct str value) {
-  struct str text, *place = (struct str *)((char *)block + def->offset);
-  if (config_value(r, value, &text))
-    return OUTCOME_ERROR;
-  if (str_is_set(*place) && place->len)
-    text = str_printf(config_reader_arena(r), "%.*s : %.*s", STRF(*place), STRF(text));
-  *place = str_dup(config_reader_arena(r), text);
-  return 0;
-}
-
 static struct str print_text(struct arena *a, const struct option_def *def, const void *block) {
   return *(const struct str *)((const char *)block + def->offset);
 }
@@ -123,7 +112,7 @@ const struct option_def router_generic_options[] = {
     {"fallback_hosts", OPTION_EXPR, AT(fallback_hosts)},
     {"group", OPTION_GROUP, AT(group)},
     {"headers_add", OPTION_STRING, AT(headers_add), .flags = OPTION_REPEATS},
-    {"headers_remove", OPTION_CUSTOM, AT(headers_remove), .flags = OPTION_REPEATS, .parse = parse_colon_joined, .print = print_text},
+    {"headers_remove", OPTION_STRING, AT(headers_remove), .flags = OPTION_REPEATS | OPTION_JOIN_COLON},
     {"ignore_target_hosts", OPTION_LIST, AT(ignore_target_hosts), .list = LIST_HOST},
     {"initgroups", OPTION_BOOL, AT(initgroups)},
     {"local_part_prefix", OPTION_STRING, AT(local_part_prefix)},
