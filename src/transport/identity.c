@@ -15,9 +15,9 @@ struct ids {
   struct str name;
 };
 
-static bool agent_present;
-void identity_set_agent_present(bool on) { agent_present = on; }
-bool identity_agent_present(void) { return agent_present; }
+static bool can_switch;
+void identity_set_can_switch(bool on) { can_switch = on; }
+bool identity_can_switch(void) { return can_switch; }
 
 static bool fail(struct address *chain, struct str text) {
   transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN, text);
@@ -112,7 +112,7 @@ bool identity_choose(struct ctx *c, const struct instance *t, struct address *ch
   p->initgroups_user = init ? ids.name : STR_UNSET;
   p->uid = ids.uid;
   p->gid = ids.gid;
-  if (geteuid() != 0 && !agent_present)
+  if (!can_switch)
     p->uid = p->gid = -1; /* without root there is nobody else to be */
   return true;
 }

@@ -12,6 +12,6 @@ bool identity_choose(struct ctx *c, const struct instance *t, struct address *ch
 /* Is the uid on never_users? */
 bool identity_is_never(const struct config *c, int64_t uid);
 
-/* Does this process have an agent that delivers as other users? (Root needs none.) Without either, deliveries run as we are. */
-void identity_set_agent_present(bool on);
-bool identity_agent_present(void);
+/* Can plans of this process run as other users (an agent, or children of root)? If not, all deliveries run as we are. */
+void identity_set_can_switch(bool on);
+bool identity_can_switch(void);

@@ -1,0 +1,79 @@
+/* Who calls, and what he may: trusted users may set the sender, admins may look
+at and change the queue (Exim manual, chapter "Security considerations"). */
+
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "cli/process.h"
+#include "core/build.h"
+#include "core/main_options.h"
+#include "transport/identity.h"
+#include "transport/plan.h"
+
+#define GROUPS_MAX 1024
+
+static bool has_id(const struct option_ids *ids, uint32_t id) {
+  for (size_t i = 0; i < ids->n; i++)
+    if (ids->v[i] == id)
+      return true;
+  return false;
+}
+
+static bool in_groups(const struct option_ids *ids, const gid_t *groups, int n, uint32_t gid) {
+  if (has_id(ids, gid))
+    return true;
+  for (int i = 0; i < n; i++)
+    if (has_id(ids, groups[i]))
+      return true;
+  return false;
+}
+
+static void name_caller(struct process *p) {
+  struct passwd *pw = getpwuid(p->real_uid);
+  p->login = pw ? str_dup(p->arena, str_c(pw->pw_name)) : STR_EMPTY;
+  struct str gecos = pw ? str_dup(p->arena, str_c(pw->pw_gecos)) : STR_EMPTY;
+  p->real_name = str_cut(&gecos, ',');
+}
+
+/* A set-uid program works as the Martlet user; root stays in reserve for the children that deliver. */
+static int become_martlet(struct process *p) {
+  const struct main_options *o = main_options(p->config);
+  if (geteuid() != 0 || !o->exim_user.set)
+    return 0;
+  gid_t gid = o->exim_group.set ? o->exim_group.id : o->exim_user.gid;
+  if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid((uid_t)-1, o->exim_user.id, 0) < 0) {
+    perror("martlet: cannot become exim_user");
+    return -1;
+  }
+  return 0;
+}
+
+int process_settle(struct process *p) {
+  const struct main_options *o = main_options(p->config);
+  gid_t groups[GROUPS_MAX];
+  int n = getgroups(GROUPS_MAX, groups);
+  uint32_t exim_uid = o->exim_user.set ? o->exim_user.id : geteuid();
+  uint32_t exim_gid = o->exim_group.set ? o->exim_group.id : o->exim_user.gid_set ? o->exim_user.gid : getegid();
+  struct option_ids exim_group = {.v = &exim_gid, .n = 1};
+  name_caller(p);
+  bool super = p->real_uid == 0 || p->real_uid == exim_uid;
+  p->trusted = super || has_id(&o->trusted_users, p->real_uid) || in_groups(&o->trusted_groups, groups, n < 0 ? 0 : n, p->real_gid);
+  p->admin = super || in_groups(&exim_group, groups, n < 0 ? 0 : n, p->real_gid) ||
+             in_groups(&o->admin_groups, groups, n < 0 ? 0 : n, p->real_gid);
+  p->ctx = ctx_new(p->arena, p->config);
+  identity_set_can_switch(p->can_switch);
+  if (p->can_switch)
+    plan_set_runner(&plan_runner_fork);
+  bool daemon = p->cli.mode == MODE_DAEMON || p->cli.mode == MODE_QUEUE_DAEMON || p->cli.mode == MODE_INETD_WAIT;
+  return daemon ? 0 : become_martlet(p);
+}
+
+bool process_require_admin(struct process *p) {
+  if (p->admin)
+    return true;
+  fprintf(stderr, "exim: permission denied\n");
+  return false;
+}

@@ -1,0 +1,129 @@
+/* main: command line, configuration, caller, then the mode (Exim manual,
+chapter "The Exim command line"). */
+
+#include <fcntl.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/process.h"
+#include "core/build.h"
+#include "core/main_options.h"
+#include "daemon/load.h"
+#include "log/log.h"
+#include "loop/fiber.h"
+#include "transport/identity.h"
+#include "transport/plan.h"
+
+static const struct {
+  enum cli_mode mode;
+  int (*run)(struct process *p);
+} modes[] = {
+    {MODE_RECEIVE, mode_receive},      {MODE_SMTP, mode_receive},       {MODE_BATCH_SMTP, mode_receive},
+    {MODE_HOST_TEST, mode_receive},    {MODE_QUEUE_RUN, mode_queue},    {MODE_QUEUE_LIST, mode_queue},
+    {MODE_MESSAGE, mode_queue},        {MODE_ADDRESS_TEST, mode_address}, {MODE_VERIFY, mode_address},
+    {MODE_EXPAND_TEST, mode_expand},   {MODE_PRINT, mode_print},        {MODE_VERSION, mode_version},
+    {MODE_INFO, mode_info},            {MODE_RETRY_TEST, mode_retry},   {MODE_REWRITE_TEST, mode_rewrite},
+    {MODE_ALIASES, mode_aliases},      {MODE_UTILITY, mode_utility},
+};
+
+/* The three standard descriptors exist in every process after this: a log file must never become number 2. */
+static void open_standard_fds(void) {
+  for (int fd = 0; fd < 3; fd++)
+    if (fcntl(fd, F_GETFD) < 0)
+      (void)!open("/dev/null", O_RDWR);
+}
+
+static void source_of_cli(struct process *p) {
+  p->source = (struct config_source){.paths = p->cli.config_given ? p->cli.config_files : STR_UNSET, .check_owner = !p->cli.config_given};
+  for (size_t i = 0; i < p->cli.macros.n; i++) {
+    struct str rest = p->cli.macros.v[i];
+    struct str name = str_trim(str_cut(&rest, '='));
+    struct config_macro m = {.name = name, .value = str_is_set(rest) ? str_trim(rest) : STR_EMPTY, .from_command_line = true};
+    vec_push(p->arena, &p->source.macros, m);
+  }
+}
+
+/* -C and -D from somebody who is not trusted with them: the privilege of a set-uid installation ends here. */
+static void drop_for_foreign_config(struct process *p) {
+  bool foreign = p->cli.config_given || p->cli.macros.n;
+  if (!foreign || !p->set_uid || build.trust_config_from_any_caller)
+    return;
+  if (setgid(p->real_gid) < 0 || setuid(p->real_uid) < 0) {
+    perror("martlet: cannot give up privilege");
+    exit(1);
+  }
+  p->set_uid = p->can_switch = false;
+}
+
+static int load(struct process *p) {
+  struct str errors = STR_EMPTY;
+  if (load_config(&p->source, p->arena, &p->config, &errors)) {
+    fprintf(stderr, "%.*s%s", STRF(errors), str_ends(errors, STR("\n")) ? "" : "\n");
+    log_write(LOG_MAIN | LOG_PANIC, NULL, "%.*s", STRF(str_rtrim(errors)));
+    return -1;
+  }
+  for (size_t i = 0; i < p->config->warnings.n; i++)
+    if (p->cli.mode == MODE_VERSION || p->cli.debug)
+      fprintf(stderr, "%.*s\n", STRF(p->config->warnings.v[i]));
+  return 0;
+}
+
+static int run_mode(void *arg) {
+  struct process *p = arg;
+  for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
+    if (modes[i].mode == p->cli.mode)
+      return modes[i].run(p);
+  fprintf(stderr, "martlet: this mode is not supported yet (filter tests -bf and -bF come with the filters)\n");
+  return 1;
+}
+
+static int start(struct process *p) {
+  if (p->cli.mode == MODE_DEMO)
+    return mode_demo(p);
+  source_of_cli(p);
+  drop_for_foreign_config(p);
+  if (load(p))
+    return 1;
+  log_init(p->config);
+  if (p->cli.verbose)
+    log_set_stderr(true);
+  if (process_settle(p))
+    return 1;
+  if (str_is_set(p->cli.log_line))
+    return mode_log_line(p);
+  if (p->cli.mode == MODE_DAEMON || p->cli.mode == MODE_QUEUE_DAEMON || p->cli.mode == MODE_INETD_WAIT)
+    return mode_daemon(p);
+  loop_init();
+  int status = loop_run(run_mode, p);
+  loop_done();
+  return status;
+}
+
+int main(int argc, char **argv) {
+  struct arena *arena = arena_new("process");
+  struct process p = {.arena = arena, .real_uid = getuid(), .real_gid = getgid()};
+  int status;
+  open_standard_fds();
+  signal(SIGPIPE, SIG_IGN);
+  umask(022);
+  if (!cli_parse(&p.cli, arena, argc, argv, &status)) {
+    arena_free(arena);
+    return status;
+  }
+  if (p.cli.mode == MODE_HELP) {
+    cli_help(p.cli.program);
+    arena_free(arena);
+    return 0;
+  }
+  p.set_uid = geteuid() == 0 && p.real_uid != 0;
+  p.can_switch = geteuid() == 0;
+  status = start(&p);
+  fflush(stdout);
+  log_done();
+  arena_free(arena);
+  return status;
+}

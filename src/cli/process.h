@@ -1,0 +1,44 @@
+/* A one-shot command (or the start of the daemon): what main() has found out
+and hands to the mode that runs. */
+#pragma once
+
+#include "base/arena.h"
+#include "cli/options.h"
+#include "config/config.h"
+#include "core/ctx.h"
+
+struct process {
+  struct arena *arena;
+  struct cli cli;
+  struct config_source source;
+  struct config *config;
+  struct ctx *ctx;
+  uint32_t real_uid, real_gid;
+  struct str login, real_name;   /* of the caller */
+  bool set_uid;                  /* installed set-uid root and called by somebody else */
+  bool can_switch;               /* root at hand: local deliveries can run as other users */
+  bool trusted, admin;
+};
+
+/* Who calls, and what he may (trusted_users, admin_groups …). Drops what is not needed. 0, or -1 after a message. */
+int process_settle(struct process *p);
+/* For modes that only admins may use: false after a message on stderr. */
+bool process_require_admin(struct process *p);
+
+/* Modes; each returns the exit status. They run inside a fiber. */
+int mode_version(struct process *p);
+int mode_print(struct process *p);
+int mode_info(struct process *p);
+int mode_expand(struct process *p);
+int mode_address(struct process *p);   /* -bt, -bv, -bvs */
+int mode_retry(struct process *p);     /* -brt */
+int mode_rewrite(struct process *p);   /* -brw */
+int mode_receive(struct process *p);   /* a message, -bs, -bS, -bh */
+int mode_queue(struct process *p);     /* -q, -bp, -M */
+int mode_aliases(struct process *p);   /* -bi */
+int mode_log_line(struct process *p);  /* -z */
+int mode_utility(struct process *p);
+/* Not in a fiber: it forks. */
+int mode_daemon(struct process *p);
+/* Before a configuration is read. */
+int mode_demo(struct process *p);
