@@ -2,6 +2,7 @@
 answers mean for each recipient (RFC 5321 4.1.1, 2920 3.1). */
 
 #include <errno.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "core/main_options.h"
