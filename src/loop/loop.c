@@ -262,27 +262,27 @@ static void turn(void) {
   event_base_loop(loop.base, loop.ready_count ? EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE);
 }
 
-struct main_call {
+/* Not on loop_run's stack: the fiber may outlive it, after loop_stop. */
+static struct main_call {
   int (*fn)(void *arg);
   void *arg;
   int result;
-};
+} main_call;
 
 static void main_fiber(void *arg) {
-  struct main_call *m = arg;
-  m->result = m->fn(m->arg);
+  main_call.result = main_call.fn(main_call.arg);
 }
 
 int loop_run(int (*fn)(void *arg), void *arg) {
-  struct main_call m = {fn, arg, 0};
+  main_call = (struct main_call){fn, arg, 0};
   loop_init();
   loop.stopped = false;
   loop.running = true;
-  fiber_spawn("main", main_fiber, &m);
+  fiber_spawn("main", main_fiber, NULL);
   while (loop.fiber_count && !loop.stopped)
     turn();
   loop.running = false;
-  return m.result;
+  return main_call.result;
 }
 
 void loop_run_forever(void) {
