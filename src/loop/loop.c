@@ -299,7 +299,7 @@ void loop_stop(void) { loop.stopped = true; }
 /* What cancelled fibers get at most to come to their end. */
 #define DONE_TIME (5 * USEC_PER_SEC)
 
-static void done_expired(void *arg) { *(bool *)arg = true; }
+static void done_expired(void *arg) { loop_stop(); }
 
 void loop_done(void) {
   if (!loop.base)
@@ -307,9 +307,8 @@ void loop_done(void) {
   loop.stopped = false;
   loop.running = true;
   fiber_cancel_all();
-  bool expired = false;
-  loop_timer_start(DONE_TIME, done_expired, &expired);
-  while (loop.fiber_count && !expired)
+  loop_timer_start(DONE_TIME, done_expired, NULL);
+  while (loop.fiber_count && !loop.stopped)
     turn();
   loop.running = false;
   offload_done();
