@@ -49,46 +49,6 @@ static int manualroute_init(struct config_reader *cr, struct instance *i) {
 
 /* --- rules --- */
 
-/* The first word of *rest: quoted with the usual escapes, or up to white space. */
-static struct str take_word(struct arena *a, struct str *rest) {
-  struct str s = str_ltrim(*rest);
-  if (!s.len || s.p[0] != '"') {
-    size_t n = 0;
-    while (n < s.len && s.p[n] != ' ' && s.p[n] != '\t' && s.p[n] != '\n')
-      n++;
-    *rest = str_from(s, n);
-    return str_slice(s, 0, n);
-  }
-  struct buf b;
-  buf_init(&b, a, s.len + 1);
-  size_t n = 1;
-  for (; n < s.len && s.p[n] != '"'; n++) {
-    if (s.p[n] == '\\' && n + 1 < s.len) {
-      n++;
-      buf_add_byte(&b, s.p[n] == 'n' ? '\n' : s.p[n] == 't' ? '\t' : s.p[n] == 'r' ? '\r' : s.p[n]);
-    } else {
-      buf_add_byte(&b, s.p[n]);
-    }
-  }
-  *rest = str_from(s, n + 1);
-  struct str word = buf_str(&b);
-  word.taint = s.taint;
-  return word;
-}
-
-void manualroute_parse_data(struct arena *a, struct str data, struct manualroute_rule *ret) {
-  struct str rest = data;
-  ret->hosts = take_word(a, &rest);
-  ret->options = str_trim(rest);
-}
-
-bool manualroute_parse_rule(struct arena *a, struct str item, struct manualroute_rule *ret) {
-  struct str rest = item;
-  ret->pattern = take_word(a, &rest);
-  manualroute_parse_data(a, rest, ret);
-  return ret->pattern.len != 0;
-}
-
 /* The rule for the domain. ROUTE_OK, DECLINE or DEFER. Sets $0… and $value for the expansion of the hosts. */
 static enum route_result find_rule(struct ctx *c, const struct instance *r, struct address *a, struct manualroute_rule *rule) {
   const struct manualroute *o = r->options;
@@ -174,7 +134,7 @@ static enum route_result read_options(struct ctx *c, const struct instance *r, s
       return router_defer(c, a, ERROR_EXPAND_FAIL, "%.*s", STRF(c->error));
   }
   for (struct str rest = str_trim(text); rest.len; rest = str_trim(rest)) {
-    struct str word = take_word(c->arena, &rest);
+    struct str word = manualroute_word(c->arena, &rest);
     if (str_eq_c(word, "randomize"))
       ret->randomize = true;
     else if (str_eq_c(word, "no_randomize"))

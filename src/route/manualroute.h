@@ -15,3 +15,5 @@ struct manualroute_rule {
 /* Takes "pattern hosts options" or "hosts options" apart; parts may be quoted. False: an empty rule. Texts are views or in `a`. */
 bool manualroute_parse_rule(struct arena *a, struct str item, struct manualroute_rule *ret);
 void manualroute_parse_data(struct arena *a, struct str data, struct manualroute_rule *ret);
+/* The first word of *rest: quoted with the usual escapes, or up to white space. */
+struct str manualroute_word(struct arena *a, struct str *rest);
