@@ -106,6 +106,7 @@ struct config_source {
   struct str paths;              /* colon list, the first that exists is read; unset: the embedded default */
   struct str text;               /* if set: this text is read instead (name for errors in `paths`) */
   VEC(struct config_macro) macros; /* of -D */
+  bool no_files;                 /* .include is refused: for text that did not come from this machine's disk */
   bool check_owner;              /* the file must be root's (or the caller's) and writable by nobody else */
   /* Expands what must be known when the file has been read (spool_directory, trusted_users …): expand/ gives it.
   NULL: such values may not hold `$`. 0, or OUTCOME_ERROR with *ret_error. */

@@ -126,6 +126,8 @@ static int include_file(struct config_reader *r, struct str arg, bool if_exists)
   struct str name;
   if (include_name(r, arg, if_exists, &name) < 0)
     return OUTCOME_ERROR;
+  if (r->source->no_files)
+    return config_error(r, ".include is not possible here");
   int depth = 0;
   for (struct config_file *f = r->file; f != NULL; f = f->parent)
     depth++;

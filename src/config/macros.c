@@ -48,7 +48,7 @@ void config_macros_command_line(struct config_reader *r) {
 
 /* A macro definition's own name is not replaced: "ABC == ABC and more". */
 static size_t defined_name_length(struct str line) {
-  if (line.len == 0 || !ascii_is_upper(line.p[0]))
+  if (line.len == 0 || (!ascii_is_upper(line.p[0]) && line.p[0] != '_'))
     return 0;
   size_t n = name_length(line), i = n;
   while (i < line.len && ascii_is_space(line.p[i]))
@@ -56,7 +56,7 @@ static size_t defined_name_length(struct str line) {
   return i < line.len && line.p[i] == '=' ? n : 0;
 }
 
-bool config_is_macro_line(struct str line) { return defined_name_length(line) > 0; }
+bool config_is_macro_line(struct str line) { return defined_name_length(line) > 0 && line.p[0] != '_'; }
 
 static int too_long(struct config_reader *r) {
   return config_error(r, "line too long after macro substitution");

@@ -264,7 +264,8 @@ bool value_list_next(struct arena *a, struct str *rest, char *sep, struct str *r
       *rest = str_from(s, 2);
     }
   }
-  *rest = str_ltrim(*rest);
+  while (rest->len > 0 && ascii_is_space(rest->p[0]) && rest->p[0] != *sep)
+    *rest = str_from(*rest, 1);
   if (str_is_empty(*rest))
     return false;
   struct buf b;

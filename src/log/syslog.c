@@ -15,6 +15,7 @@ static char ident_text[33] = "exim";
 static int facility_number = LOG_MAIL;
 static bool with_pid = true;
 static int socket_fd = -1;
+static void (*tap)(int priority, struct str line);
 static unsigned dropped;
 
 int log_syslog_facility(struct str name) {
@@ -64,6 +65,10 @@ static bool send_datagram(const char *text, size_t n) {
 /* Not syslog(3), which waits when the logger is slow: a worker never waits for a log. What the logger cannot take is
 counted, and the count sent once it listens again. */
 static void write_line(int priority, struct str line) {
+  if (tap != NULL) {
+    tap(priority, line);
+    return;
+  }
   if (build.syslog_to_stderr) {
     fprintf(stderr, "SYSLOG: '%.*s'\n", STRF(line));
     return;
@@ -125,3 +130,5 @@ void log_syslog_done(void) {
     close(socket_fd);
   socket_fd = -1;
 }
+
+void log_syslog_tap(void (*fn)(int priority, struct str line)) { tap = fn; }
