@@ -1,0 +1,229 @@
+#include "queue/queue.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "core/ctx.h"
+#include "queue/spool.h"
+
+/* A binary heap by due time of those that wait, and a hash by id of all. */
+static struct {
+  struct queue_entry **heap;
+  size_t n, cap;
+  struct queue_entry **hash;
+  size_t buckets, count;
+} q;
+
+static struct str known_names[16]; /* named queues are few; their names are kept for the life of the process */
+
+static struct str keep_name(struct str name) {
+  if (!name.len)
+    return STR_EMPTY;
+  for (size_t i = 0; i < sizeof known_names / sizeof *known_names; i++) {
+    if (str_is_set(known_names[i]) && str_eq(known_names[i], name))
+      return known_names[i];
+    if (!str_is_set(known_names[i])) {
+      char *p = xmalloc(name.len + 1);
+      memcpy(p, name.p, name.len);
+      p[name.len] = 0;
+      return known_names[i] = str_n(p, name.len);
+    }
+  }
+  return STR_EMPTY;
+}
+
+static void set_place(size_t i, struct queue_entry *e) {
+  q.heap[i] = e;
+  e->place = i;
+}
+
+static void sift_up(size_t i) {
+  struct queue_entry *e = q.heap[i];
+  while (i && q.heap[(i - 1) / 2]->due > e->due) {
+    set_place(i, q.heap[(i - 1) / 2]);
+    i = (i - 1) / 2;
+  }
+  set_place(i, e);
+}
+
+static void sift_down(size_t i) {
+  struct queue_entry *e = q.heap[i];
+  for (;;) {
+    size_t k = 2 * i + 1;
+    if (k >= q.n)
+      break;
+    if (k + 1 < q.n && q.heap[k + 1]->due < q.heap[k]->due)
+      k++;
+    if (q.heap[k]->due >= e->due)
+      break;
+    set_place(i, q.heap[k]);
+    i = k;
+  }
+  set_place(i, e);
+}
+
+static void heap_add(struct queue_entry *e) {
+  if (q.n == q.cap) {
+    q.cap = q.cap ? q.cap * 2 : 256;
+    q.heap = xrealloc(q.heap, q.cap * sizeof *q.heap);
+  }
+  q.heap[q.n] = e;
+  e->place = q.n++;
+  sift_up(e->place);
+}
+
+static void heap_remove(struct queue_entry *e) {
+  size_t i = e->place;
+  struct queue_entry *last = q.heap[--q.n];
+  if (last == e)
+    return;
+  set_place(i, last);
+  sift_up(i);
+  sift_down(last->place);
+}
+
+static size_t bucket(const char *id) { return str_hash(str_c(id)) & (q.buckets - 1); }
+
+static void grow_hash(void) {
+  size_t old = q.buckets;
+  struct queue_entry **from = q.hash;
+  q.buckets = old ? old * 2 : 1024;
+  q.hash = xcalloc(q.buckets, sizeof *q.hash);
+  for (size_t i = 0; i < old; i++)
+    while (from[i]) {
+      struct queue_entry *e = from[i];
+      from[i] = e->next;
+      size_t b = bucket(e->id);
+      e->next = q.hash[b];
+      q.hash[b] = e;
+    }
+  free(from);
+}
+
+static struct queue_entry *find(const char *id) {
+  if (!q.buckets)
+    return NULL;
+  struct queue_entry *e = q.hash[bucket(id)];
+  while (e && strcmp(e->id, id))
+    e = e->next;
+  return e;
+}
+
+static struct queue_entry *make(const char *id, struct str queue_name) {
+  if (q.count >= q.buckets)
+    grow_hash();
+  struct queue_entry *e = xcalloc(1, sizeof *e);
+  strncpy(e->id, id, sizeof e->id - 1);
+  e->queue_name = keep_name(queue_name);
+  e->first = true;
+  size_t b = bucket(e->id);
+  e->next = q.hash[b];
+  q.hash[b] = e;
+  q.count++;
+  return e;
+}
+
+void queue_add(const char *id, struct str queue_name, int64_t due) {
+  struct queue_entry *e = find(id);
+  if (e && e->active) {
+    e->run_again = true;
+    return;
+  }
+  if (e)
+    heap_remove(e);
+  else
+    e = make(id, queue_name);
+  e->due = due;
+  heap_add(e);
+}
+
+struct queue_entry *queue_take(int64_t now) {
+  if (!q.n || q.heap[0]->due > now)
+    return NULL;
+  struct queue_entry *e = q.heap[0];
+  heap_remove(e);
+  e->active = true;
+  return e;
+}
+
+struct queue_entry *queue_take_now(const char *id, struct str queue_name) {
+  struct queue_entry *e = find(id);
+  if (e && e->active)
+    return NULL;
+  if (e)
+    heap_remove(e);
+  else
+    e = make(id, queue_name);
+  e->active = true;
+  return e;
+}
+
+void queue_put_back(struct queue_entry *e, int64_t due, bool frozen) {
+  e->active = false;
+  e->first = false;
+  e->frozen = frozen;
+  e->forced = e->forced_frozen = false;
+  e->due = e->run_again ? 0 : due;
+  e->run_again = false;
+  heap_add(e);
+}
+
+void queue_remove(struct queue_entry *e) {
+  if (!e->active)
+    heap_remove(e);
+  struct queue_entry **p = &q.hash[bucket(e->id)];
+  while (*p != e)
+    p = &(*p)->next;
+  *p = e->next;
+  q.count--;
+  free(e);
+}
+
+int64_t queue_next_due(void) { return q.n ? q.heap[0]->due : QUEUE_NEVER; }
+
+void queue_start_run(const struct queue_run *r, int64_t now) {
+  for (size_t i = 0; i < q.n; i++) {
+    struct queue_entry *e = q.heap[i];
+    if (!str_eq(e->queue_name, str_is_set(r->queue_name) ? r->queue_name : STR_EMPTY) || (r->first_only && !e->first))
+      continue;
+    if (e->frozen && !r->force_frozen)
+      continue;
+    if (e->due > now)
+      e->due = now;
+    e->forced |= r->force;
+    e->forced_frozen |= r->force_frozen;
+  }
+  for (size_t i = q.n / 2; i-- > 0;)
+    sift_down(i);
+}
+
+size_t queue_count(void) { return q.count; }
+
+void queue_clear(void) {
+  for (size_t i = 0; i < q.buckets; i++)
+    while (q.hash[i]) {
+      struct queue_entry *e = q.hash[i];
+      q.hash[i] = e->next;
+      free(e);
+    }
+  free(q.hash);
+  free(q.heap);
+  memset(&q, 0, sizeof q);
+}
+
+int queue_load(struct ctx *c, struct str queue_name, int index, int count, int (*owner)(const char *id, int n), int64_t due) {
+  struct arena *a = arena_new("queue load");
+  struct spool_entry *v;
+  size_t n = 0;
+  int loaded = 0;
+  if (spool_scan(c, queue_name, a, &v, &n) == 0)
+    for (size_t i = 0; i < n; i++) {
+      if (owner && owner(v[i].id, count) != index)
+        continue;
+      queue_add(v[i].id, queue_name, due);
+      loaded++;
+    }
+  arena_free(a);
+  return loaded;
+}

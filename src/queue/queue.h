@@ -1,0 +1,49 @@
+/* The queue of one process, in memory: which messages wait and when each is
+due (DESIGN §5). Rebuilt from the names on disk at start, never scanned again:
+every operation is O(log n). Messages themselves stay on disk. */
+#pragma once
+
+#include "base/str.h"
+
+struct config;
+struct ctx;
+
+#define QUEUE_NEVER INT64_MAX
+
+struct queue_entry {
+  char id[24];
+  struct str queue_name;     /* "" or a named queue */
+  int64_t due;               /* wall clock, seconds; QUEUE_NEVER: only when a queue run says so */
+  bool active;               /* being delivered now */
+  bool run_again;            /* asked for while active */
+  bool frozen;
+  bool forced, forced_frozen;/* the run that woke it: -qf, -qff */
+  bool first;                /* never tried yet */
+  size_t place;              /* in the heap */
+  struct queue_entry *next;  /* hash chain */
+};
+
+/* Adds a message (or moves one that is there); active ones run again when they are done. */
+void queue_add(const char *id, struct str queue_name, int64_t due);
+/* The next due message, marked active; NULL: none is due at `now`. */
+struct queue_entry *queue_take(int64_t now);
+/* Marks a message active without waiting for its time (fresh in memory, -M); NULL: it is active already. */
+struct queue_entry *queue_take_now(const char *id, struct str queue_name);
+/* After an attempt: due again at `due`, or QUEUE_NEVER (waits for a queue run). */
+void queue_put_back(struct queue_entry *e, int64_t due, bool frozen);
+/* The message is complete or gone. */
+void queue_remove(struct queue_entry *e);
+/* When the next one is due; QUEUE_NEVER: none. */
+int64_t queue_next_due(void);
+
+struct queue_run {
+  struct str queue_name;
+  bool first_only, force, force_frozen;
+};
+/* A queue run: all that wait (in that queue) become due. O(n log n), once a run. */
+void queue_start_run(const struct queue_run *r, int64_t now);
+size_t queue_count(void);
+void queue_clear(void);
+
+/* Fills the queue with what is on disk and belongs to worker `index` of `count` by owner(id, count). Returns the number. [suspends] */
+int queue_load(struct ctx *c, struct str queue_name, int index, int count, int (*owner)(const char *id, int n), int64_t due);

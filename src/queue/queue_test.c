@@ -1,0 +1,62 @@
+#include "queue/queue.h"
+
+#include <stdio.h>
+
+#include "base/test.h"
+
+static void takes_in_order_of_due_time(void **state) {
+  char id[24];
+  for (int i = 0; i < 1000; i++) {
+    snprintf(id, sizeof id, "id%d", i);
+    queue_add(id, STR_EMPTY, (i * 7919) % 1000);
+  }
+  assert_int_equal(queue_count(), 1000);
+  int64_t last = -1;
+  for (int i = 0; i < 1000; i++) {
+    assert_int_equal(queue_next_due() >= last, 1);
+    struct queue_entry *e = queue_take(1000);
+    assert_non_null(e);
+    assert_true(e->due >= last);
+    last = e->due;
+    queue_remove(e);
+  }
+  assert_null(queue_take(1000));
+  queue_clear();
+}
+
+static void active_message_runs_again_when_asked_meanwhile(void **state) {
+  struct queue_entry *e = queue_take_now("a", STR_EMPTY);
+  assert_null(queue_take_now("a", STR_EMPTY));
+  queue_add("a", STR_EMPTY, 5);
+  assert_null(queue_take(100));
+  queue_put_back(e, QUEUE_NEVER, false);
+  assert_ptr_equal(queue_take(100), e);
+  queue_remove(e);
+  queue_clear();
+}
+
+static void run_wakes_all_but_frozen(void **state) {
+  struct queue_entry *f = queue_take_now("frozen", STR_EMPTY), *w = queue_take_now("waits", STR_EMPTY);
+  queue_put_back(f, QUEUE_NEVER, true);
+  queue_put_back(w, QUEUE_NEVER, false);
+  queue_add("other", STR("named"), QUEUE_NEVER);
+  queue_start_run(&(struct queue_run){.queue_name = STR_EMPTY}, 10);
+  assert_ptr_equal(queue_take(10), w);
+  assert_null(queue_take(10));
+  queue_start_run(&(struct queue_run){.queue_name = STR_EMPTY, .force = true, .force_frozen = true}, 10);
+  struct queue_entry *got = queue_take(10);
+  assert_ptr_equal(got, f);
+  assert_true(got->forced_frozen);
+  queue_remove(f);
+  queue_remove(w);
+  queue_clear();
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(takes_in_order_of_due_time),
+      cmocka_unit_test(active_message_runs_again_when_asked_meanwhile),
+      cmocka_unit_test(run_wakes_all_but_frozen),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
