@@ -32,7 +32,7 @@ acl_smtp_rcpt = acl_rcpt
 keep_environment =
 host_lookup =
 rfc1413_query_timeout = 0s
-check_spool_space = 0
+check_spool_space = {space}
 check_spool_inodes = 0
 check_log_space = 0
 check_log_inodes = 0
@@ -99,7 +99,7 @@ begin authenticators
 '''
 
 DEFAULTS = dict(main='', acl_rcpt='', acl='', routers='', transports='', client='', maildir='', relay_to='relay.test',
-                relay_from=':', smarthost='127.0.0.1::1', retry='* * F,2m,1s; F,1h,10s', authenticators='', interfaces='127.0.0.1')
+                relay_from=':', smarthost='127.0.0.1::1', retry='* * F,2m,1s; F,1h,10s', authenticators='', interfaces='127.0.0.1', space='0')
 
 
 def binary(name='martlet'):
