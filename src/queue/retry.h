@@ -1,0 +1,30 @@
+/* Retry: when to try again, and when to give up (Exim manual, chapter "Retry
+configuration"). Records are in the hints database "retry" under Exim's keys:
+R:domain and R:local@domain for routing, T:local@domain for local transports
+and remote addresses (with :<sender> where address_retry_include_sender says
+so), T:[host]:[ip]:port and the like for hosts. */
+#pragma once
+
+#include "core/ctx.h"
+#include "deliver/address.h"
+
+/* --- for deliver --- */
+
+/* May the address be tried now? Asked in queue runs that are not forced, before it is routed (`routing`) and before a
+local transport takes it. An address whose message has been queued longer than the rule's last cut-off is always tried. */
+bool retry_address_ready(struct ctx *c, const struct address *a, bool routing);
+/* An attempt was deferred (basic_errno above ERROR_RETRY_BASE; a->transport is NULL when routing failed): writes the record
+of routing or of a local delivery - those of hosts and of 4xx replies to RCPT are the smtp transport's. True: no rule
+fits or its time is up, so the address fails with "retry timeout exceeded". */
+bool retry_address_deferred(struct ctx *c, struct address *a);
+/* It was routed or delivered: the records of its failures go. Cheap when there are none. */
+void retry_address_succeeded(struct ctx *c, const struct address *a);
+
+/* --- for the smtp transport --- */
+
+/* May the host be tried now? (Host record, and that of this message with this host.) */
+bool retry_host_ready(struct ctx *c, const struct instance *t, const struct host *h, int port);
+void retry_host_failed(struct ctx *c, const struct instance *t, const struct host *h, int port, int error, struct str text);
+void retry_host_ok(struct ctx *c, const struct instance *t, const struct host *h, int port);
+/* Have all hosts of the chain been failing past the last cut-off? */
+bool retry_hosts_exhausted(struct ctx *c, const struct instance *t, const struct address *chain);
