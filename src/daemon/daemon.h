@@ -67,6 +67,7 @@ struct worker_params {
   struct scoreboard *board;
   struct listeners *listeners;
   bool with_agent;
+  bool restarted;            /* another worker with this index has died */
 };
 /* The worker's process. Returns its exit status. */
 int worker_run(const struct worker_params *p);

@@ -28,9 +28,10 @@ nothing from outside but datagrams of fixed form. */
 #include "daemon/load.h"
 #include "daemon/options.h"
 
+#define STOP_SECONDS 5  /* what a session or delivery may still take at the end; nothing acknowledged is lost by cutting it short */
 #define RESTART_PAUSE 1 /* seconds between deaths of one worker, so that a broken one does not spin */
 
-struct worker {
+struct worker_process {
   int pid, control;
   uint32_t generation;
   bool draining;
@@ -43,11 +44,12 @@ struct master {
   struct daemon_params *p;
   struct listeners listeners;
   struct scoreboard *board;
-  struct worker workers[WORKERS_MAX * 2]; /* old generations drain beside the new one */
+  struct worker_process workers[WORKERS_MAX * 2]; /* old generations drain beside the new one */
   int workers_n, count;
   int agent_pid, agent_control;
   int signals, notifier;
   bool stopping, wrote_pid;
+  time_t kill_at;            /* when stopping: who has not ended by then is ended */
   struct str pid_path, notifier_path;
   time_t *next_run;
   uint32_t generation;
@@ -104,7 +106,7 @@ static int start_agent(struct master *m) {
 }
 
 /* A channel between a worker and the agent: one end to each. */
-static void connect_to_agent(struct master *m, struct worker *w) {
+static void connect_to_agent(struct master *m, struct worker_process *w) {
   int pair[2];
   if (m->agent_control < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
     return;
@@ -118,7 +120,7 @@ static void connect_to_agent(struct master *m, struct worker *w) {
   close(pair[1]);
 }
 
-static int start_worker(struct master *m, struct worker *w, int index) {
+static int start_worker(struct master *m, struct worker_process *w, int index, bool restarted) {
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
     return -errno;
@@ -129,7 +131,8 @@ static int start_worker(struct master *m, struct worker *w, int index) {
     close_for_child(m, -1);
     prctl(PR_SET_NAME, "martlet: worker");
     struct worker_params p = {.daemon = m->p, .index = index, .count = m->count, .control = pair[1], .board = m->board,
-        .listeners = &m->listeners, .with_agent = m->agent_control >= 0};
+        .listeners = &m->listeners, .with_agent = m->agent_control >= 0,
+        .restarted = restarted};
     _exit(worker_run(&p));
   }
   close(pair[1]);
@@ -138,7 +141,7 @@ static int start_worker(struct master *m, struct worker *w, int index) {
     return -errno;
   }
   fcntl(pair[0], F_SETFL, O_NONBLOCK);
-  *w = (struct worker){.pid = pid, .control = pair[0], .generation = m->generation, .started = time(NULL), .index = index};
+  *w = (struct worker_process){.pid = pid, .control = pair[0], .generation = m->generation, .started = time(NULL), .index = index};
   atomic_store(&m->board->worker[index].pid, pid);
   if (m->agent_control >= 0)
     connect_to_agent(m, w);
@@ -149,7 +152,7 @@ static bool start_all(struct master *m) {
   for (int i = 0; i < m->count; i++) {
     if (m->workers_n == (int)(sizeof m->workers / sizeof *m->workers))
       return false;
-    int e = start_worker(m, &m->workers[m->workers_n], i);
+    int e = start_worker(m, &m->workers[m->workers_n], i, false);
     if (e) {
       log_write(LOG_MAIN | LOG_PANIC, NULL, "cannot start a worker: %s", strerror(-e));
       return false;
@@ -235,7 +238,7 @@ static void take_notification(struct master *m) {
 }
 
 static void worker_ended(struct master *m, int i, int status) {
-  struct worker *w = &m->workers[i];
+  struct worker_process *w = &m->workers[i];
   close(w->control);
   w->control = -1;
   w->pid = 0;
@@ -254,8 +257,8 @@ static void worker_ended(struct master *m, int i, int status) {
 static void restart_workers(struct master *m) {
   time_t now = time(NULL);
   for (int i = 0; i < m->workers_n && !m->stopping; i++) {
-    struct worker *w = &m->workers[i];
-    if (!w->pid && w->restart_at <= now && start_worker(m, w, w->index))
+    struct worker_process *w = &m->workers[i];
+    if (!w->pid && w->restart_at <= now && start_worker(m, w, w->index, true))
       w->restart_at = now + RESTART_PAUSE;
   }
 }
@@ -288,7 +291,7 @@ static void reap(struct master *m) {
 static void drain_all(struct master *m) {
   struct daemon_message msg = {.type = DAEMON_DRAIN};
   for (int i = 0; i < m->workers_n; i++) {
-    struct worker *w = &m->workers[i];
+    struct worker_process *w = &m->workers[i];
     if (w->pid && !w->draining)
       (void)daemon_message_send(w->control, &msg, -1);
     w->draining = true;
@@ -351,6 +354,7 @@ static void take_signal(struct master *m) {
     case SIGTERM:
     case SIGINT:
       m->stopping = true;
+      m->kill_at = time(NULL) + STOP_SECONDS;
       drain_all(m);
       break;
     default:
@@ -380,7 +384,7 @@ static void run_queues(struct master *m) {
 }
 
 static int next_wait(struct master *m) {
-  time_t now = time(NULL), next = now + 60;
+  time_t now = time(NULL), next = m->stopping ? now + 1 : now + 60;
   for (size_t i = 0; i < m->p->runs_n; i++)
     if (m->next_run[i] < next)
       next = m->next_run[i];
@@ -399,6 +403,10 @@ static void loop(struct master *m) {
     if (k > 0 && m->notifier >= 0 && w[1].revents)
       take_notification(m);
     restart_workers(m);
+    if (m->stopping && time(NULL) >= m->kill_at)
+      for (int i = 0; i < m->workers_n; i++)
+        if (m->workers[i].pid)
+          kill(m->workers[i].pid, SIGKILL);
     if (!m->stopping)
       run_queues(m);
   }

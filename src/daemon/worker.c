@@ -1,0 +1,334 @@
+/* A worker: accepts, receives, owns and delivers its messages, all in fibers
+of one thread (DESIGN §4). */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/main_options.h"
+#include "daemon/agent.h"
+#include "daemon/admission.h"
+#include "daemon/daemon.h"
+#include "daemon/options.h"
+#include "daemon/worker.h"
+#include "deliver/deliver.h"
+#include "hints/hints.h"
+#include "log/log.h"
+#include "loop/stream.h"
+#include "message/message.h"
+#include "queue/queue.h"
+#include "queue/spool.h"
+#include "smtp/client/client.h"
+#include "smtp/server/server.h"
+#include "transport/identity.h"
+
+static struct worker w;
+
+/* --- deliveries --- */
+
+struct delivery_job {
+  struct message *message;     /* fresh from reception, or NULL: read from disk */
+  struct queue_entry *entry;
+};
+
+static void wake_scheduler(void) {
+  if (w.scheduler)
+    fiber_wake(w.scheduler);
+}
+
+static void attempt_ended(struct queue_entry *e, struct message *m, enum deliver_end end) {
+  switch (end) {
+  case DELIVER_COMPLETE:
+    queue_remove(e);
+    atomic_fetch_add(&w.slot->delivered, 1);
+    break;
+  case DELIVER_LOCKED: /* another process works on it: look again soon */
+    queue_put_back(e, time(NULL) + 60, e->frozen);
+    break;
+  case DELIVER_WAITING: {
+    int64_t due = w.p.daemon->runs_n && m && m->next_attempt > 0 ? m->next_attempt : QUEUE_NEVER;
+    queue_put_back(e, due, m && m->frozen);
+    break;
+  }
+  }
+  atomic_store(&w.slot->queued, (int)queue_count());
+}
+
+static void deliver_fiber(void *arg) {
+  struct delivery_job *job = arg;
+  struct message *m = job->message;
+  struct arena *a = arena_new("delivery");
+  struct ctx *c = ctx_new(a, w.config);
+  enum deliver_end end = DELIVER_WAITING;
+  unsigned how = (job->entry->forced ? DELIVER_FORCED : 0) | (job->entry->forced_frozen ? DELIVER_FORCED_FROZEN : 0);
+  if (!m) {
+    enum spool_read r = spool_read_message(c, job->entry->queue_name, str_c(job->entry->id), true, &m);
+    if (r != SPOOL_OK) {
+      m = NULL;
+      end = r == SPOOL_NOT_FOUND ? DELIVER_COMPLETE : DELIVER_LOCKED;
+    }
+  }
+  if (m)
+    end = deliver_message(c, m, how | (w.p.daemon->no_delivery ? DELIVER_DRY : 0));
+  attempt_ended(job->entry, m, end);
+  if (m)
+    message_free(m);
+  arena_free(a);
+  free(job);
+  atomic_store(&w.slot->deliveries, --w.deliveries);
+  wake_scheduler();
+}
+
+static void start_delivery(struct message *m, struct queue_entry *e) {
+  struct delivery_job *job = xcalloc(1, sizeof *job);
+  *job = (struct delivery_job){.message = m, .entry = e};
+  atomic_store(&w.slot->deliveries, ++w.deliveries);
+  (void)fiber_spawn("delivery", deliver_fiber, job);
+}
+
+/* Starts what is due as far as worker_deliveries allows, then sleeps until the next is. */
+static void scheduler(void *arg) {
+  w.scheduler = fiber_self();
+  while (!w.draining) {
+    struct queue_entry *e;
+    int64_t now = time(NULL);
+    while (w.deliveries < daemon_options(w.config)->worker_deliveries && (e = queue_take(now)))
+      start_delivery(NULL, e);
+    int64_t next = queue_next_due();
+    bool full = w.deliveries >= daemon_options(w.config)->worker_deliveries;
+    usec_t deadline = full || next == QUEUE_NEVER ? DEADLINE_NEVER : deadline_in(next > now ? next - now : 1);
+    (void)fiber_park(deadline);
+  }
+  w.scheduler = NULL;
+}
+
+/* The SMTP server hands a committed message over. */
+static void accepted(void *arg, struct ctx *c, struct message *m, bool queue) {
+  atomic_fetch_add(&w.slot->received, 1);
+  struct queue_entry *e = queue_take_now(m->id, m->queue_name);
+  if (!e) {
+    message_free(m);
+    return;
+  }
+  bool now = !queue && !m->frozen && !w.p.daemon->queue_only && w.deliveries < daemon_options(w.config)->worker_deliveries;
+  if (now) {
+    start_delivery(m, e);
+    return;
+  }
+  /* Too much at once is no reason to wait for a queue run: it comes when there is room. */
+  bool soon = !queue && !m->frozen && !w.p.daemon->queue_only;
+  queue_put_back(e, soon ? time(NULL) : QUEUE_NEVER, m->frozen);
+  message_free(m);
+  atomic_store(&w.slot->queued, (int)queue_count());
+}
+
+/* Bounces and warnings that a delivery of ours has written. */
+static void submitted(void *arg, struct ctx *c, struct message *m) { accepted(NULL, c, m, false); }
+
+/* --- sessions --- */
+
+struct connection {
+  int fd;
+  int place; /* on the scoreboard */
+  struct ip_addr peer, local;
+  int peer_port, local_port;
+  bool tls_on_connect;
+};
+
+static bool stopping(void *arg) { return w.draining; }
+
+static const struct smtp_hooks session_hooks = {
+    .admit = admission_check,
+    .connections = admission_connections,
+    .must_queue = admission_must_queue,
+    .accepted = accepted,
+    .stopping = stopping,
+};
+
+static void session_fiber(void *arg) {
+  struct connection *n = arg;
+  struct stream *s = stream_new(n->fd, n->fd);
+  struct smtp_params p = {.config = w.config, .kind = SESSION_SMTP, .stream = s, .peer = n->peer, .local = n->local,
+      .peer_port = n->peer_port, .local_port = n->local_port, .tls_on_connect = n->tls_on_connect, .timeout = -1,
+      .queue_only = w.p.daemon->queue_only, .hooks = &session_hooks};
+  p.ident = p.host_name = p.authenticated_id = p.authenticated_sender = p.host_authenticated = p.protocol = p.bounced_id = p.sender =
+      STR_UNSET;
+  (void)smtp_server_run(&p);
+  stream_free(s);
+  scoreboard_disconnect(w.slot, n->place);
+  free(n);
+  w.sessions--;
+  if (w.accept_paused)
+    admission_resume(&w);
+}
+
+static void connection_accepted(struct listener *l, int fd, const struct sockaddr *from) {
+  struct connection *n = xcalloc(1, sizeof *n);
+  struct sockaddr_storage own;
+  socklen_t len = sizeof own;
+  *n = (struct connection){.fd = fd, .tls_on_connect = l->tls_on_connect};
+  if (!ip_from_sockaddr(from, &n->peer, &n->peer_port) || getsockname(fd, (struct sockaddr *)&own, &len) < 0 ||
+      !ip_from_sockaddr((struct sockaddr *)&own, &n->local, &n->local_port)) {
+    close(fd);
+    free(n);
+    return;
+  }
+  if (main_options(w.config)->smtp_accept_keepalive) {
+    int on = 1;
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+  }
+  n->place = scoreboard_connect(w.slot, &n->peer);
+  w.sessions++;
+  (void)fiber_spawn("smtp session", session_fiber, n);
+}
+
+static void accept_fiber(void *arg) {
+  struct listener *l = arg;
+  while (!w.draining) {
+    if (w.sessions >= daemon_options(w.config)->worker_connections) {
+      admission_pause(&w);
+      continue;
+    }
+    struct sockaddr_storage from;
+    socklen_t len = sizeof from;
+    int fd = accept4(l->fd, (struct sockaddr *)&from, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd >= 0) {
+      connection_accepted(l, fd, (struct sockaddr *)&from);
+      continue;
+    }
+    if (errno == EAGAIN) {
+      if (fiber_wait_fd(l->fd, FIBER_READ, DEADLINE_NEVER) < 0)
+        return;
+    } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+      log_write(LOG_MAIN | LOG_PANIC, NULL, "daemon: accept() failed: %s", strerror(errno));
+      (void)fiber_sleep(USEC_PER_SEC);
+    }
+  }
+}
+
+/* --- the master's messages --- */
+
+static void drain(void) {
+  w.draining = true;
+  for (int i = 0; i < w.accepters_n; i++)
+    fiber_cancel(w.accepters[i]);
+  wake_scheduler();
+  smtp_pool_close_all();
+  if (w.control_fiber)
+    fiber_cancel(w.control_fiber);
+}
+
+static void start_queue_run(const struct daemon_message *m) {
+  struct queue_run r = {.queue_name = str_dup(w.arena, str_c(m->queue_name)), .first_only = m->run.first_only, .force = m->run.force,
+      .force_frozen = m->run.force_frozen};
+  queue_start_run(&r, time(NULL));
+  wake_scheduler();
+}
+
+static void control_fiber(void *arg) {
+  w.control_fiber = fiber_self();
+  for (;;) {
+    struct daemon_message m;
+    int fd, n = daemon_message_receive(w.p.control, &m, &fd);
+    if (n == -EAGAIN) {
+      if (fiber_wait_fd(w.p.control, FIBER_READ, DEADLINE_NEVER) < 0)
+        break;
+      continue;
+    }
+    if (n == 0) { /* the master is gone */
+      drain();
+      break;
+    }
+    if (n < 0)
+      continue;
+    switch ((enum daemon_message_type)m.type) {
+    case DAEMON_NEW_MESSAGE:
+      queue_add(m.id, str_c(m.queue_name), time(NULL));
+      wake_scheduler();
+      break;
+    case DAEMON_QUEUE_RUN:
+      start_queue_run(&m);
+      break;
+    case DAEMON_DRAIN:
+      drain();
+      w.control_fiber = NULL;
+      if (fd >= 0)
+        close(fd);
+      return;
+    case DAEMON_AGENT:
+      if (fd >= 0) {
+        agent_client_start(fd);
+        fd = -1;
+      }
+      break;
+    case DAEMON_REOPEN_LOGS:
+      log_reopen();
+      break;
+    }
+    if (fd >= 0)
+      close(fd);
+  }
+  w.control_fiber = NULL;
+}
+
+/* --- start --- */
+
+static int drop_privilege(void) {
+  const struct main_options *o = main_options(w.config);
+  if (geteuid() != 0 || !o->exim_user.set)
+    return 0;
+  gid_t gid = o->exim_group.set ? o->exim_group.id : o->exim_user.gid;
+  if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(o->exim_user.id, o->exim_user.id, o->exim_user.id) < 0) {
+    log_write(LOG_MAIN | LOG_PANIC, NULL, "worker: cannot become exim_user: %s", strerror(errno));
+    return -1;
+  }
+  return 0;
+}
+
+static bool id_is_ours(const char *id, void *arg) { return daemon_owner(id, w.p.count) == w.p.index; }
+
+static int worker_main(void *arg) {
+  struct ctx *c = ctx_new(w.arena, w.config);
+  if (w.p.with_agent) {
+    plan_set_runner(&plan_runner_agent);
+    identity_set_can_switch(true);
+  }
+  deliver_set_submitted(submitted, NULL);
+  message_id_set_filter(id_is_ours, NULL);
+  (void)fiber_spawn("control", control_fiber, NULL);
+  for (int i = 0; i < w.p.listeners->n; i++)
+    if (w.p.listeners->v[i].fd >= 0)
+      w.accepters[w.accepters_n++] = fiber_spawn("accept", accept_fiber, &w.p.listeners->v[i]);
+  /* What an earlier life has left. Without queue runs it waits for somebody to say so, as Exim's users expect of a bare -bd;
+  after a crash of this worker alone what it had taken on goes on. */
+  int64_t due = w.p.daemon->runs_n || w.p.restarted ? time(NULL) : QUEUE_NEVER;
+  (void)queue_load(c, STR_EMPTY, w.p.index, w.p.count, daemon_owner, due);
+  atomic_store(&w.slot->queued, (int)queue_count());
+  scheduler(NULL);
+  return 0;
+}
+
+int worker_run(const struct worker_params *p) {
+  w = (struct worker){.p = *p, .config = p->daemon->config, .arena = arena_new("worker"), .slot = &p->board->worker[p->index]};
+  admission_init(&w);
+  if (drop_privilege())
+    return 1;
+  if (p->with_agent)
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  signal(SIGTERM, SIG_DFL);
+  signal(SIGINT, SIG_IGN); /* Ctrl-C reaches the whole group; the master says what to do */
+  signal(SIGHUP, SIG_IGN);
+  loop_init();
+  int status = loop_run(worker_main, NULL);
+  hints_close();
+  loop_done();
+  log_done();
+  return status;
+}

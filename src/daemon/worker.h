@@ -1,0 +1,20 @@
+/* A worker's state, shared by its files. */
+#pragma once
+
+#include "daemon/daemon.h"
+#include "loop/fiber.h"
+
+struct worker {
+  struct worker_params p;
+  struct config *config;
+  struct arena *arena;
+  struct worker_slot *slot;
+  bool draining;
+  int sessions, deliveries;
+  struct fiber *scheduler, *control_fiber;
+  struct fiber *accepters[LISTENERS_MAX];
+  int accepters_n;
+  bool accept_paused;
+  struct fiber *paused[LISTENERS_MAX];
+  int paused_n;
+};
