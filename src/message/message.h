@@ -114,6 +114,8 @@ void message_add_nonrecipient(struct message *m, struct str address);
 process id, among hosts by localhost_number (-1: none; 0-16). Sets received_time to the moment named by the id
 when it is unset. */
 void message_make_id(struct message *m, int localhost_number);
+/* Ids made in this process are only such as `accept` takes (of several workers each makes ids that it owns). */
+void message_id_set_filter(bool (*accept)(const char *id, void *arg), void *arg);
 bool message_id_valid(struct str s);
 /* The time inside of a (valid) id, in seconds. */
 int64_t message_id_time(struct str id);
