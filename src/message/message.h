@@ -83,6 +83,7 @@ struct message {
   bool header_rewritten;
   void **module_state;
   void *received_state;              /* the receiving room's own */
+  struct spool_state *spool;         /* the spool's own (queue/spool_internal.h) */
 };
 
 /* A message with an arena of its own; no -D file, received_time unset. */
