@@ -1,11 +1,12 @@
 /* The spool: -D, -H and -J files in Exim's format (Exim manual, chapter
 "Format of spool files"), made durable by group commit (DESIGN §5).
 
-Invariants (see docs/internals/spool.md):
+Invariants (docs/internals/spool.md says more):
  1. "250" only after spool_commit returned 0.
- 2. A message exists iff its -H file exists under its final name; -D is synced before -H is renamed.
- 3. A recipient is crossed off (-J or -H) only after its delivery is on stable storage or the next hop said 2xx.
- 4. What cannot be read is moved aside with a log line, never deleted. */
+ 2. A message exists iff its -H file exists under its final name, or a live record of it is in a log of the spool.
+ 3. A recipient is crossed off only after its delivery is on stable storage or the next hop said 2xx.
+ 4. What cannot be read is reported and left where it is, never deleted.
+ 5. Who works on a message with files holds a write lock on its -D. */
 #pragma once
 
 #include "base/arena.h"
@@ -17,34 +18,53 @@ struct config;
 struct spool_writer;
 struct spool_reader;
 
-/* Reception: opens ID-D under a free id (sets m->id) in the message's queue and writes the first line. 0 or -errno. [suspends] */
+/* Opens the spool directory of the configuration (makes what is missing); done by the first use of the other
+functions too. 0 or -errno. */
+int spool_open(const struct config *config);
+/* Forgets cached descriptors (after a fork that changes ids, in tests). */
+void spool_close(void);
+
+/* Reception: gives the message its id if it has none, and room for its body in the message's queue. 0 or -errno. */
 int spool_data_open(struct ctx *c, struct message *m);
 /* Appends body bytes (LF line ends, or CRLF with spool_wireformat). Buffered. 0 or -errno (ENOSPC …). [suspends] */
 int spool_data_write(struct ctx *c, struct message *m, struct str data);
-/* Makes the message durable and visible: flush -D, write -H, gathered fsync, rename. 0 or -errno; on error nothing is left. [suspends] */
+/* Makes the message durable: header and body. 0 or -errno; on error nothing is left. [suspends]
+Sets body_size. The connection's ACL variables are copied to the message if it has none. */
 int spool_commit(struct ctx *c, struct message *m);
 /* Takes back an uncommitted message. */
 void spool_abandon(struct ctx *c, struct message *m);
+/* A committed message that is not delivered at once: its files become visible (they may be already). 0 or -errno. [suspends] */
+int spool_rest(struct ctx *c, struct message *m);
 
-/* Rewrites -H (after a delivery attempt, -M…, freezing). With `durable` false it may be written without waiting. [suspends] */
+/* Rewrites -H (after a delivery attempt, -M…, freezing) and drops -J, whose addresses must be among the
+nonrecipients. With `durable` false it may be written without waiting. [suspends] */
 int spool_write_header(struct ctx *c, struct message *m, bool durable);
-/* Appends delivered addresses to the -J file. [suspends] */
+/* Notes delivered addresses on disk, in case we do not get to spool_write_header. [suspends] */
 int spool_journal(struct ctx *c, struct message *m, const struct str *addresses, size_t n);
-/* Removes a finished message's files (-H last… see docs). */
+/* Removes a finished message's files. */
 int spool_remove(struct ctx *c, struct message *m);
 
-enum spool_read { SPOOL_OK, SPOOL_NOT_FOUND, SPOOL_LOCKED, SPOOL_BAD /* format error, quarantined or reported */, SPOOL_IO };
-/* Reads -H (and merges -J); opens and locks -D when `lock`. */
+enum spool_read { SPOOL_OK, SPOOL_NOT_FOUND, SPOOL_LOCKED, SPOOL_BAD /* format error; c->error */, SPOOL_IO /* c->error */ };
+/* Reads -H (and merges -J); opens and locks -D when `lock`. *ret is the caller's to message_free, which unlocks. */
 enum spool_read spool_read_message(struct ctx *c, struct str queue_name, struct str id, bool lock, struct message **ret);
-/* Opens -D for reading at the start of the body. fd or -errno. */
+/* Opens -D for reading at the start of the body, with an offset of its own; the caller closes it. fd or -errno. */
 int spool_open_body(struct ctx *c, const struct message *m);
+/* The whole body when it is in memory; unset if it is only in a file. Valid while the message is. */
+struct str spool_body_memory(const struct message *m);
+/* The text of the -H or -D file ('H', 'D') for -Mvh and -Mvb, at most `max` bytes, without locking. 0 or -errno. */
+int spool_read_file(struct ctx *c, struct str queue_name, struct str id, char which, struct arena *a, size_t max,
+  struct str *ret);
 
-/* Ids on disk, in order of id; for start-up, -q and -bp. */
+/* Ids on disk, in order of id; for start-up, -q and -bp. 0 or -errno; no directory is no messages. [suspends] */
 struct spool_entry {
   char id[24];
   char subdir[2];
 };
 int spool_scan(struct ctx *c, struct str queue_name, struct arena *a, struct spool_entry **ret, size_t *ret_n);
+/* May this be the name of a queue? It becomes a directory's name. */
+bool spool_queue_name_valid(struct str name);
 
-/* For modules' own -H lines. */
+/* For modules' own -H lines: `-name value`, with a second hyphen if the value is tainted. A newline becomes a blank. */
 void spool_write_item(struct spool_writer *w, const char *name, struct str value);
+/* Taints (or not) and copies a value that a module's read_spool was given, as the line said. */
+struct str spool_read_value(struct spool_reader *r, struct str value);

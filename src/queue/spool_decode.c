@@ -25,6 +25,10 @@ static struct str keep(struct spool_reader *r, struct str s, bool tainted) {
   return s;
 }
 
+struct str spool_read_value(struct spool_reader *r, struct str value) {
+  return keep(r, value, r->tainted);
+}
+
 struct str spool_decode_id(struct str text) {
   struct str line = str_cut(&text, '\n');
   if (!str_is_set(text) || !str_ends(line, STR("-H")))
@@ -175,7 +179,7 @@ static bool read_acl_value(struct spool_reader *r, char kind, struct str rest, s
   struct map **map = kind == 'c' ? &m->acl_c : &m->acl_m;
   if (!*map)
     *map = map_new(m->arena);
-  map_set(*map, str_printf(m->arena, "%c%.*s", kind, STRF(rest)), value);
+  map_set(*map, str_printf(m->arena, "acl_%c%.*s", kind, STRF(rest)), value);
   return true;
 }
 

@@ -46,8 +46,8 @@ static void acl_variables(struct spool_writer *w, const char *name, const struct
   void *value;
   while (map && map_next(map, &i, &key, &value)) {
     struct str v = *(struct str *)value;
-    /* Keys are the names behind "acl_": m_foo, m0. */
-    buf_printf(w->out, "%s%s %.*s %u\n", str_is_tainted(v) ? "--" : "-", name, STRF(str_from(key, 1)), v.len);
+    /* Keys are whole names: acl_m_foo, acl_m0. */
+    buf_printf(w->out, "%s%s %.*s %u\n", str_is_tainted(v) ? "--" : "-", name, STRF(str_from(key, 5)), v.len);
     buf_add(w->out, v);
     buf_add_byte(w->out, '\n');
   }

@@ -1,0 +1,303 @@
+/* Reading messages back, and finding them. */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include "acl/acl.h"
+#include "core/ctx.h"
+#include "loop/fiber.h"
+#include "queue/spool_internal.h"
+
+#define SCAN_MAX 10000000
+
+/* Runs fn on the directory the configuration prefers, then on the other, until it does not say -ENOENT. */
+static int each_place(struct str queue_name, const char *id, int (*fn)(int dir, char letter, void *arg), void *arg) {
+  char letter[2] = {spool_letter(id), '\0'};
+  for (int i = 0; i < 2; i++) {
+    bool subdir = (i == 0) == spool_root()->split;
+    int dir = spool_dir(queue_name, subdir ? letter : "", false);
+    int rc = dir < 0 ? dir : fn(dir, subdir ? letter[0] : '\0', arg);
+    if (rc != -ENOENT)
+      return rc;
+  }
+  return -ENOENT;
+}
+
+struct read_job {
+  const char *id;
+  bool lock;
+  int dir, data_fd;
+  char letter;
+  char *header, *journal;
+  size_t header_len, journal_len;
+  int64_t data_size;
+  bool bad_data;
+};
+
+/* The lock comes first, then -H is read: nobody changes it meanwhile. */
+static int open_data(struct read_job *job) {
+  char name[SPOOL_NAME_MAX], first[SPOOL_NAME_MAX];
+  struct stat st;
+  spool_name(name, job->id, 'D');
+  int fd = spool_io_open(job->dir, name, job->lock ? O_RDWR : O_RDONLY, 0);
+  if (fd < 0)
+    return fd;
+  int rc = job->lock ? spool_io_lock(fd) : 0;
+  if (rc == 0 && fstat(fd, &st))
+    rc = -errno;
+  if (rc == 0 && st.st_nlink == 0) /* removed while we opened it */
+    rc = -ENOENT;
+  if (rc) {
+    close(fd);
+    return rc;
+  }
+  size_t n = strlen(name);
+  name[n++] = '\n';
+  job->data_size = st.st_size - (int64_t)n;
+  job->bad_data = job->data_size < 0 || pread(fd, first, n, 0) != (ssize_t)n || memcmp(first, name, n) != 0;
+  job->data_fd = fd;
+  return 0;
+}
+
+static int read_files(int dir, char letter, void *arg) {
+  struct read_job *job = arg;
+  char name[SPOOL_NAME_MAX];
+  job->dir = dir;
+  job->letter = letter;
+  int rc = open_data(job);
+  if (rc)
+    return rc;
+  spool_name(name, job->id, 'H');
+  rc = spool_file_read(dir, name, SPOOL_HEADER_MAX + 1, &job->header, &job->header_len);
+  if (rc == 0) {
+    spool_name(name, job->id, 'J');
+    int journal_rc = spool_file_read(dir, name, SPOOL_HEADER_MAX, &job->journal, &job->journal_len);
+    if (journal_rc != -ENOENT)
+      rc = journal_rc;
+  }
+  if (rc) {
+    close(job->data_fd);
+    job->data_fd = -1;
+  }
+  return rc;
+}
+
+struct place_job {
+  struct read_job read;
+  struct str queue_name;
+};
+
+static int read_anywhere(void *arg) {
+  struct place_job *job = arg;
+  return each_place(job->queue_name, job->read.id, read_files, &job->read);
+}
+
+static void merge_journal(struct message *m, struct str text) {
+  while (text.len) {
+    struct str line = str_cut(&text, '\n');
+    if (!str_is_set(text))
+      break; /* no newline: it was being written */
+    if (line.len)
+      message_add_nonrecipient(m, str_tainted(line));
+  }
+}
+
+static enum spool_read build(struct ctx *c, struct read_job *job, struct str queue_name, struct message **ret) {
+  struct message *m = message_new("message");
+  int line = 0;
+  m->data_fd = job->data_fd;
+  struct spool_state *s = spool_state(m);
+  int rc = spool_decode(str_n(job->header, job->header_len), m, &line);
+  if (rc == 0 && (job->bad_data || strcmp(m->id, job->id) != 0))
+    rc = -EINVAL;
+  if (rc) {
+    c->error = str_printf(c->arena, "Format error in spool file %s-%c: size=%lld", job->id, job->bad_data ? 'D' : 'H',
+      job->bad_data ? (long long)job->data_size : (long long)job->header_len);
+    message_free(m);
+    return SPOOL_BAD;
+  }
+  m->queue_name = str_dup(m->arena, queue_name);
+  m->spool_subdir[0] = job->letter;
+  m->body_size = m->size = (uint64_t)job->data_size;
+  for (const struct header *h = m->headers; h; h = h->next)
+    if (h->type != HEADER_DELETED)
+      m->size += h->text.len;
+  m->lines = m->body_lines;
+  if (job->journal) {
+    merge_journal(m, str_n(job->journal, job->journal_len));
+    s->has_journal = true;
+  }
+  s->has_files = s->has_data = true;
+  client_set_fullhost(m->arena, &m->client);
+  *ret = m;
+  return SPOOL_OK;
+}
+
+enum spool_read spool_read_message(struct ctx *c, struct str queue_name, struct str id, bool lock, struct message **ret) {
+  char text[24];
+  if (!message_id_valid(id) || !spool_queue_name_valid(queue_name))
+    return SPOOL_NOT_FOUND;
+  memcpy(text, id.p, id.len);
+  text[id.len] = '\0';
+  int rc = spool_open(c->config);
+  struct place_job job = {{.id = text, .lock = lock, .data_fd = -1}, queue_name};
+  if (rc == 0)
+    rc = fiber_offload(read_anywhere, &job);
+  enum spool_read result = SPOOL_IO;
+  if (rc == 0)
+    result = build(c, &job.read, queue_name, ret);
+  else if (rc == -ENOENT)
+    result = SPOOL_NOT_FOUND;
+  else if (rc == -EAGAIN)
+    result = SPOOL_LOCKED;
+  else
+    c->error = str_printf(c->arena, "Error reading spool file %s-H: %s", text, strerror(-rc));
+  free(job.read.header);
+  free(job.read.journal);
+  return result;
+}
+
+struct file_job {
+  const char *id;
+  char which, *text;
+  size_t max, len;
+};
+
+static int read_one(int dir, char letter, void *arg) {
+  struct file_job *job = arg;
+  char name[SPOOL_NAME_MAX];
+  spool_name(name, job->id, job->which);
+  return spool_file_read(dir, name, job->max, &job->text, &job->len);
+}
+
+int spool_read_file(struct ctx *c, struct str queue_name, struct str id, char which, struct arena *a, size_t max,
+    struct str *ret) {
+  char text[24];
+  if (!message_id_valid(id))
+    return -ENOENT;
+  memcpy(text, id.p, id.len);
+  text[id.len] = '\0';
+  struct file_job job = {text, which, NULL, max, 0};
+  int rc = spool_open(c->config);
+  if (rc == 0)
+    rc = each_place(queue_name, text, read_one, &job);
+  if (rc == 0)
+    *ret = str_tainted(str_dup(a, str_n(job.text, job.len)));
+  free(job.text);
+  return rc;
+}
+
+/* A body in memory as a file: others take descriptors. */
+static int body_as_file(const struct message *m) {
+  char name[SPOOL_NAME_MAX];
+  spool_name(name, m->id, 'D');
+  int fd = memfd_create(name, MFD_CLOEXEC);
+  if (fd < 0)
+    return -errno;
+  size_t n = strlen(name);
+  name[n++] = '\n';
+  int rc = spool_io_write(fd, name, n);
+  if (rc == 0)
+    rc = spool_io_write(fd, m->spool->body, m->spool->body_len);
+  if (rc == 0 && lseek(fd, (off_t)n, SEEK_SET) < 0)
+    rc = -errno;
+  if (rc) {
+    close(fd);
+    return rc;
+  }
+  return fd;
+}
+
+int spool_open_body(struct ctx *c, const struct message *m) {
+  if (m->spool && m->spool->in_memory)
+    return body_as_file(m);
+  char name[SPOOL_NAME_MAX], subdir[2] = {m->spool_subdir[0], '\0'};
+  spool_name(name, m->id, 'D');
+  int dir = spool_dir(m->queue_name, subdir, false);
+  int fd = dir < 0 ? dir : spool_io_open(dir, name, O_RDONLY, 0);
+  if (fd >= 0 && lseek(fd, (off_t)strlen(name) + 1, SEEK_SET) < 0) {
+    int rc = -errno;
+    close(fd);
+    return rc;
+  }
+  return fd;
+}
+
+/* --- scan --- */
+
+struct scan_job {
+  struct str queue_name;
+  struct spool_entry *v;
+  size_t n, cap;
+};
+
+static void scan_name(struct scan_job *job, const char *name, char letter) {
+  struct str s = str_c(name);
+  if (!str_ends(s, STR("-H")) || !message_id_valid(str_slice(s, 0, s.len - 2)) || job->n >= SCAN_MAX)
+    return;
+  if (job->n == job->cap) {
+    job->cap = job->cap ? job->cap * 2 : 256;
+    job->v = xrealloc(job->v, job->cap * sizeof *job->v);
+  }
+  struct spool_entry *e = &job->v[job->n++];
+  snprintf(e->id, sizeof e->id, "%.*s", (int)(s.len - 2), s.p);
+  e->subdir[0] = letter;
+  e->subdir[1] = '\0';
+}
+
+static int scan_dir(struct scan_job *job, const char *subdir, char *ret_subdirs) {
+  int cached = spool_dir(job->queue_name, subdir, false);
+  if (cached < 0)
+    return cached == -ENOENT ? 0 : cached;
+  int fd = openat(cached, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR *d = fd < 0 ? NULL : fdopendir(fd);
+  if (!d) {
+    int rc = -errno;
+    if (fd >= 0)
+      close(fd);
+    return rc;
+  }
+  size_t subdirs = 0;
+  struct dirent *e;
+  while ((e = readdir(d)) != NULL) {
+    if (ret_subdirs && e->d_name[0] != '.' && e->d_name[1] == '\0' && subdirs < 62)
+      ret_subdirs[subdirs++] = e->d_name[0];
+    else
+      scan_name(job, e->d_name, subdir[0]);
+  }
+  closedir(d);
+  return 0;
+}
+
+static int compare_entries(const void *a, const void *b) {
+  return strcmp(((const struct spool_entry *)a)->id, ((const struct spool_entry *)b)->id);
+}
+
+static int scan(void *arg) {
+  struct scan_job *job = arg;
+  char subdirs[63] = "";
+  int rc = scan_dir(job, "", subdirs);
+  for (size_t i = 0; rc == 0 && subdirs[i]; i++) {
+    char subdir[2] = {subdirs[i], '\0'};
+    rc = scan_dir(job, subdir, NULL);
+  }
+  if (job->n)
+    qsort(job->v, job->n, sizeof *job->v, compare_entries);
+  return rc == -ENOTDIR ? 0 : rc;
+}
+
+int spool_scan(struct ctx *c, struct str queue_name, struct arena *a, struct spool_entry **ret, size_t *ret_n) {
+  int rc = spool_open(c->config);
+  struct scan_job job = {.queue_name = queue_name};
+  if (rc == 0)
+    rc = fiber_offload(scan, &job);
+  if (rc == 0) {
+    *ret = job.n ? arena_memdup(a, job.v, job.n * sizeof *job.v) : NULL;
+    *ret_n = job.n;
+  }
+  free(job.v);
+  return rc;
+}
