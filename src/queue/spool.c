@@ -99,11 +99,11 @@ static void buffer_grow(struct spool_state *s, size_t need) {
 
 int spool_data_write(struct ctx *c, struct message *m, struct str data) {
   struct spool_state *s = spool_state(m);
-  m->body_size += data.len;
   if (s->body_len + data.len <= SPOOL_BODY_MEMORY) {
     buffer_grow(s, s->body_len + data.len);
     memcpy(s->body + s->body_len, data.p, data.len);
     s->body_len += data.len;
+    m->body_size += data.len;
     return 0;
   }
   s->in_memory = false;
@@ -113,6 +113,8 @@ int spool_data_write(struct ctx *c, struct message *m, struct str data) {
   int rc = fiber_offload(append_to_file, &job);
   if (rc == 0 && !job.rest.len)
     return spool_data_write(c, m, data);
+  if (rc == 0)
+    m->body_size += data.len;
   return rc;
 }
 

@@ -33,7 +33,8 @@ Sets body_size. The connection's ACL variables are copied to the message if it h
 int spool_commit(struct ctx *c, struct message *m);
 /* Takes back an uncommitted message. */
 void spool_abandon(struct ctx *c, struct message *m);
-/* A committed message that is not delivered at once: its files become visible (they may be already). 0 or -errno. [suspends] */
+/* A committed message that is not delivered at once: its files become visible (they may be already). 0 or -errno.
+[suspends] */
 int spool_rest(struct ctx *c, struct message *m);
 
 /* Rewrites -H (after a delivery attempt, -M…, freezing) and drops -J, whose addresses must be among the
@@ -44,9 +45,11 @@ int spool_journal(struct ctx *c, struct message *m, const struct str *addresses,
 /* Removes a finished message's files. */
 int spool_remove(struct ctx *c, struct message *m);
 
-enum spool_read { SPOOL_OK, SPOOL_NOT_FOUND, SPOOL_LOCKED, SPOOL_BAD /* format error; c->error */, SPOOL_IO /* c->error */ };
+/* With BAD (format error) and IO c->error says more. */
+enum spool_read { SPOOL_OK, SPOOL_NOT_FOUND, SPOOL_LOCKED, SPOOL_BAD, SPOOL_IO };
 /* Reads -H (and merges -J); opens and locks -D when `lock`. *ret is the caller's to message_free, which unlocks. */
-enum spool_read spool_read_message(struct ctx *c, struct str queue_name, struct str id, bool lock, struct message **ret);
+enum spool_read spool_read_message(struct ctx *c, struct str queue_name, struct str id, bool lock,
+  struct message **ret);
 /* Opens -D for reading at the start of the body, with an offset of its own; the caller closes it. fd or -errno. */
 int spool_open_body(struct ctx *c, const struct message *m);
 /* The whole body when it is in memory; unset if it is only in a file. Valid while the message is. */

@@ -139,7 +139,8 @@ static bool read_table_item(struct spool_reader *r, struct str name, struct str 
   return false;
 }
 
-static bool read_endpoint(struct spool_reader *r, struct str value, struct ip_addr *ip, struct str *ret_text, int *ret_port) {
+static bool read_endpoint(struct spool_reader *r, struct str value, struct ip_addr *ip, struct str *ret_text,
+    int *ret_port) {
   struct ip_addr parsed;
   int port = 0;
   if (!ip_parse_port(value, &parsed, &port))

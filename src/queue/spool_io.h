@@ -10,7 +10,7 @@ block. All return -errno. */
 /* Asked before each call that changes the disk, with a name such as "fdatasync": 0 goes on, else -errno is its
 result; may also end the process. NULL: no faults. */
 extern int (*spool_fault)(const char *operation);
-/* Ready-made: fails the nth next operation (1: the next) with -errno `code`; 0 switches off. Counts are process-wide. */
+/* Ready-made: fails the nth next operation (1: the next) with -`code`; 0 switches off. Counts are process-wide. */
 void spool_fault_at(int n, int code);
 /* How many operations were asked about since spool_fault_at. */
 int spool_fault_count(void);

@@ -136,7 +136,8 @@ static enum spool_read build(struct ctx *c, struct read_job *job, struct str que
   return SPOOL_OK;
 }
 
-enum spool_read spool_read_message(struct ctx *c, struct str queue_name, struct str id, bool lock, struct message **ret) {
+enum spool_read spool_read_message(struct ctx *c, struct str queue_name, struct str id, bool lock,
+    struct message **ret) {
   char text[24];
   if (!message_id_valid(id) || !spool_queue_name_valid(queue_name))
     return SPOOL_NOT_FOUND;
