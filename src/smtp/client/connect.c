@@ -137,7 +137,7 @@ static enum smtp_stage_result say_hello(struct attempt *t) {
 static int start_tls_layer(struct attempt *t, struct str *ret_error) {
   struct ctx *c = t->c;
   const struct smtp_client_options *o = t->o;
-  struct tls_client_params p = {.sni = STR_UNSET};
+  struct tls_params p = {.sni = STR_UNSET};
   struct str files = STR_UNSET;
   if (expand_option(c, &o->tls_certificate, &p.certificate) || expand_option(c, &o->tls_privatekey, &p.private_key) ||
       expand_option(c, &o->tls_require_ciphers, &p.ciphers) || expand_option(c, &o->tls_sni, &p.sni) ||

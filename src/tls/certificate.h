@@ -1,0 +1,22 @@
+/* Fields of certificates: ${certextract …}, and the md5, sha1 and sha256
+operators on $tls_in_peercert. */
+#pragma once
+
+#include "base/str.h"
+
+struct arena;
+struct x509_st;
+
+enum tls_field_result { TLS_FIELD_OK, TLS_FIELD_ABSENT, TLS_FIELD_UNKNOWN /* no such field or modifier */ };
+
+/* `field` is the name with its modifiers: "subject,CN", "notafter,int",
+"subj_altname,dns,>;" (manual, "certextract"). *ret is in `a`, tainted. */
+enum tls_field_result tls_certificate_field(struct arena *a, struct x509_st *cert, struct str field, struct str *ret);
+
+/* Digest of the DER form in upper case hexadecimal digits. Unset: unknown digest. */
+struct str tls_certificate_hash(struct arena *a, struct x509_st *cert, const char *digest);
+/* The DER form in base64. */
+struct str tls_certificate_base64(struct arena *a, struct x509_st *cert);
+/* PEM text, and back (NULL: it is none); a certificate read is released with the arena. */
+struct str tls_certificate_pem(struct arena *a, struct x509_st *cert);
+struct x509_st *tls_certificate_read(struct arena *a, struct str pem);

@@ -1,0 +1,91 @@
+/* TLS under a stream (OpenSSL 3; TLS 1.2 and later only). Exim manual, chapter
+"Encrypted SMTP connections using TLS/SSL". Contexts are cached by the text of
+their options and loaded again when one of their files changes. */
+#pragma once
+
+#include "base/str.h"
+#include "loop/stream.h"
+
+struct arena;
+struct x509_st; /* OpenSSL's X509 */
+
+enum tls_verify { TLS_VERIFY_NONE, TLS_VERIFY_OPTIONAL /* tls_try_verify_hosts */, TLS_VERIFY_REQUIRED };
+
+/* What is wanted: expanded option values, unset or empty where the option is.
+Tainted names of files are refused here too. */
+struct tls_params {
+  struct str certificate;  /* PEM file, with its chain; for a server a colon list of files */
+  struct str private_key;  /* same; empty: in the certificate's file */
+  struct str ciphers;      /* OpenSSL's cipher list, for TLS 1.2 */
+  struct str verify_certificates; /* "system", or a file or directory that adds to the system's */
+  struct str crl;          /* file or directory */
+  struct str openssl_options; /* "+no_ticket …" on top of the defaults */
+  struct str alpn;         /* colon list of names: what a server accepts, what a client offers */
+  bool require_alpn;
+  enum tls_verify verify;
+  /* Called in the handshake with each failure of verification, as Exim logs it
+  after the peer's address: "SSL verify error: depth=0 error=… cert=/CN=…".
+  The text is tainted and lives during the call. May be NULL. */
+  void (*on_verify_error)(void *arg, struct str text);
+  void *arg;               /* for the callbacks */
+
+  /* Of a server. */
+  struct str groups;       /* tls_eccurve */
+  struct str dhparam;
+  int64_t dh_max_bits;     /* 0: 2236 */
+  struct str self_signed_name; /* for the certificate that is made when `certificate` is empty; "localhost" if unset */
+  int self_signed_lifetime;    /* seconds; 0: a week */
+  /* Called in the handshake when the client sends a name (SNI, tainted). May change
+  *p, and returns 1 to use it, 0 to go on as before, -1 to break off. It may
+  suspend. NULL: the name is only noted. */
+  int (*on_sni)(void *arg, struct str sni, struct tls_params *p);
+
+  /* Of a client. */
+  struct str sni;          /* sent if not empty */
+  struct str verify_host;  /* the name for which the certificate must be; empty: any */
+};
+
+/* What a finished handshake has brought. The texts live in the arena that was given. */
+struct tls_info {
+  bool server;
+  struct str version;     /* "TLS1.3" */
+  struct str cipher;      /* "TLS1.3:TLS_AES_256_GCM_SHA384:256": X= and $tls_in_cipher */
+  struct str cipher_std;  /* RFC name: "TLS_AES_256_GCM_SHA384" */
+  int bits;
+  struct str peer_dn;     /* "/C=UK/CN=name", tainted; unset: no certificate was presented */
+  struct str sni;         /* received (tainted) or sent; unset: none */
+  struct str alpn;        /* negotiated; unset: none */
+  bool verify_wanted;     /* verify was not TLS_VERIFY_NONE */
+  bool peer_verified;     /* the chain, and the host name if one was given */
+  int resumption;         /* bits of $tls_in_resumption */
+  /* For SCRAM-…-PLUS, raw bytes: tls-exporter (RFC 9266) with TLS 1.3, else tls-unique. */
+  struct str channel_binding;
+  const char *channel_binding_type;
+  struct x509_st *own_cert, *peer_cert; /* or NULL; released with the arena */
+};
+
+/* Puts TLS on a stream whose clear-text input has been discarded. [suspends]
+0 and *ret_info (in `a`); or -errno and *ret_error (in `a`, tainted if it is from
+the peer) as Exim logs it after "TLS error on connection from …" and "TLS
+session: ": "(SSL_accept): timed out". After an error the stream can only be freed.
+-ENOENT and -EINVAL: the options are at fault (a panic-log matter), nothing
+was sent. */
+int tls_server_start(struct stream *s, const struct tls_params *p, usec_t deadline, struct arena *a,
+    struct tls_info **ret_info, struct str *ret_error);
+int tls_client_start(struct stream *s, const struct tls_params *p, usec_t deadline, struct arena *a,
+    struct tls_info **ret_info, struct str *ret_error);
+
+/* Does the context load? For the answer to STARTTLS, and to fill the cache.
+[suspends] 0, or -errno and *ret_error as above. */
+int tls_server_check(const struct tls_params *p, struct arena *a, struct str *ret_error);
+
+/* openssl_options: a list of "+name" and "-name". false: *ret_bad is the item that is unknown. */
+bool tls_options_parse(struct str text, uint64_t *ret_options, struct str *ret_bad);
+/* Is it a cipher list that OpenSSL takes? For the check of the configuration. */
+bool tls_ciphers_valid(struct arena *a, struct str ciphers, struct str *ret_error);
+/* For -bV: the version that runs and the one it was built with. */
+const char *tls_library_version(void);
+const char *tls_library_build_version(void);
+
+/* Forgets all cached contexts (a reload of the configuration; the end of a test). */
+void tls_cache_clear(void);
