@@ -1,0 +1,308 @@
+/* The autoreply transport: answers a message with a new one (Exim manual,
+chapter "The autoreply transport"; RFC 3834). Messages it makes have an empty
+reverse-path. A `once` file's recipients are remembered in the hints database. */
+
+#include <errno.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/time.h"
+#include "core/main_options.h"
+#include "deliver/errors.h"
+#include "deliver/submit.h"
+#include "expand/expand.h"
+#include "hints/hints.h"
+#include "log/log.h"
+#include "match/match.h"
+#include "message/address.h"
+#include "message/message.h"
+#include "queue/spool.h"
+#include "transport/local.h"
+#include "transport/options.h"
+#include "transport/transport.h"
+
+#define FILE_MAX (1u << 20)
+
+struct autoreply {
+  bool file_expand, file_optional, return_message;
+  struct option_expr bcc, cc, file, from, headers, log, never_mail, once, once_repeat, reply_to, subject, text, to;
+  int64_t mode, once_file_size;
+};
+
+#define OFF(f) offsetof(struct autoreply, f)
+static const struct option_def autoreply_options[] = {
+    {"bcc", OPTION_EXPR, OFF(bcc)},
+    {"cc", OPTION_EXPR, OFF(cc)},
+    {"file", OPTION_EXPR, OFF(file)},
+    {"file_expand", OPTION_BOOL, OFF(file_expand)},
+    {"file_optional", OPTION_BOOL, OFF(file_optional)},
+    {"from", OPTION_EXPR, OFF(from)},
+    {"headers", OPTION_EXPR, OFF(headers)},
+    {"log", OPTION_EXPR, OFF(log), NULL, OPTION_LATER},
+    {"mode", OPTION_OCTAL, OFF(mode), "0600"},
+    {"never_mail", OPTION_LIST, OFF(never_mail), NULL, 0, LIST_ADDRESS},
+    {"once", OPTION_EXPR, OFF(once)},
+    {"once_file_size", OPTION_INT, OFF(once_file_size), NULL, OPTION_LATER},
+    {"once_repeat", OPTION_EXPR, OFF(once_repeat), "0s"},
+    {"reply_to", OPTION_EXPR, OFF(reply_to)},
+    {"return_message", OPTION_BOOL, OFF(return_message)},
+    {"subject", OPTION_EXPR, OFF(subject)},
+    {"text", OPTION_EXPR, OFF(text)},
+    {"to", OPTION_EXPR, OFF(to)},
+    OPTIONS_END,
+};
+
+struct reply {
+  struct ctx *c;
+  const struct instance *t;
+  const struct autoreply *o;
+  struct address *a;
+  struct str from, reply_to, to, cc, bcc, subject, headers, text, file, once;
+  int64_t once_repeat;
+};
+
+static bool fail(struct reply *r, enum outcome o, struct str text) {
+  r->a->result = o;
+  r->a->basic_errno = ERROR_UNKNOWN;
+  r->a->message = text;
+  return false;
+}
+
+/* Newlines in a header are only for folding; other control characters are not for headers at all. */
+static bool header_text(struct reply *r, const struct option_expr *o, const char *what, bool multi, struct str *ret) {
+  if (!local_expand(r->c, r->t, r->a, o, what, ret))
+    return false;
+  for (uint32_t i = 0; str_is_set(*ret) && i < ret->len; i++) {
+    unsigned char ch = (unsigned char)ret->p[i];
+    bool folded = ch == '\n' && (multi || i + 1 == ret->len || ret->p[i + 1] == ' ' || ret->p[i + 1] == '\t');
+    if (ch >= 32 && ch != 127)
+      continue;
+    if (ch != '\t' && !folded)
+      return fail(r, OUTCOME_DEFER, str_printf(r->c->arena, "non-printing character in %s for %.*s transport: \"%.*s\"", what,
+          STRF(r->t->name), STRF(log_printable(r->c->arena, *ret))));
+  }
+  return true;
+}
+
+static bool gather(struct reply *r) {
+  const struct autoreply *o = r->o;
+  struct str repeat = STR_UNSET;
+  if (!header_text(r, &o->from, "from", false, &r->from) || !header_text(r, &o->reply_to, "reply_to", false, &r->reply_to) ||
+      !header_text(r, &o->to, "to", false, &r->to) || !header_text(r, &o->cc, "cc", false, &r->cc) ||
+      !header_text(r, &o->bcc, "bcc", false, &r->bcc) || !header_text(r, &o->subject, "subject", false, &r->subject) ||
+      !header_text(r, &o->headers, "headers", true, &r->headers) ||
+      !local_expand(r->c, r->t, r->a, &o->text, "text", &r->text) || !local_expand(r->c, r->t, r->a, &o->file, "file", &r->file) ||
+      !local_expand(r->c, r->t, r->a, &o->once, "once", &r->once) ||
+      !local_expand(r->c, r->t, r->a, &o->once_repeat, "once_repeat", &repeat))
+    return false;
+  r->once_repeat = str_is_set(repeat) && repeat.len ? time_parse_interval(repeat) : 0;
+  if (r->once_repeat < 0)
+    return fail(r, OUTCOME_DEFER, str_printf(r->c->arena, "Invalid time value \"%.*s\" for \"once_repeat\" in %.*s transport",
+        STRF(repeat), STRF(r->t->name)));
+  return true;
+}
+
+/* Adds the addresses of a header-style list to the recipients, but for those on never_mail. */
+static bool add_recipients(struct reply *r, struct str list, struct submit *s) {
+  while (str_is_set(list) && list.len) {
+    size_t end = address_find_end(list, false);
+    struct str item = str_trim(str_slice(list, 0, end)), error;
+    list = end < list.len ? str_from(list, end + 1) : STR_EMPTY;
+    struct mail_address m;
+    if (!item.len)
+      continue;
+    if (address_parse(r->c->arena, item, 0, &m, &error))
+      return fail(r, OUTCOME_DEFER, str_printf(r->c->arena, "malformed address \"%.*s\" for %.*s transport: %.*s", STRF(item),
+          STRF(r->t->name), STRF(error)));
+    if (!m.address.len)
+      continue;
+    if (!m.domain.len)
+      m.address = str_printf(r->c->arena, "%.*s@%.*s", STRF(m.address), STRF(main_options(r->c->config)->qualify_recipient));
+    if (str_is_set(r->o->never_mail.text)) {
+      int in = match_address(r->c, &r->o->never_mail, m.address, false, NULL);
+      if (in == OUTCOME_OK) {
+        DEBUG(transport, "discarding recipient %.*s (matched never_mail)\n", STRF(m.address));
+        continue;
+      }
+      if (in != OUTCOME_FAIL)
+        return fail(r, OUTCOME_DEFER, str_printf(r->c->arena, "never_mail for %.*s transport: %.*s", STRF(r->t->name), STRF(r->c->error)));
+    }
+    vec_push(s->arena, &s->recipients, m.address);
+  }
+  return true;
+}
+
+struct once_update {
+  int64_t now, repeat;
+  bool seen;
+};
+
+static int once_record(struct arena *a, struct str *value, void *arg) {
+  struct once_update *u = arg;
+  int64_t then;
+  u->seen = str_is_set(*value) && str_to_i64(*value, &then) && (u->repeat <= 0 || u->now < then + u->repeat);
+  if (u->seen)
+    return 0;
+  *value = str_printf(a, "%lld", (long long)u->now);
+  return 1;
+}
+
+/* Has this recipient had its answer already? Notes that it gets one now. */
+static bool already_answered(struct reply *r) {
+  if (!str_is_set(r->once) || !r->once.len || !r->to.len)
+    return false;
+  struct once_update u = {.now = time(NULL), .repeat = r->once_repeat};
+  struct str key = str_lower(r->c->arena, str_printf(r->c->arena, "%.*s %.*s", STRF(r->once), STRF(r->to)));
+  return hints_update(r->c, "autoreply", str_slice(key, 0, 500), once_record, &u) == OUTCOME_OK && u.seen;
+}
+
+static void add_line(struct buf *b, const char *name, struct str value) {
+  if (str_is_set(value) && value.len)
+    buf_printf(b, "%s: %.*s\n", name, STRF(str_trim(value)));
+}
+
+/* References: what the message refers to and itself; the first and the last eleven when there are more (RFC 5322 3.6.4). */
+static void add_references(struct reply *r, struct buf *b) {
+  struct header *id = message_find_header(r->c->message, STR("Message-ID"), NULL);
+  struct header *refs = message_find_header(r->c->message, STR("References"), NULL);
+  if (!refs)
+    refs = message_find_header(r->c->message, STR("In-Reply-To"), NULL);
+  if (!id && !refs)
+    return;
+  buf_add_c(b, "References:");
+  if (refs) {
+    VEC(struct str) ids = {0};
+    struct str rest = header_value(refs);
+    while (rest.len) {
+      ptrdiff_t from = str_find_byte(rest, '<');
+      ptrdiff_t to = from < 0 ? -1 : str_find_byte(str_from(rest, (size_t)from), '>');
+      if (to < 0)
+        break;
+      vec_push(r->c->arena, &ids, str_slice(rest, (size_t)from, (size_t)(from + to + 1)));
+      rest = str_from(rest, (size_t)(from + to + 1));
+    }
+    for (size_t i = 0; i < ids.n; i++)
+      if (ids.n <= 11 || i == 0 || i > ids.n - 11)
+        buf_printf(b, "\n %.*s", STRF(ids.v[i]));
+  }
+  if (id)
+    buf_printf(b, "%s%.*s", refs ? "\n " : " ", STRF(header_value(id)));
+  buf_add_byte(b, '\n');
+}
+
+static bool read_file(struct reply *r, struct buf *body) {
+  struct plan p;
+  struct transport_message unused;
+  struct plan_result got;
+  if (!str_is_set(r->file) || !r->file.len)
+    return true;
+  if (str_is_tainted(r->file))
+    return fail(r, OUTCOME_DEFER, str_printf(r->c->arena, "Tainted '%.*s' (file for %.*s transport) not permitted", STRF(r->file), STRF(r->t->name)));
+  if (!local_plan_prepare(r->c, r->t, r->a, &p, &unused))
+    return false;
+  p.kind = PLAN_READ;
+  p.path = r->file;
+  p.max_read = FILE_MAX;
+  p.head = STR_EMPTY;
+  plan_run(r->c->arena, &p, -1, &got);
+  if (got.outcome != OUTCOME_OK)
+    return r->o->file_optional ? true
+                               : fail(r, OUTCOME_DEFER, str_printf(r->c->arena, "Failed to open file %.*s when sending message from %.*s transport: %.*s",
+                                     STRF(r->file), STRF(r->t->name), STRF(got.message)));
+  struct str text = got.output;
+  if (r->o->file_expand && expand_text(r->c, str_untainted(text), &text))
+    return fail(r, OUTCOME_DEFER, str_printf(r->c->arena, "Failed to expand file %.*s for %.*s transport: %.*s", STRF(r->file),
+        STRF(r->t->name), STRF(r->c->error)));
+  buf_add(body, text);
+  return true;
+}
+
+/* The message that is answered, whole, as far as return_size_limit lets it. */
+static void return_message(struct reply *r, struct submit *s) {
+  const struct main_options *mo = main_options(r->c->config);
+  struct transport_message m;
+  if (!transport_message_build(r->c, r->t, r->a, &m))
+    return;
+  int64_t limit = mo->bounce_return_size_limit;
+  bool whole = limit <= 0 || m.size <= limit;
+  buf_printf(&s->body, "\n------ This is a copy of the message, including all the headers.%s\n\n",
+      whole ? "" : "\n------ The body of the message is too long and is cut.");
+  buf_add(&s->body, m.head);
+  if (!m.with_body)
+    return;
+  int fd = spool_open_body(r->c, r->c->message);
+  if (fd < 0)
+    return;
+  s->body_fd = fd;
+  s->body_offset = (int64_t)strlen(r->c->message->id) + 3;
+  s->body_length = (int64_t)r->c->message->body_size;
+  if (!whole && s->body_length > limit)
+    s->body_length = limit;
+}
+
+static void send_reply(struct reply *r) {
+  struct ctx *c = r->c;
+  struct submit s;
+  submit_init(&s, c->arena, c->message);
+  s.sender = STR_EMPTY;
+  if (!add_recipients(r, r->to, &s) || !add_recipients(r, r->cc, &s) || !add_recipients(r, r->bcc, &s))
+    return;
+  if (!s.recipients.n) { /* an answer to a bounce, or all were on never_mail */
+    r->a->result = OUTCOME_OK;
+    return;
+  }
+  add_line(&s.header, "From", r->from);
+  add_line(&s.header, "Reply-To", r->reply_to);
+  add_line(&s.header, "To", r->to);
+  add_line(&s.header, "Cc", r->cc);
+  add_line(&s.header, "Subject", r->subject);
+  struct header *id = message_find_header(c->message, STR("Message-ID"), NULL);
+  if (id)
+    add_line(&s.header, "In-Reply-To", header_value(id));
+  add_references(r, &s.header);
+  buf_add_c(&s.header, "Auto-Submitted: auto-replied\n");
+  if (str_is_set(r->headers) && r->headers.len) {
+    buf_add(&s.header, r->headers);
+    if (!str_ends(r->headers, STR("\n")))
+      buf_add_byte(&s.header, '\n');
+  }
+  if (str_is_set(r->text) && r->text.len) {
+    buf_add(&s.body, r->text);
+    if (!str_ends(r->text, STR("\n")))
+      buf_add_byte(&s.body, '\n');
+  }
+  if (!read_file(r, &s.body))
+    return;
+  if (r->o->return_message)
+    return_message(r, &s);
+  int e = submit_message(c, &s);
+  if (s.body_fd >= 0 && s.body_fd != c->message->data_fd)
+    close(s.body_fd);
+  if (e)
+    (void)fail(r, OUTCOME_DEFER, str_printf(c->arena, "Failed to submit message from %.*s transport: %s", STRF(r->t->name), strerror(-e)));
+  else
+    r->a->result = OUTCOME_OK;
+}
+
+static void autoreply_deliver(struct ctx *c, const struct instance *t, struct address *chain) {
+  for (struct address *a = chain; a; a = a->next) {
+    struct reply r = {.c = c, .t = t, .o = t->options, .a = a};
+    a->result = OUTCOME_DEFER;
+    if (!gather(&r))
+      continue;
+    if (already_answered(&r)) {
+      DEBUG(transport, "message previously sent to %.*s\n", STRF(r.to));
+      a->result = OUTCOME_OK;
+      continue;
+    }
+    send_reply(&r);
+  }
+}
+
+const struct transport_def transport_autoreply = {
+    .driver = {.name = "autoreply", .class = DRIVER_TRANSPORT, .options = autoreply_options, .options_size = sizeof(struct autoreply),
+        .summary = "answer with a new message"},
+    .local = true,
+    .deliver = autoreply_deliver,
+};
