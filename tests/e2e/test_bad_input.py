@@ -24,7 +24,7 @@ def steady(martlet):
         with Client(m.port) as c:
             assert c.mail('last@b.test', 'u9@local.test', data='Subject: still there\r\n\r\nx\r\n')[0] == 250
         m.wait_mail('u9')
-        gone = [p for p in before if not procs.stat(p)]
+        gone = [p for p in before if not procs.alive(p)]
         assert not gone, f'{len(gone)} processes ended: {m.logs()}'
 
 

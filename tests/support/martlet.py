@@ -220,8 +220,7 @@ class Martlet:
     def master(self):
         """The master's process id, as seen from the tests."""
         if self.pidfile == '/dev/null':
-            inside = self.place.processes()
-            return min(p for p in inside if procs.stat(p)[0] not in inside)
+            return min(p for p in self.place.processes() if '\0-bd\0' in read(f'/proc/{p}/cmdline'))
         pid = int(read(self.pidfile))
         if not self.place:
             return pid
@@ -255,11 +254,10 @@ class Martlet:
             os.kill(self.master, sig)
         except (ProcessLookupError, ValueError):
             return
-        left = lambda: [p for p in pids if procs.stat(p) and procs.stat(p)[2] != 'Z']     # noqa: E731
         try:
-            wait_for(lambda: not left(), 'all processes to end', 30)
+            wait_for(lambda: not any(map(procs.alive, pids)), 'all processes to end', 30)
         except AssertionError:
-            for pid in left():
+            for pid in filter(procs.alive, pids):
                 os.kill(pid, signal.SIGKILL)
             raise
 
@@ -313,7 +311,7 @@ class Martlet:
         return read(self.outside(f'log/{kind}log'))
 
     def logs(self):
-        return ''.join(f'\n--- {k}log\n{self.log(k)}' for k in ('main', 'reject', 'panic')) + ''.join(
+        return ''.join(f'\n--- {k}log\n{self.log(k)[-8000:]}' for k in ('main', 'reject', 'panic')) + ''.join(
             f'\n--- {p}\n{read(p)[:4000]}' for p in glob.glob(os.path.join(self.directory, 'reports', 'san*')))
 
     def wait_log(self, pattern, kind='main', count=1, patience=None):

@@ -14,6 +14,11 @@ def stat(pid):
     return int(fields[1]), sum(int(t) for t in fields[11:15]) / TICK, fields[0]
 
 
+def alive(pid):
+    got = stat(pid)
+    return got is not None and got[2] not in 'ZX'
+
+
 def tree(*roots):
     """The roots and all their living descendants."""
     children = {}

@@ -66,7 +66,7 @@ def read(path):
     try:
         with open(path, 'rb') as f:
             return f.read().decode('utf-8', 'surrogateescape')
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return ''
 
 
