@@ -7,7 +7,6 @@
 #include "deliver/errors.h"
 #include "expand/expand.h"
 #include "message/message.h"
-#include "message/rewrite.h"
 #include "transport/options.h"
 
 #define HEAD_MAX (64u << 20)
@@ -92,11 +91,10 @@ static bool add_header(struct ctx *c, const struct instance *t, struct address *
     return fail(c, chain, "headers_remove", t);
   if (!expand_or_unset(c, &o->headers_add, &added))
     return fail(c, chain, "headers_add", t);
-  const struct rewrite_rules *rules = rewrite_rules_of_option(c, o->headers_rewrite);
   for (struct header *h = c->message->headers; h; h = h->next) {
     if (h->type == '*' || (remove.len && transport_header_listed(remove, str_slice(h->text, 0, h->name_len))))
       continue;
-    buf_add(b, rules ? rewrite_header_text(c, rules, h) : h->text);
+    buf_add(b, h->text);
   }
   add_lines(b, chain->prop.extra_headers);
   add_lines(b, added);

@@ -14,7 +14,7 @@ const struct option_def transport_generic_options[] = {
     {"headers_add", OPTION_EXPR, OFF(headers_add), NULL, OPTION_REPEATS},
     {"headers_only", OPTION_BOOL, OFF(headers_only)},
     {"headers_remove", OPTION_EXPR, OFF(headers_remove), NULL, OPTION_REPEATS},
-    {"headers_rewrite", OPTION_STRING, OFF(headers_rewrite)},
+    {"headers_rewrite", OPTION_STRING, OFF(headers_rewrite), NULL, OPTION_LATER},
     {"home_directory", OPTION_EXPR, OFF(home_directory)},
     {"initgroups", OPTION_BOOL, OFF(initgroups)},
     {"max_parallel", OPTION_EXPR, OFF(max_parallel)},
