@@ -30,6 +30,7 @@ struct named_list {
   enum list_kind kind;
   struct option_expr value;
   bool hide;
+  bool cache;      /* `domainlist_cache` and so on: results are remembered although the list is expanded */
   uint32_t number; /* index among the lists of its kind, for result caching */
 };
 

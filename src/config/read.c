@@ -83,9 +83,12 @@ static bool begins(struct str line, const char *word, struct str *ret_rest) {
 static const struct {
   const char *word, *name;
   enum list_kind kind;
+  bool cache;
 } list_words[] = {
   {"domainlist", "domain", LIST_DOMAIN}, {"hostlist", "host", LIST_HOST}, {"addresslist", "address", LIST_ADDRESS},
-  {"localpartlist", "local part", LIST_LOCAL_PART},
+  {"localpartlist", "local part", LIST_LOCAL_PART}, {"domainlist_cache", "domain", LIST_DOMAIN, true},
+  {"hostlist_cache", "host", LIST_HOST, true}, {"addresslist_cache", "address", LIST_ADDRESS, true},
+  {"localpartlist_cache", "local part", LIST_LOCAL_PART, true},
 };
 
 static int read_list(struct config_reader *r, size_t word, struct str rest, bool hide) {
@@ -114,6 +117,7 @@ static int read_list(struct config_reader *r, size_t word, struct str rest, bool
   l->kind = kind;
   l->value = (struct option_expr){.text = value, .where = config_reader_where(r)};
   l->hide = hide;
+  l->cache = list_words[word].cache;
   l->number = (uint32_t)map_count(*lists);
   map_set(*lists, name, l);
   return 0;

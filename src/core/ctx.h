@@ -70,6 +70,9 @@ struct ctx {
   struct str error;           /* text of the last failed expansion, lookup, list match, DNS … */
   struct str user_message;    /* for the SMTP reply, when something refuses */
   struct str log_message;
+  struct memo *memo;          /* results of lookups and of named lists during this message (lookup/memo.h) */
+  bool dns_checking;          /* a list that decides about a DNS answer is being checked: no such list inside it */
+  const char *match_what;     /* what the list that is checked is for ("local_parts"), for error texts; may be NULL */
   bool is_test;               /* -bh, -bt, -be …: no side effects beyond output */
   bool lookup_deferred;
 };

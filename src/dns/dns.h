@@ -31,6 +31,7 @@ struct dns_answer {
   struct dns_record *v;  /* records of the type asked, CNAMEs followed */
   size_t n;
   struct str canonical;  /* name after CNAMEs */
+  struct str qualified;  /* the name asked, as the search list or the server completed it */
   bool secure;           /* AD bit from a trusted server */
   bool authoritative;
   uint32_t min_ttl;
@@ -38,8 +39,24 @@ struct dns_answer {
 
 enum dns_result { DNS_OK, DNS_NOMATCH /* NXDOMAIN */, DNS_NODATA, DNS_AGAIN, DNS_FAIL };
 
-/* [suspends] The answer lives in `a`. dns_again_means_nonexist is applied when c is given. */
+/* [suspends] The answer lives in `a`; its texts are tainted. dns_again_means_nonexist is applied when c is given, and the
+name is checked against dns_check_names_pattern. Needs a fiber; outside of one the result is DNS_AGAIN. */
 enum dns_result dns_query(struct ctx *c, struct arena *a, struct str name, enum dns_type type, struct dns_answer *ret);
+struct dns_query_options {
+  int64_t retrans, retry;  /* 0: dns_retrans, dns_retry of the configuration */
+  bool qualify_single;     /* a name of one component gets the system's default domain */
+  bool search_parents;     /* other names are tried in the domains of the system's search list as well */
+  bool keep_again;         /* dns_again_means_nonexist is not applied (TLSA) */
+};
+enum dns_result dns_query_with(struct ctx *c, struct arena *a, struct str name, enum dns_type type,
+    const struct dns_query_options *o, struct dns_answer *ret);
+/* "succeeded", "no match", "no data", "try again", "failed": for debugging output and errors. */
+const char *dns_result_text(enum dns_result r);
+/* Client SMTP authorization (manual, section of that name): the SRV record of a HELO name or one of its parents that
+says something about it. DNS_OK: *ret_code is 'Y', 'N', 'X' or '?', *ret the record. */
+enum dns_result dns_find_csa(struct ctx *c, struct arena *a, struct str domain, struct dns_record *ret, char *ret_code);
+/* Forgets cached answers and closes the resolver's sockets (leak checkers). */
+void dns_done(void);
 
 /* A host to deliver to, or found for checking. */
 struct host {
@@ -82,6 +99,10 @@ struct host_find_params {
 "all relevant MX records point to non-existent hosts", "an MX or SRV record indicated no SMTP service" … */
 enum host_find host_find_by_dns(struct ctx *c, struct arena *a, struct str domain, const struct host_find_params *p,
     struct host **ret, struct str *ret_fully_qualified);
+/* Does an MX record of the domain point to this host or to one of hosts_treat_as_local (@mx_any …)? Addresses in the
+host list `ignore` (may be unset) do not count. OUTCOME_OK with *ret_primary: one of the lowest preference does;
+OUTCOME_FAIL, OUTCOME_DEFER. [suspends] */
+int host_mx_local(struct ctx *c, struct str domain, struct str ignore, bool *ret_primary);
 /* Addresses of one host name. Expands h into a chain when it has several; its port, mx and sort_key are kept. Flags
 with HOST_FIND_BY_A / _AAAA: only the DNS (bydns); without both: the system's functions, host files included (byname).
 An IP address as name is its own address. */

@@ -24,6 +24,8 @@ struct lookup_def {
   int (*find)(struct ctx *c, const struct lookup_def *def, void *handle, struct str file, struct str key, struct str options,
       struct str *ret, int *ret_cache_seconds);
   void (*close)(void *handle);
+  /* Has the file changed since it was opened? Then the handle is closed and opened anew. May be NULL. */
+  bool (*stale)(void *handle, struct str file);
   void (*tidy)(void);
   /* For ${quote_NAME:…}; NULL: the text unchanged. */
   int (*quote)(struct ctx *c, struct str text, struct str option, struct buf *out);
@@ -41,9 +43,19 @@ struct lookup_spec {
 int lookup_parse(struct arena *a, struct str type, struct lookup_spec *ret, struct str *ret_error) MUST_CHECK;
 
 /* The whole search: file, key (or query; then file may be unset), partial matching, defaults, cache. [suspends]
-OK sets *ret; FAIL; DEFER or ERROR with c->error. Partial matching sets captures $1,$2 if `set_captures`. */
+OK sets *ret (in c->arena; untainted for local data, tainted for what comes from the network); FAIL. DEFER: c->error
+is the type's own text, which Exim shows as `lookup of "KEY" gave DEFER: TEXT`. ERROR: c->error is complete (the file
+cannot be opened, is tainted …). Partial matching and defaults set captures $1,$2 if `set_captures`. */
 int lookup_find(struct ctx *c, const struct lookup_spec *spec, struct str file, struct str key, bool set_captures, struct str *ret)
     MUST_CHECK;
 /* Closes everything, forgets cached results. */
 void lookup_tidy(void);
 const struct lookup_def *lookup_by_name(struct str name);
+/* The mark for struct str's taint word of text that was quoted for this type (see STR_QUOTED_SHIFT), and the name of
+the type of a mark (NULL: none). */
+uint32_t lookup_quote_mark(const struct lookup_def *def);
+const char *lookup_quote_mark_name(uint32_t taint);
+/* ${quote_NAME_option:text}: 0, or OUTCOME_ERROR with c->error. The result is marked as quoted for the type. */
+int lookup_quote(struct ctx *c, const struct lookup_def *def, struct str text, struct str option, struct buf *out) MUST_CHECK;
+/* The value of `name` in a type's options ("ret=full,filter=dir"); unset if absent. */
+struct str lookup_option(struct str options, const char *name);

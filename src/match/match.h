@@ -35,15 +35,30 @@ void list_add(struct buf *list, char sep, struct str item);
 /* Compiles all constant lists of a configuration. */
 void match_compile_config(struct config *c);
 
-/* *ret_data (may be NULL): the lookup's result or the matched item ($domain_data …), unset if none. */
+/* *ret_data (may be NULL): the lookup's result or the matched item ($domain_data …), unset if none.
+For a domain or local part that is in the list, captures $0… are set as the manual's chapter says. What the list is
+for ("local_parts") may be put into c->match_what for the texts of errors. */
 int match_domain(struct ctx *c, const struct option_expr *list, struct str domain, struct str *ret_data);
 int match_local_part(struct ctx *c, const struct option_expr *list, struct str local_part, bool caseful, struct str *ret_data);
 int match_address(struct ctx *c, const struct option_expr *list, struct str address, bool caseful, struct str *ret_data);
 /* The client host of c->client, or the host given (for hosts_require_tls and the like). Host name looked up on need. */
 int match_client_host(struct ctx *c, const struct option_expr *list, struct str *ret_data);
 int match_host(struct ctx *c, const struct option_expr *list, struct str name, struct str address, struct str *ret_data);
-/* The same for list text computed now (ACL conditions, ${if match_domain…}). */
-int match_text(struct ctx *c, enum list_kind kind, struct str list, struct str subject, bool caseful, struct str *ret_data);
+/* The same for list text computed now (ACL conditions, ${if match_domain…}). LIST_HOST: as match_ip, the subject is an
+IP address or empty and no name is ever looked up. A list whose literal text changed the separator before it was
+expanded is to be marked with MATCH_LITERAL_SEPARATOR. */
+int match_text(struct ctx *c, enum list_kind kind, struct str list, struct str subject, unsigned flags, struct str *ret_data);
+#define MATCH_CASEFUL 1u
+#define MATCH_LITERAL_SEPARATOR 2u
 int match_host_text(struct ctx *c, struct str list, struct str name, struct str address, struct str *ret_data);
+int match_client_host_text(struct ctx *c, struct str list, struct str *ret_data);
 /* A plain string list: exact, *suffix, ^regex, lookups. */
 int match_string(struct ctx *c, struct str list, struct str subject, bool caseful, struct str *ret_data);
+/* One pattern of such a list; separators and `!` have no meaning. */
+int match_item(struct ctx *c, struct str pattern, struct str subject, bool caseful);
+
+/* Expands a list's text as lists are expanded: a change of separator that is written literally at its start stays in
+force although the rest may be tainted (*ret_flags: MATCH_LITERAL_SEPARATOR). As expand_option otherwise. */
+int match_expand(struct ctx *c, const struct option_expr *list, struct str *ret, unsigned *ret_flags) MUST_CHECK;
+/* Forgets compiled texts and files (tests; a worker that ends). */
+void match_done(void);

@@ -1,0 +1,310 @@
+/* The hosts of a mail domain: SRV, MX, addresses, in order of use (manual,
+"The dnslookup router"; RFC 5321 section 5, RFC 7505, RFC 2782). */
+#include "base/vec.h"
+#include "core/main_options.h"
+#include "dns/host.h"
+#include "log/log.h"
+
+#define HOSTS_MAX 200 /* of one domain; the rest is not used */
+
+struct search {
+  struct ctx *c;
+  struct arena *a;
+  struct str domain;
+  const struct host_find_params *p;
+  struct dns_query_options o;
+  bool require_secure;
+  VEC(struct host *) hosts;
+};
+
+static bool in_option(struct ctx *c, const struct option_expr *list, struct str domain) {
+  return list && str_is_set(list->text) && match_domain(c, list, domain, NULL) == OUTCOME_OK;
+}
+
+static struct host *add_host(struct search *s, struct str name, int mx, int port) {
+  struct host *h = arena_new_of(s->a, struct host);
+  *h = (struct host){.name = name, .address = STR_UNSET, .mx = mx, .port = port, .certname = name};
+  vec_push(s->a, &s->hosts, h);
+  return h;
+}
+
+static struct str without_dot(struct str name) {
+  return name.len > 1 && name.p[name.len - 1] == '.' ? str_slice(name, 0, name.len - 1) : name;
+}
+
+/* RFC 2782: within a priority, the chance of being first is proportional to the weight. */
+static void order_by_weight(struct dns_record *v, size_t n) {
+  for (size_t done = 0; done + 1 < n; done++) {
+    uint32_t total = 0, sum = 0;
+    for (size_t i = done; i < n; i++)
+      total += v[i].weight;
+    uint32_t pick = host_random(total + 1);
+    for (size_t i = done; i < n; i++) {
+      sum += v[i].weight;
+      if (sum >= pick) {
+        struct dns_record t = v[i];
+        v[i] = v[done];
+        v[done] = t;
+        break;
+      }
+    }
+  }
+}
+
+/* By preference; those of equal preference in random order (MX) or by weight (SRV). */
+static void order_records(struct dns_record *v, size_t n, bool srv) {
+  for (size_t i = 1; i < n; i++) {
+    struct dns_record t = v[i];
+    size_t k = i;
+    for (; k > 0 && v[k - 1].preference > t.preference; k--)
+      v[k] = v[k - 1];
+    v[k] = t;
+  }
+  for (size_t i = 0, end; i < n; i = end) {
+    for (end = i + 1; end < n && v[end].preference == v[i].preference; end++)
+      ;
+    if (srv) {
+      order_by_weight(v + i, end - i);
+      continue;
+    }
+    for (size_t k = end - i; k > 1; k--) {
+      size_t x = i + host_random((uint32_t)k);
+      struct dns_record t = v[i + k - 1];
+      v[i + k - 1] = v[x];
+      v[x] = t;
+    }
+  }
+}
+
+/* One query for SRV or MX records. OUTCOME-like: HOST_FOUND (records are there), FAILED (none), AGAIN, SECURITY. */
+static enum host_find query(struct search *s, struct str name, enum dns_type type, const struct option_expr *fail_domains,
+    struct dns_answer *ret) {
+  enum dns_result r = dns_query_with(s->c, s->a, name, type, &s->o, ret);
+  if (r == DNS_AGAIN || r == DNS_FAIL)
+    return in_option(s->c, fail_domains, s->domain) ? HOST_FIND_FAILED : HOST_FIND_AGAIN;
+  if (r != DNS_OK)
+    return HOST_FIND_FAILED;
+  if (s->require_secure && !ret->secure)
+    return HOST_FIND_SECURITY;
+  return HOST_FOUND;
+}
+
+/* "." as the only target: no service here. */
+static bool no_service(struct search *s, const struct dns_answer *answer) {
+  if (answer->n != 1 || !str_eq_c(answer->v[0].text, "."))
+    return false;
+  ctx_fail(s->c, OUTCOME_FAIL, "an MX or SRV record indicated no SMTP service");
+  return true;
+}
+
+static enum host_find find_records(struct search *s, enum dns_type type, struct str *ret_full) {
+  bool srv = type == DNS_SRV;
+  struct str name = srv ? str_printf(s->a, "_%.*s._tcp.%.*s", STRF(s->p->srv_service), STRF(s->domain)) : s->domain;
+  name.taint = str_taint_join(s->domain.taint, s->p->srv_service.taint);
+  struct dns_answer answer;
+  enum host_find r = query(s, name, type, srv ? s->p->srv_fail_domains : s->p->mx_fail_domains, &answer);
+  if (r != HOST_FOUND)
+    return r;
+  if (no_service(s, &answer))
+    return HOST_IGNORED; /* the caller turns it into a failure; nothing else is to be tried */
+  order_records(answer.v, answer.n, srv);
+  for (size_t i = 0; i < answer.n && s->hosts.n < HOSTS_MAX; i++) {
+    struct str target = without_dot(answer.v[i].text);
+    bool seen = false;
+    for (size_t k = 0; k < s->hosts.n && !seen; k++)
+      seen = str_ieq(s->hosts.v[k]->name, target) && s->hosts.v[k]->port == answer.v[i].port;
+    if (!seen)
+      add_host(s, target, answer.v[i].preference, answer.v[i].port)->dnssec = answer.secure;
+  }
+  if (!srv)
+    *ret_full = answer.qualified;
+  return HOST_FOUND;
+}
+
+struct tally {
+  int found, again, ignored, failed, insecure, addresses;
+};
+
+/* Addresses of all hosts; hosts without any are left out. */
+static struct host *find_all_addresses(struct search *s, unsigned flags, struct tally *t) {
+  const struct main_options *m = s->c->config ? main_options(s->c->config) : NULL;
+  struct host *first = NULL, **link = &first;
+  for (size_t i = 0; i < s->hosts.n; i++) {
+    struct host *h = s->hosts.v[i];
+    struct ip_addr ip;
+    enum host_find r;
+    if (ip_parse(h->name, &ip) && !(m && m->allow_mx_to_ip)) {
+      t->addresses++;
+      continue;
+    }
+    struct dns_query_options o = {0};
+    bool secure = h->dnssec;
+    if (!host_addresses_known(s->c, s->a, h, flags, s->p->ignore_target_hosts, &r))
+      r = host_addresses_dns(s->c, s->a, h, flags & (HOST_FIND_IPV4_ONLY | HOST_FIND_IPV4_FIRST), s->p->ignore_target_hosts,
+        &o, s->require_secure, NULL);
+    t->found += r == HOST_FOUND || r == HOST_FOUND_LOCAL;
+    t->again += r == HOST_FIND_AGAIN;
+    t->ignored += r == HOST_IGNORED;
+    t->failed += r == HOST_FIND_FAILED;
+    t->insecure += r == HOST_FIND_SECURITY;
+    if (r != HOST_FOUND && r != HOST_FOUND_LOCAL)
+      continue;
+    *link = h;
+    for (; h; h = h->next) {
+      h->dnssec = h->dnssec && secure;
+      link = &h->next;
+    }
+  }
+  return first;
+}
+
+/* Addresses of hosts of equal preference: IPv6 of all of them before IPv4, or the other way round. */
+static struct host *sort_families(struct host *first, bool ipv4_first) {
+  struct host *out = NULL, **link = &out;
+  while (first) {
+    struct host *later = NULL, **later_link = &later;
+    int mx = first->mx;
+    for (; first && first->mx == mx; first = first->next) {
+      bool early = (first->ip.family == AF_INET) == ipv4_first;
+      if (early) {
+        *link = first;
+        link = &first->next;
+      } else {
+        *later_link = first;
+        later_link = &first->next;
+      }
+    }
+    *later_link = NULL;
+    *link = later;
+    while (*link)
+      link = &(*link)->next;
+  }
+  *link = NULL;
+  return out;
+}
+
+/* Drops ourselves and all that are not preferred to us. What is left is empty when we are among the first. */
+static enum host_find remove_local(struct search *s, struct host **first) {
+  int local = INT32_MAX;
+  for (struct host *h = *first; h; h = h->next)
+    if (h->is_local && h->mx < local)
+      local = h->mx;
+  if (local == INT32_MAX)
+    return HOST_FOUND;
+  if ((*first)->mx >= local) {
+    /* We are of the best: the one that is us comes first, for the router's `self`. */
+    struct host **link = first;
+    while (!(*link)->is_local)
+      link = &(*link)->next;
+    struct host *us = *link;
+    *link = us->next;
+    us->next = *first;
+    *first = us;
+    return HOST_FOUND_LOCAL;
+  }
+  struct host **link = first;
+  while (*link && (*link)->mx < local)
+    link = &(*link)->next;
+  DEBUG(host_lookup, "local host in host list - removed hosts with MX >= %d\n", local);
+  *link = NULL;
+  if (s->p->ret_local_removed)
+    *s->p->ret_local_removed = true;
+  return HOST_FOUND;
+}
+
+static enum host_find nothing_found(struct search *s, const struct tally *t) {
+  if (t->again)
+    return HOST_FIND_AGAIN;
+  if (t->insecure)
+    return HOST_FIND_SECURITY;
+  if (t->ignored)
+    return HOST_IGNORED;
+  if (t->addresses && !t->failed)
+    ctx_fail(s->c, OUTCOME_FAIL, "all relevant MX records point to IP addresses");
+  else if (s->hosts.n > 0 && s->hosts.v[0]->mx >= 0)
+    ctx_fail(s->c, OUTCOME_FAIL, "all relevant MX records point to non-existent hosts");
+  return HOST_FIND_FAILED;
+}
+
+/* The domain is its own host. */
+static enum host_find find_direct(struct search *s, unsigned flags, struct host **ret, struct str *ret_full) {
+  struct host *h = add_host(s, s->domain, -1, 0);
+  enum host_find r;
+  if (!host_addresses_known(s->c, s->a, h, flags, s->p->ignore_target_hosts, &r))
+    r = host_addresses_dns(s->c, s->a, h, flags & ~(HOST_FIND_BY_MX | HOST_FIND_BY_SRV), s->p->ignore_target_hosts, &s->o,
+      s->require_secure, ret_full);
+  if (r == HOST_FOUND || r == HOST_FOUND_LOCAL) {
+    *ret = h;
+    for (; h; h = h->next)
+      h->name = *ret_full;
+  }
+  return r;
+}
+
+enum host_find host_find_by_dns(struct ctx *c, struct arena *a, struct str domain, const struct host_find_params *p,
+    struct host **ret, struct str *ret_full) {
+  struct search s = {.c = c, .a = a, .domain = without_dot(domain), .p = p};
+  s.o.qualify_single = p->flags & HOST_FIND_QUALIFY_SINGLE;
+  s.o.search_parents = p->flags & HOST_FIND_SEARCH_PARENTS;
+  s.require_secure = in_option(c, p->dnssec_require, s.domain);
+  c->error = STR_UNSET;
+  *ret = NULL;
+  *ret_full = s.domain;
+  if (p->ret_local_removed)
+    *p->ret_local_removed = false;
+  enum host_find r = HOST_FIND_FAILED;
+  if (str_is_set(p->srv_service) && p->srv_service.len > 0)
+    r = find_records(&s, DNS_SRV, ret_full);
+  if (r == HOST_FIND_FAILED && p->flags & HOST_FIND_BY_MX)
+    r = find_records(&s, DNS_MX, ret_full);
+  if (r == HOST_IGNORED)
+    return HOST_FIND_FAILED;
+  if (r == HOST_FIND_FAILED && p->flags & (HOST_FIND_BY_A | HOST_FIND_BY_AAAA))
+    return find_direct(&s, p->flags, ret, ret_full);
+  if (r != HOST_FOUND)
+    return r;
+  struct tally t = {0};
+  struct host *first = find_all_addresses(&s, p->flags, &t);
+  if (first == NULL)
+    return nothing_found(&s, &t);
+  *ret = sort_families(first, p->flags & HOST_FIND_IPV4_FIRST);
+  r = remove_local(&s, ret);
+  for (struct host *h = *ret; h; h = h->next)
+    DEBUG(host_lookup, "  %.*s [%.*s] MX=%d%s\n", STRF(h->name), STRF(h->address), h->mx, h->dnssec ? " DNSSEC" : "");
+  return r;
+}
+
+int host_mx_local(struct ctx *c, struct str domain, struct str ignore, bool *ret_primary) {
+  struct arena *a = c->arena;
+  struct dns_answer answer;
+  enum dns_result r = dns_query(c, a, domain, DNS_MX, &answer);
+  if (r == DNS_AGAIN || r == DNS_FAIL)
+    return ctx_fail(c, OUTCOME_DEFER, "DNS lookup of \"%.*s\" deferred", STRF(domain));
+  if (r != DNS_OK)
+    return OUTCOME_FAIL;
+  int lowest = INT32_MAX, local = INT32_MAX;
+  bool again = false;
+  order_records(answer.v, answer.n, false);
+  for (size_t i = 0; i < answer.n && i < HOSTS_MAX; i++) {
+    struct host h = {.name = without_dot(answer.v[i].text), .mx = answer.v[i].preference};
+    struct dns_query_options o = {0};
+    enum host_find f;
+    if (!host_addresses_known(c, a, &h, 0, NULL, &f))
+      f = host_addresses_dns(c, a, &h, 0, NULL, &o, false, NULL);
+    again |= f == HOST_FIND_AGAIN;
+    if (f != HOST_FOUND && f != HOST_FOUND_LOCAL)
+      continue;
+    for (struct host *x = &h; x; x = x->next) {
+      if (str_is_set(ignore) && match_host_text(c, ignore, x->name, x->address, NULL) == OUTCOME_OK)
+        continue;
+      if (x->mx < lowest)
+        lowest = x->mx;
+      if (x->is_local && x->mx < local)
+        local = x->mx;
+    }
+  }
+  *ret_primary = local == lowest;
+  if (local == INT32_MAX)
+    return again && lowest == INT32_MAX ? ctx_fail(c, OUTCOME_DEFER, "DNS lookup of \"%.*s\" deferred", STRF(domain)) : OUTCOME_FAIL;
+  return OUTCOME_OK;
+}

@@ -1,0 +1,34 @@
+/* A file of keys and data, read once and indexed by key (manual, "Single-key
+lookup types", lsearch). */
+#pragma once
+
+#include "base/arena.h"
+#include "base/str.h"
+#include "lookup/file.h"
+
+struct pattern;
+
+struct lsearch_item {
+  struct str key;      /* without its quotes; view of the text or in the arena */
+  uint32_t line, rest; /* offsets: of the line, and of what follows the key */
+  uint32_t end;        /* of the last line of the item */
+  uint32_t next;       /* in the hash chain; 0: none, else index + 1 */
+  uint64_t hash;
+};
+
+struct lsearch_file {
+  struct arena *arena;
+  struct str text;
+  struct lsearch_item *v;
+  size_t n;
+  uint32_t *buckets;
+  size_t buckets_n; /* a power of two */
+  struct lookup_stamp stamp;
+};
+
+/* Takes a text apart; `text` must live as long as the result's arena. NULL: more than can be indexed. */
+struct lsearch_file *lsearch_parse(struct arena *a, struct str text);
+/* The first item with this key, letters' case ignored; NULL: none. */
+const struct lsearch_item *lsearch_find(const struct lsearch_file *f, struct str key);
+/* The data of an item, continuation lines joined; with `full` the key in front. Copied to `a`, untainted. */
+struct str lsearch_data(const struct lsearch_file *f, const struct lsearch_item *i, struct arena *a, bool full);

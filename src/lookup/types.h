@@ -1,0 +1,16 @@
+/* The lookup types of this room, for its module's table. */
+#pragma once
+
+#include "lookup/lookup.h"
+
+extern const struct lookup_def lookup_cdb;
+extern const struct lookup_def lookup_dnsdb;
+extern const struct lookup_def lookup_dsearch;
+extern const struct lookup_def lookup_iplsearch;
+extern const struct lookup_def lookup_lsearch;
+extern const struct lookup_def lookup_nwildlsearch;
+extern const struct lookup_def lookup_passwd;
+extern const struct lookup_def lookup_sqlite;
+extern const struct lookup_def lookup_wildlsearch;
+
+extern const struct module lookup_module;
