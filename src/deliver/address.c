@@ -45,9 +45,17 @@ struct address *address_child(struct arena *a, struct address *parent, struct st
   for (const struct address *up = parent; up; up = up->parent)
     if (up->kind == ADDRESS_MAIL && str_eq(up->address, addr->address))
       same++;
+  addr->homonym = same > 0;
   if (same)
     addr->unique = str_printf(a, "\\%d\\%.*s", same - 1, STRF(addr->unique));
   return addr;
+}
+
+struct str address_plain_key(const struct address *a) {
+  if (!a->homonym)
+    return a->unique;
+  ptrdiff_t end = str_find_byte(str_from(a->unique, 1), '\\');
+  return str_from(a->unique, end + 2);
 }
 
 struct address *address_special(struct arena *a, struct address *parent, enum address_kind kind, struct str text) {
@@ -73,8 +81,7 @@ struct address *address_special(struct arena *a, struct address *parent, enum ad
   addr->prefix_v = parent->prefix_v;
   addr->suffix = parent->suffix;
   addr->suffix_v = parent->suffix_v;
-  if (key.len > 3 && key.p[0] == '\\')
-    key = str_from(key, 3);
+  key = address_plain_key(parent);
   addr->unique = str_printf(a, "%.*s:%.*s", STRF(addr->address), STRF(key));
   return addr;
 }

@@ -34,6 +34,7 @@ struct address {
   struct str prefix, prefix_v, suffix, suffix_v;
   struct str topaddr;             /* top-level recipient */
   struct str onetime_parent;
+  bool homonym;                   /* same address as an ancestor: `unique` begins with "\\n\\" */
   struct address *parent;
   struct address *next;           /* in whatever list holds it */
   struct address_props prop;
@@ -63,8 +64,10 @@ struct address {
   bool unseen;                    /* delivered as a copy; the original goes on */
   bool verify_sender, verify_recipient; /* routing for verification, not delivery */
   bool verify_routed, verify_copied;
-  bool child_done;                /* all children are complete */
-  unsigned child_pending;
+  bool blackholed;                /* :blackhole: */
+  bool bypassed;                  /* /dev/null */
+  unsigned child_pending;         /* children that are not complete */
+  struct address *duplicate_of;   /* another that will be delivered for both */
   /* outcome */
   enum outcome result;
   int basic_errno, more_errno;
@@ -93,6 +96,8 @@ struct address *address_new(struct arena *a, struct str address, int recipient);
 struct address *address_child(struct arena *a, struct address *parent, struct str text);
 /* A file, pipe or reply child: domain, local part and affixes are the parent's. */
 struct address *address_special(struct arena *a, struct address *parent, enum address_kind kind, struct str text);
+/* `unique` without the mark of a homonym. */
+struct str address_plain_key(const struct address *a);
 const struct address *address_top(const struct address *addr);  /* the recipient it comes from */
 const struct address *address_mail(const struct address *addr); /* itself or the nearest ancestor that is no file, pipe, reply */
 

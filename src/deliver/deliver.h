@@ -1,27 +1,39 @@
-/* Delivering a message: routing, transports, outcomes, bounces and warnings,
-the spool's update. One fiber a message. */
+/* Delivery of one message: recipients become addresses, routers say where they
+go, transports take them there, and what happened is logged and kept (Exim
+manual, section "Delivery in detail"). docs/internals/delivery.md has the
+states of an address and of a message. */
 #pragma once
 
 #include "core/ctx.h"
 #include "message/message.h"
 
-#define DELIVER_FORCED 1u         /* -qf, -M: retry times do not count */
-#define DELIVER_FORCED_FROZEN 2u  /* -qff, -M: frozen ones too */
-#define DELIVER_DRY 4u            /* -N: everything but the transport */
-#define DELIVER_QUEUE_RUN 8u      /* woken by a queue run or its time, not fresh: $queue_running */
-#define DELIVER_LOCAL_ONLY 16u    /* -ql */
-#define DELIVER_MANUAL 32u        /* -M: thaws */
-
-enum deliver_end {
-  DELIVER_COMPLETE,  /* nothing is left of it, the spool files are gone */
-  DELIVER_WAITING,   /* it stays; m->next_attempt, m->frozen say when it is due */
-  DELIVER_LOCKED,    /* another process works on it */
+struct deliver_how {
+  bool first;          /* straight after reception: retry times do not count, host retry times do */
+  bool queue_run;      /* retry times count */
+  bool force;          /* -M, -qf: retry times do not count */
+  bool force_frozen;   /* -M, -qff: frozen messages too */
+  bool give_up;        /* -Mg: all recipients fail, "delivery cancelled by administrator" */
+  struct str give_up_reason; /* unset: that text */
+  bool local_only;     /* -ql, -odqr: remote addresses wait */
+  bool queue_smtp;     /* -odqs: routed, but remote addresses wait */
+  bool dont_deliver;   /* -N: no transport is run, all else is as if */
+  struct str select_recipient; /* -R: only for the retry checks; unset: all */
 };
 
-/* Delivers what is due of a message that this process has locked (fresh from spool_commit, or spool_read_message with lock).
-The caller frees m. [suspends] */
-enum deliver_end deliver_message(struct ctx *c, struct message *m, unsigned how);
+enum deliver_result {
+  DELIVER_COMPLETE,    /* nothing is left: the spool files are gone */
+  DELIVER_DEFERRED,    /* something waits for another attempt */
+  DELIVER_FROZEN,      /* the message is frozen; with how->force_frozen unset nothing may have been tried */
+  DELIVER_TROUBLE,     /* the spool could not be read or written; as DEFERRED */
+};
 
-/* Who gets the messages that deliveries write (bounces, warnings): takes them over as smtp_hooks.accepted does. Without, they
-wait on disk. */
-void deliver_set_submitted(void (*fn)(void *arg, struct ctx *c, struct message *m), void *arg);
+/* The message belongs to the caller, who holds its lock and frees it afterwards. `c` gives the configuration; the
+delivery has a context and an arena of its own. [suspends] */
+enum deliver_result deliver_message(struct ctx *c, struct message *m, const struct deliver_how *how);
+
+/* Who takes over a message that Martlet made itself (bounces): the worker's queue. NULL: it is delivered at once, in
+the fiber that made it (one-shot commands). The message is the callee's from then on. */
+extern void (*deliver_take_over)(struct ctx *c, struct message *m);
+
+/* Freezes the message in the spool with a log line. For -Mf and others. 0 or -errno. [suspends] */
+int deliver_freeze(struct ctx *c, struct message *m, struct str reason);

@@ -83,16 +83,26 @@ static enum route_result bool_option(struct ctx *c, const struct instance *r, st
   return ROUTE_OK;
 }
 
-/* With `unseen`: the address also goes on behind this router, without header changes. */
+/* With `unseen` the address becomes the parent of two: itself, as this router took it, and a clone that goes on
+behind this router, without header changes. */
 static void add_clone(struct ctx *c, const struct instance *r, struct address *a, struct route_lists *lists) {
-  struct address *clone = address_child(c->arena, a, a->address);
+  struct address *parent = arena_new_of(c->arena, struct address);
+  *parent = *a;
+  parent->next = NULL;
+  parent->transport = NULL;
+  parent->hosts = NULL;
+  parent->child_pending = 2;
+  struct address *clone = address_child(c->arena, parent, a->address);
   clone->prop.extra_headers = clone->prop.remove_headers = STR_UNSET;
   clone->prop.errors_address = a->original_errors_address;
   clone->start_router = r->next;
-  clone->unseen = true;
   clone->dsn_flags = 0;
   clone->next = lists->children;
   lists->children = clone;
+  a->parent = parent;
+  a->unique = clone->unique;
+  a->homonym = true;
+  a->unseen = true;
 }
 
 /* No router took it: the message of the last one that was considered. */

@@ -1,0 +1,58 @@
+/* One delivery in progress: shared by the files of this room. */
+#pragma once
+
+#include "base/map.h"
+#include "base/vec.h"
+#include "deliver/address.h"
+#include "deliver/deliver.h"
+#include "deliver/msglog.h"
+#include "route/route.h"
+
+struct delivery {
+  struct ctx *c;               /* our own; its arena dies with the delivery */
+  struct message *m;
+  const struct deliver_how *how;
+  struct address *fresh;       /* not yet routed */
+  struct address *local, *remote;
+  struct address *failed, *deferred, *duplicates;
+  struct map *seen;            /* unique -> the address that will be delivered */
+  VEC(struct str) done;        /* keys that are crossed off, in order */
+  size_t journalled;           /* how many of them are in the -J file */
+  bool rewrite_header;         /* the -H file must be written: recipients or headers changed */
+  bool freeze;
+  struct str freeze_reason;    /* for the log: " (delivery error message)" … */
+  struct msglog log;
+};
+
+/* --- routing.c --- */
+/* Takes the message's recipients that are still to be done. */
+void delivery_recipients(struct delivery *d);
+/* Routes all that is fresh, and what comes of it. [suspends] */
+void delivery_route(struct delivery *d);
+/* Key by which an address is crossed off. In the delivery's arena. */
+struct str delivery_key(struct delivery *d, const struct address *a);
+
+/* --- local.c, remote.c --- */
+void delivery_run_local(struct delivery *d);   /* [suspends] */
+void delivery_run_remote(struct delivery *d);  /* [suspends] */
+/* -N: as if it had been delivered. */
+void delivery_pretend(struct delivery *d, struct address *chain);
+/* Same errors address, header changes, owner, router's settings: may the two go together? */
+bool delivery_same_batch(const struct address *a, const struct address *b);
+
+/* --- outcome.c --- */
+/* After an attempt, or instead of one: logs, crosses off or puts the address on the list of failed or deferred ones.
+`first` of a group gets "=>", the others "->". */
+void delivery_outcome(struct delivery *d, struct address *a, bool first);
+/* The outcomes of a whole chain, in its order. */
+void delivery_outcomes(struct delivery *d, struct address *chain);
+/* The address, and its ancestors without other children, need nothing more. */
+void delivery_done(struct delivery *d, struct address *a);
+/* Writes what is not in the journal yet. [suspends] */
+void delivery_journal(struct delivery *d);
+
+/* --- bounce.c, warn.c --- */
+/* Bounces for the failed addresses; may freeze. [suspends] */
+void delivery_bounce(struct delivery *d);
+/* A warning to the sender when it is time for one. [suspends] */
+void delivery_warn(struct delivery *d);

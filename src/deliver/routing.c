@@ -1,0 +1,292 @@
+/* From recipients to addresses with transports (Exim manual, sections
+"Delivery in detail" and "Duplicate addresses"). */
+
+#include "core/main_options.h"
+#include "deliver/delivery.h"
+#include "deliver/errors.h"
+#include "log/log.h"
+#include "match/match.h"
+#include "queue/retry.h"
+#include "transport/transport.h"
+
+#define DEPTH_MAX 100
+
+/* --- keys --- */
+
+struct str delivery_key(struct delivery *d, const struct address *a) {
+  if (!a->homonym || a->kind != ADDRESS_MAIL)
+    return a->unique;
+  /* The same address on two ways (unseen): the transport tells which of them is done. */
+  struct str transport = a->transport ? a->transport->name : STR_EMPTY;
+  return str_printf(d->c->arena, "%.*s/%.*s", STRF(address_plain_key(a)), STRF(transport));
+}
+
+static bool already_done(struct delivery *d, struct str key) {
+  return d->m->nonrecipients && map_has(d->m->nonrecipients, key);
+}
+
+/* --- recipients --- */
+
+static struct address *recipient_address(struct delivery *d, size_t i) {
+  struct message *m = d->m;
+  const struct recipient *r = &m->recipients.v[i];
+  struct address *a = address_new(d->c->arena, r->address, (int)i);
+  a->topaddr = a->address;
+  a->prop.utf8_msg = m->smtputf8;
+  if (str_is_set(r->errors_to) && r->errors_to.len)
+    a->prop.errors_address = r->errors_to;
+  if (r->parent >= 0 && (size_t)r->parent < m->recipients.n)
+    a->onetime_parent = m->recipients.v[r->parent].address;
+  a->dsn_flags = r->dsn_flags;
+  a->dsn_orcpt = r->orcpt;
+  a->started = m->received_time.tv_sec;
+  return a;
+}
+
+static void fail_all(struct address *a, struct str reason) {
+  a->result = OUTCOME_FAIL;
+  a->message = a->user_message = reason;
+  a->pass_message = true;
+}
+
+void delivery_recipients(struct delivery *d) {
+  struct address **tail = &d->fresh;
+  for (size_t i = 0; i < d->m->recipients.n; i++) {
+    struct address *a = recipient_address(d, i);
+    if (already_done(d, a->unique))
+      continue;
+    if (d->how->give_up) {
+      fail_all(a, str_is_set(d->how->give_up_reason) ? d->how->give_up_reason : STR("delivery cancelled by administrator"));
+      a->message = STR("delivery cancelled");
+      a->user_message = a->message;
+      delivery_outcome(d, a, true);
+      continue;
+    }
+    *tail = a;
+    tail = &a->next;
+  }
+}
+
+/* --- before an address is routed --- */
+
+static struct address *take(struct address **list) {
+  struct address *a = *list;
+  *list = a->next;
+  a->next = NULL;
+  return a;
+}
+
+static void defer(struct delivery *d, struct address *a, int error, struct str text) {
+  a->result = OUTCOME_DEFER;
+  a->basic_errno = error;
+  a->message = text;
+  delivery_outcome(d, a, true);
+}
+
+/* hold_domains and queue_domains. True: the address waits. */
+static bool held(struct delivery *d, struct address *a) {
+  const struct main_options *o = main_options(d->c->config);
+  if (str_is_set(o->hold_domains.text) && !d->how->force) {
+    int rc = match_domain(d->c, &o->hold_domains, a->domain, NULL);
+    if (rc == OUTCOME_OK)
+      return defer(d, a, ERROR_HELD, STR("domain is held")), true;
+    if (rc != OUTCOME_FAIL)
+      return defer(d, a, ERROR_LIST_DEFER, STR("hold_domains lookup deferred")), true;
+  }
+  if (str_is_set(o->queue_domains.text) && !d->how->queue_run && !d->how->force) {
+    int rc = match_domain(d->c, &o->queue_domains, a->domain, NULL);
+    if (rc == OUTCOME_OK)
+      return defer(d, a, ERROR_QUEUE_DOMAIN, STR("domain is in queue_domains")), true;
+    if (rc != OUTCOME_FAIL)
+      return defer(d, a, ERROR_LIST_DEFER, STR("queue_domains lookup deferred")), true;
+  }
+  return false;
+}
+
+/* An address that is (or will be) delivered for another one too. */
+static bool duplicate(struct delivery *d, struct address *a) {
+  struct address *other = map_get(d->seen, a->unique);
+  if (!other) {
+    map_set(d->seen, a->unique, a);
+    return false;
+  }
+  a->duplicate_of = other;
+  a->next = d->duplicates;
+  d->duplicates = a;
+  return true;
+}
+
+/* Pipes and files from a forward file are not routed: they have their transport, or a reason why not. */
+static void place_special(struct delivery *d, struct address *a) {
+  bool allowed = a->kind == ADDRESS_PIPE ? a->af_allow_pipe : a->kind == ADDRESS_FILE ? a->af_allow_file : a->af_allow_reply;
+  if (a->result != OUTCOME_DEFER && !allowed) {
+    const char *what = a->kind == ADDRESS_PIPE ? "pipe" : a->kind == ADDRESS_FILE ? "file" : "autoreply";
+    a->result = OUTCOME_FAIL;
+    a->basic_errno = a->kind == ADDRESS_PIPE ? ERROR_FORBID_PIPE : a->kind == ADDRESS_FILE ? ERROR_FORBID_FILE : ERROR_FORBID_REPLY;
+    a->message = str_printf(d->c->arena, "delivery to %s forbidden", what);
+    delivery_outcome(d, a, true);
+    return;
+  }
+  if (a->kind == ADDRESS_FILE && str_eq_c(a->address, "/dev/null")) {
+    a->result = OUTCOME_OK;
+    a->bypassed = true;
+    delivery_outcome(d, a, true);
+    return;
+  }
+  if (a->result == OUTCOME_DEFER) {
+    delivery_outcome(d, a, true);
+    return;
+  }
+  a->next = d->local;
+  d->local = a;
+}
+
+static unsigned depth_of(const struct address *a) {
+  unsigned n = 0;
+  for (; a->parent; a = a->parent)
+    n++;
+  return n;
+}
+
+/* All that can be said of a fresh address without routers. The list of those to be routed is built backwards: Exim's order. */
+static struct address *choose_fresh(struct delivery *d) {
+  struct address *route = NULL;
+  while (d->fresh) {
+    struct address *a = take(&d->fresh);
+    if (already_done(d, delivery_key(d, a))) {
+      delivery_done(d, a);
+      continue;
+    }
+    if (!route_percent_hack(d->c, a)) {
+      delivery_outcome(d, a, true);
+      continue;
+    }
+    if (duplicate(d, a))
+      continue;
+    if (a->kind != ADDRESS_MAIL) {
+      place_special(d, a);
+      continue;
+    }
+    if (depth_of(a) > DEPTH_MAX) {
+      defer(d, a, ERROR_UNKNOWN, STR("address is redirected too often"));
+      continue;
+    }
+    if (held(d, a))
+      continue;
+    if (d->how->queue_run && !d->how->force && !retry_address_ready(d->c, a, true)) {
+      defer(d, a, ERROR_ROUTING_RETRY, STR("retry time not reached"));
+      continue;
+    }
+    a->next = route;
+    route = a;
+  }
+  return route;
+}
+
+/* --- after it --- */
+
+static void add_children(struct delivery *d, struct address *parent, struct address *children) {
+  struct address **tail = &children;
+  for (; *tail; tail = &(*tail)->next)
+    if ((*tail)->parent == parent)
+      parent->child_pending++;
+  *tail = d->fresh;
+  d->fresh = children;
+}
+
+/* Why a remote address has to wait although it is routed; unset: it need not. */
+static struct str waits(struct delivery *d, const struct address *a) {
+  const struct main_options *o = main_options(d->c->config);
+  if (d->how->local_only)
+    return STR("remote deliveries wait");
+  bool queue = d->how->queue_smtp;
+  if (!queue && str_is_set(o->queue_smtp_domains.text) && !d->how->queue_run && !d->how->force)
+    queue = match_domain(d->c, &o->queue_smtp_domains, a->domain, NULL) != OUTCOME_FAIL;
+  return queue ? STR("first-pass only routing due to -odqs, queue_smtp_domains or control=queue") : STR_UNSET;
+}
+
+static void place_remote(struct delivery *d, struct address *a) {
+  struct str reason = waits(d, a);
+  if (str_is_set(reason)) {
+    defer(d, a, d->how->local_only ? ERROR_LOCAL_ONLY : ERROR_UNKNOWN, reason);
+    return;
+  }
+  a->next = d->remote;
+  d->remote = a;
+}
+
+/* Duplicates that show only now: the same address on its own and as the child of itself. */
+static bool late_duplicate(struct delivery *d, struct address *a) {
+  if (already_done(d, delivery_key(d, a))) {
+    delivery_done(d, a);
+    return true;
+  }
+  struct str transport = a->transport ? a->transport->name : STR_EMPTY;
+  struct str key = str_printf(d->c->arena, "%.*s/%.*s", STRF(address_plain_key(a)), STRF(transport));
+  struct address *other = map_get(d->seen, key);
+  if (!other) {
+    map_set(d->seen, key, a);
+    return false;
+  }
+  a->duplicate_of = other;
+  a->next = d->duplicates;
+  d->duplicates = a;
+  return true;
+}
+
+static void place_taken(struct delivery *d, struct address *list, bool local) {
+  while (list) {
+    struct address *a = take(&list);
+    retry_address_succeeded(d->c, a);
+    if (late_duplicate(d, a))
+      continue;
+    if (!a->transport) {
+      defer(d, a, ERROR_BAD_TRANSPORT, str_printf(d->c->arena, "no transport set by %.*s router", STRF(a->router->name)));
+    } else if (local) {
+      a->next = d->local;
+      d->local = a;
+    } else {
+      place_remote(d, a);
+    }
+  }
+}
+
+static void route_one(struct delivery *d, struct address *a, struct address **pending) {
+  struct route_lists lists = {.mode = ROUTE_FOR_DELIVERY, .pending = *pending};
+  enum route_result rc = route_address(d->c, a, &lists);
+  *pending = lists.pending;
+  if (lists.children)
+    add_children(d, a, lists.children);
+  place_taken(d, lists.local, true);
+  place_taken(d, lists.remote, false);
+  switch (rc) {
+  case ROUTE_FAIL:
+  case ROUTE_DEFER:
+  case ROUTE_ERROR:
+    a->next = NULL;
+    delivery_outcome(d, a, true);
+    break;
+  case ROUTE_DISCARD:
+    a->next = NULL;
+    a->result = OUTCOME_OK;
+    a->blackholed = true;
+    delivery_outcome(d, a, true);
+    break;
+  case ROUTE_REROUTED:
+    if (!a->child_pending)
+      delivery_done(d, a);
+    break;
+  default:
+    break;
+  }
+}
+
+void delivery_route(struct delivery *d) {
+  while (d->fresh) {
+    struct address *route = choose_fresh(d);
+    while (route) {
+      struct address *a = take(&route);
+      route_one(d, a, &route);
+    }
+  }
+}
