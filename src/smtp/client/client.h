@@ -78,6 +78,10 @@ void smtp_pool_keep(struct smtp_connection *n);
 void smtp_pool_close_all(void);
 struct str smtp_pool_key(struct ctx *c, const struct instance *t, int port, struct str interface);
 
+/* Runs the client authenticators that fit what the server offers. [suspends] NONE: none applied. */
+enum smtp_auth_result { SMTP_AUTH_OK, SMTP_AUTH_NONE, SMTP_AUTH_FAILED, SMTP_AUTH_BROKEN };
+enum smtp_auth_result smtp_authenticate(struct ctx *c, struct smtp_connection *n);
+
 /* --- a message over a connection --- */
 /* Sends the message to the chain's addresses that are still pending (result OUTCOME_DEFER with basic_errno SMTP_PENDING).
 Each gets its outcome. SMTP_OK: the connection can be used again; others: host errors as error, error_text. [suspends] */

@@ -12,7 +12,6 @@ STARTTLS, AUTH. */
 #include "expand/expand.h"
 #include "log/log.h"
 #include "match/match.h"
-#include "sasl/client.h"
 #include "smtp/client/client.h"
 #include "tls/tls.h"
 
@@ -199,18 +198,17 @@ static enum smtp_stage_result authenticate(struct attempt *t) {
   bool required = host_in(t, &t->o->hosts_require_auth);
   if (!required && !host_in(t, &t->o->hosts_try_auth))
     return SMTP_OK;
-  enum sasl_client_result r = t->n->offers.auth ? sasl_client_authenticate(t->c, t->n) : SASL_CLIENT_NONE;
-  if (r == SASL_CLIENT_OK) {
+  enum smtp_auth_result r = t->n->offers.auth ? smtp_authenticate(t->c, t->n) : SMTP_AUTH_NONE;
+  if (r == SMTP_AUTH_OK) {
     t->n->authenticated = true;
     return SMTP_OK;
   }
-  if (r == SASL_CLIENT_BROKEN)
+  if (r == SMTP_AUTH_BROKEN)
     return SMTP_BROKEN;
   if (!required)
     return SMTP_OK;
   return fail(t, ERROR_AUTH_FAIL, "authentication required but ",
-      r == SASL_CLIENT_NONE ? (t->n->offers.auth ? "no authenticator applies" : "server did not advertise AUTH support")
-                            : "authentication attempt(s) failed");
+      t->n->offers.auth ? "authentication attempt(s) failed" : "server did not advertise AUTH support");
 }
 
 static enum smtp_stage_result read_banner(struct attempt *t) {

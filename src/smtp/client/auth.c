@@ -1,0 +1,83 @@
+/* AUTH as a client (RFC 4954): the authenticators in order of configuration,
+as far as the server knows their mechanism, until one succeeds. */
+
+#include "expand/expand.h"
+#include "log/log.h"
+#include "sasl/sasl.h"
+#include "smtp/client/client.h"
+
+struct conversation {
+  struct ctx *c;
+  struct smtp_connection *n;
+  int64_t timeout;
+};
+
+static int converse(void *arg, struct str line, int *ret_code, struct str *ret_text) {
+  struct conversation *v = arg;
+  bool first = str_starts(line, STR("AUTH "));
+  struct str shown = first ? str_slice(line, 0, 5 + (size_t)str_find_byte(str_cat(v->c->arena, str_from(line, 5), STR(" ")), ' '))
+                           : STR("(authentication data)");
+  if (stream_write(v->n->stream, line) || stream_write(v->n->stream, STR("\r\n")) || stream_flush(v->n->stream))
+    return OUTCOME_ERROR;
+  v->n->command = shown; /* secrets stay out of messages and logs */
+  v->n->command_pipelined = false;
+  DEBUG(transport, "  SMTP>> %.*s ****\n", STRF(shown));
+  if (smtp_read_reply(v->c, v->n, v->timeout))
+    return OUTCOME_ERROR;
+  *ret_code = v->n->reply.code;
+  *ret_text = v->n->reply.text.len > 4 ? str_from(v->n->reply.text, 4) : STR_EMPTY;
+  return 0;
+}
+
+static bool offered(struct smtp_connection *n, struct str name) {
+  struct str rest = n->offers.auth_mechanisms;
+  while (str_is_set(rest) && rest.len)
+    if (str_ieq(str_cut(&rest, ' '), name))
+      return true;
+  return false;
+}
+
+static bool wanted(struct ctx *c, const struct instance *i) {
+  const struct authenticator_options *g = i->generic;
+  struct str value;
+  if (!str_is_set(g->client_condition.text))
+    return true;
+  return expand_option(c, &g->client_condition, &value) == 0 && expand_condition_text(c, value) == OUTCOME_OK;
+}
+
+static void note_success(struct ctx *c, struct smtp_connection *n, const struct instance *i) {
+  const struct authenticator_options *g = i->generic;
+  struct str id;
+  n->auth_name = i->name;
+  if (expand_option(c, &g->client_set_id, &id) == 0 && str_is_set(id))
+    n->auth_id = str_dup(n->arena, id);
+}
+
+enum smtp_auth_result smtp_authenticate(struct ctx *c, struct smtp_connection *n) {
+  struct conversation v = {.c = c, .n = n, .timeout = smtp_client_options(n->transport)->command_timeout};
+  const struct sasl_io io = {.arg = &v, .converse = converse};
+  enum smtp_auth_result result = SMTP_AUTH_NONE;
+  for (const struct instance *i = c->config->drivers[DRIVER_AUTHENTICATOR]; i; i = i->next) {
+    const struct authenticator_def *d = (const struct authenticator_def *)i->driver;
+    if (!d->client || !d->is_client || !d->is_client(i) || !offered(n, sasl_public_name(i)) || !wanted(c, i))
+      continue;
+    struct str text = STR_EMPTY;
+    const struct instance *saved = c->authenticator;
+    c->authenticator = i;
+    enum sasl_result r = d->client(c, i, &io, &text);
+    c->authenticator = saved;
+    sasl_clear_auth(c);
+    if (r == SASL_OK) {
+      note_success(c, n, i);
+      return SMTP_AUTH_OK;
+    }
+    if (r == SASL_GONE)
+      return SMTP_AUTH_BROKEN;
+    if (r == SASL_CANCELLED && !str_is_set(text))
+      continue;
+    log_write(LOG_MAIN, c->message, "%.*s authenticator failed H=%.*s [%.*s] %.*s", STRF(i->name), STRF(n->host_name),
+        STRF(n->host_address), STRF(log_printable(c->arena, r == SASL_FAIL || r == SASL_DEFER ? n->reply.text : text)));
+    result = SMTP_AUTH_FAILED;
+  }
+  return result;
+}
