@@ -17,7 +17,8 @@ struct config_where config_reader_where(struct config_reader *r) {
                          : (struct config_where){r->end_file, r->end_line};
 }
 
-static int add_error(struct config_reader *r, struct str place, const char *fmt, va_list ap) {
+__attribute__((format(printf, 3, 0))) static int add_error(struct config_reader *r, struct str place, const char *fmt,
+    va_list ap) {
   if (++r->n_errors <= CONFIG_ERRORS_MAX) {
     if (r->n_errors > 1)
       buf_add_byte(&r->errors, '\n');
