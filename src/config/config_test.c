@@ -158,7 +158,7 @@ static void errors_of_settings(void **state) {
     {"begin local_scan\nx = y", "local_scan() options not supported"},
     {"12foo = x", "option setting expected: 12foo = x"},
     {"hide", "main option \"\" unknown"},
-    {"prdr_enable", "option \"prdr_enable\" is not supported yet"},
+    {"perl_at_start", "option \"perl_at_start\" is not supported yet"},
     {"mysql_servers = a/b/c/d", "option \"mysql_servers\" is not supported yet"},
     {"drop_cr", "main option \"drop_cr\" unknown"},
   };
@@ -178,6 +178,13 @@ static void several_errors_are_told(void **state) {
 static void off_is_no_error(void **state) {
   good("no_prdr_enable\nmysql_servers =\ndsn_advertise_hosts =\nsystem_filter = \"\"\nno_perl_at_start\n"
        "proxy_protocol_timeout = 3s\nlimits_advertise_hosts =\n");
+}
+
+static void offers_warn(void **state) {
+  assert_false(good("prdr_enable = true\n")->prdr_enable);
+  assert_int_equal(config->warnings.n, 1);
+  assert_str(config->warnings.v[0],
+      "Warning: option \"prdr_enable\" is not supported yet: clients are not offered it (line 1 of test)");
 }
 
 static void aliases_warn(void **state) {
@@ -429,7 +436,7 @@ static int group_teardown(void **state) {
 int main(void) {
   const struct CMUnitTest all[] = {
     TEST(defaults_are_valid), TEST(main_table_is_sorted), TEST(values_of_all_types), TEST(errors_of_settings),
-    TEST(several_errors_are_told), TEST(off_is_no_error), TEST(aliases_warn), TEST(logical_lines),
+    TEST(several_errors_are_told), TEST(off_is_no_error), TEST(offers_warn), TEST(aliases_warn), TEST(logical_lines),
     TEST(errors_name_the_last_line), TEST(macro_replacement), TEST(macro_errors), TEST(command_line_macros_win),
     TEST(builtin_macros), TEST(conditionals), TEST(deep_conditionals_are_refused), TEST(named_lists), TEST(inclusion),
     TEST(endless_inclusion_is_refused), TEST(first_existing_file), TEST(owner_and_mode), TEST(byte_order_mark),

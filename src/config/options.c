@@ -296,6 +296,14 @@ static int bool_value(struct config_reader *r, const struct option_line *l, bool
   return value_bool(*ret_text, ret) == VALUE_OK ? 0 : 1;
 }
 
+/* Known, but its behaviour is not there. */
+static int not_supported(struct config_reader *r, const struct option_def *def) {
+  if (!(def->flags & OPTION_OFFER))
+    return config_error(r, "option \"%s\" is not supported yet", def->name);
+  config_warning(r, "option \"%s\" is not supported yet: clients are not offered it", def->name);
+  return 0;
+}
+
 static int set_bool(struct config_reader *r, const struct option_def *def, void *block, const struct option_line *l,
     bool negated) {
   bool value;
@@ -306,7 +314,7 @@ static int set_bool(struct config_reader *r, const struct option_def *def, void 
   if (rc > 0 && def->type != OPTION_EXPR_BOOL)
     return config_error(r, "\"%.*s\" is not a valid value for the \"%s\" option", STRF(text), def->name);
   if (rc == 0 && value && def->flags & OPTION_LATER)
-    return config_error(r, "option \"%s\" is not supported yet", def->name);
+    return not_supported(r, def);
   if (def->type == OPTION_BOOL) {
     put_bool(def, place_of(def, block), value);
     return 0;
@@ -316,7 +324,7 @@ static int set_bool(struct config_reader *r, const struct option_def *def, void 
   if (rc > 0 && string_value(r, def->name, text, &text) < 0)
     return OUTCOME_ERROR;
   if (rc > 0 && def->flags & OPTION_LATER)
-    return config_error(r, "option \"%s\" is not supported yet", def->name);
+    return not_supported(r, def);
   return set_text(r, def, block, rc > 0 ? text : value ? STR("true") : STR("false"), false);
 }
 
@@ -381,7 +389,7 @@ int config_option_set(struct config_reader *r, const struct option_def *defs, co
     return config_error(r, "missing \"=\" after %.*s", STRF(l->name));
   struct str text = str_trim(str_from(l->rest, 1));
   if (def->flags & OPTION_LATER && !is_off(def, text))
-    return config_error(r, "option \"%s\" is not supported yet", def->name);
+    return not_supported(r, def);
   return set_value(r, def, block, text, again);
 }
 

@@ -205,7 +205,7 @@ static const struct option_def options[] = {
     "*", .flags = OPTION_LATER, .list = LIST_HOST},
   {"pipelining_connect_legacy_hosts", OPTION_LIST, AT(pipelining_connect_legacy_hosts),
     .flags = OPTION_LATER, .list = LIST_HOST},
-  {"prdr_enable", OPTION_BOOL, AT(prdr_enable), .flags = OPTION_LATER},
+  {"prdr_enable", OPTION_BOOL, AT(prdr_enable), .flags = OPTION_LATER | OPTION_OFFER},
   {"preserve_message_logs", OPTION_BOOL, AT(preserve_message_logs)},
   {"primary_hostname", OPTION_STRING, AT(primary_hostname)},
   {"print_topbitchars", OPTION_BOOL, AT(print_topbitchars)},
