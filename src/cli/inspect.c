@@ -10,6 +10,7 @@
 #include "core/module.h"
 #include "expand/expand_test.h"
 #include "log/log.h"
+#include "route/verify.h"
 
 int mode_version(struct process *p) {
   config_version_print(stdout);
@@ -41,4 +42,39 @@ int mode_log_line(struct process *p) {
     return 1;
   log_write(LOG_MAIN, NULL, "%.*s", STRF(p->cli.log_line));
   return 0;
+}
+
+int mode_expand(struct process *p) {
+  if (p->cli.mode_given && str_is_set(p->cli.mode_arg) && p->cli.mode_arg.len) {
+    fprintf(stderr, "martlet: -bem is not supported yet\n");
+    return 1;
+  }
+  struct expand_test t = {.args = p->cli.args.v, .args_n = p->cli.args.n, .in = stdin, .out = stdout};
+  for (size_t i = 0; i < p->cli.args.n; i++)
+    p->cli.args.v[i] = str_untainted(p->cli.args.v[i]); /* the caller's own words */
+  p->ctx->is_test = true;
+  return expand_test_run(p->ctx, &t);
+}
+
+/* Addresses come from the arguments, or one a line from standard input. */
+int mode_address(struct process *p) {
+  struct route_test t = {.kind = p->cli.mode == MODE_ADDRESS_TEST ? ROUTE_TEST_BT : p->cli.verify_sender ? ROUTE_TEST_BVS : ROUTE_TEST_BV,
+      .verbose = p->cli.verbose, .out = stdout};
+  char line[4096];
+  if (main_options(p->config)->commandline_checks_require_admin && !process_require_admin(p))
+    return 1;
+  p->ctx->is_test = true;
+  for (size_t i = 0; i < p->cli.args.n; i++)
+    (void)route_test_addresses(p->ctx, &t, p->cli.args.v[i]);
+  while (!p->cli.args.n) {
+    if (isatty(0))
+      fputs("> ", stdout);
+    fflush(stdout);
+    if (!fgets(line, sizeof line, stdin))
+      break;
+    struct str text = str_trim(str_c(line));
+    if (text.len)
+      (void)route_test_addresses(p->ctx, &t, str_tainted(str_dup(p->arena, text)));
+  }
+  return t.exit_code;
 }

@@ -1,6 +1,7 @@
 /* The smtp transport: which hosts are tried in which order, and what it means
 for the addresses when one fails (Exim manual, chapter "The smtp transport"). */
 
+#include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
 
