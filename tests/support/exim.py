@@ -95,8 +95,8 @@ class Exim:
             hostname=hostname, domain=domain, port=self.port, smarthost=smarthost, main=main, acl=acl,
             routers=routers, client=client))
 
-    def start(self):
-        self.place.start()
+    def start(self, group=None):
+        self.place.start(group)
         try:
             self.place.run(['/usr/sbin/exim4', '-bd', '-q30m', '-oP', '/run/exim4/exim.pid'])
             wait_for(lambda: listening('127.0.0.1', self.port), 'Exim to listen')

@@ -73,7 +73,8 @@ class Place:
     def bind(self, outside, inside):
         self.binds.append((str(outside), inside))
 
-    def start(self):
+    def start(self, group=None):
+        """group: a procs.Group that all processes of the place join."""
         d = self.directory
         usr = [p + '/usr' for p in self.layers if os.path.isdir(p + '/usr')]
         etc = [d + '/etc'] + [p + '/etc' for p in self.layers if os.path.isdir(p + '/etc')]
@@ -93,14 +94,18 @@ class Place:
         self.keeper = subprocess.Popen(
             ['unshare', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc', 'bash', '-c', '\n'.join(script)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd='/')
+        self.group = group
         if self.keeper.stdout.readline() != b'ready\n':
             raise RuntimeError('cannot make a place: ' + self.keeper.stderr.read().decode())
         with open(f'/proc/{self.keeper.pid}/task/{self.keeper.pid}/children') as f:
             self.init = int(f.read().split()[0])
+        if group:
+            group.add(self.init)
         return self
 
     def command(self, cmd, user=None):
-        enter = ['nsenter', '-t', str(self.init), '-m', '-p']
+        enter = self.group.command() if self.group else []
+        enter += ['nsenter', '-t', str(self.init), '-m', '-p']
         if user:
             uid = str(self.uid(user))
             enter += ['setpriv', '--reuid', uid, '--regid', uid, '--clear-groups']

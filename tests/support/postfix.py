@@ -36,7 +36,9 @@ class Postfix:
     """Accepts mail for users u0, u1, ... of its domain, and relays all else (from loopback) to `relayhost`."""
 
     def __init__(self, directory, peers, hostname='postfix.test', domain='postfix.test', relayhost='', tls=None,
-                 client_tls='none', users=10, main='', resolver=None):
+                 client_tls='none', users=10, main='', resolver=None, sessions=None):
+        """sessions: how many at a time, if not as shipped."""
+        self.sessions = sessions
         self.port = free_port()
         self.hostname, self.domain = hostname, domain
         self.layer = os.path.join(peers, 'postfix')
@@ -63,12 +65,14 @@ class Postfix:
             fields = line.split()
             if len(fields) >= 8 and not line.startswith(('#', ' ')):
                 fields[4] = 'n'
+                if fields[7] == 'smtpd' and self.sessions:
+                    fields[6] = str(self.sessions)
                 line = '  '.join(fields)
             out.append(line)
         return '\n'.join(out)
 
-    def start(self):
-        self.place.start()
+    def start(self, group=None):
+        self.place.start(group)
         try:
             self.place.run(['/usr/sbin/postfix', 'start'])
             wait_for(lambda: listening('127.0.0.1', self.port), lambda: 'Postfix to listen; its log: ' + self.log())

@@ -1,0 +1,337 @@
+#!/usr/bin/env python3
+"""Martlet side by side with Debian's Exim and Postfix: interleaved rounds on one machine, as root.
+
+Scenarios:
+  local   20 SMTP sessions bring 4 KiB messages for ten system users, delivered into their Maildirs
+  relay   20 SMTP sessions bring 4 KiB messages, passed on to Postfix's smtp-sink
+  idle    1,000 sessions that have said EHLO and wait
+
+local and relay count until the last message is delivered. CPU is that of all the server's processes (control group), not of
+the clients. Exim and Postfix run as Debian ships them (both sync what they accept), Martlet with Exim's very configuration.
+"""
+import argparse
+import json
+import os
+import re
+import selectors
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(TOP, 'tests'))
+sys.dont_write_bytecode = True
+
+from support import procs                                  # noqa: E402
+from support.exim import CONFIGURATION, Exim                # noqa: E402
+from support.place import Place                             # noqa: E402
+from support.postfix import Postfix, Source, tool           # noqa: E402
+from support.util import free_port, listening, read, wait_for, write     # noqa: E402
+
+USERS = 10
+
+
+class Martlet:
+    """Martlet with the configuration that Exim gets, with root's help for the mailboxes of system users."""
+    binary = None
+
+    def __init__(self, directory, peers, domain='martlet.test', smarthost='127.0.0.1::1', main='', users=USERS):
+        self.port, self.domain = free_port(), domain
+        self.place = Place(directory, (), ['martlet'] + [(f'u{n}', f'/home/u{n}') for n in range(users)])
+        for d in ('var/spool/martlet', 'var/log/martlet', 'run/martlet'):
+            path = self.place.path(d)
+            os.makedirs(path, exist_ok=True)
+            os.chown(path, self.place.uid('martlet'), self.place.uid('martlet'))
+        own = 'exim_user = martlet\nexim_group = martlet\nspool_directory = /var/spool/martlet\ntls_advertise_hosts =\n'
+        text = CONFIGURATION.format(hostname=domain, domain=domain, port=self.port, smarthost=smarthost, main=own + main,
+                                    acl='', routers='', client='')
+        self.conf = write(os.path.join(directory, 'conf'), text.replace('/var/log/exim4', '/var/log/martlet'))
+        self.program = os.path.join(directory, 'martlet')
+        shutil.copy(self.binary, self.program)
+
+    def start(self, group=None):
+        self.place.start(group)
+        self.place.run([self.program, '-C', self.conf, '-bd', '-q30m', '-oP', '/run/martlet/martlet.pid'])
+        wait_for(lambda: listening('127.0.0.1', self.port), lambda: 'Martlet to listen' + self.log())
+        return self
+
+    def log(self):
+        return read(self.place.path('/var/log/martlet/mainlog'))[-3000:] + read(self.place.path('/var/log/martlet/paniclog'))
+
+    def maildir(self, user):
+        return self.place.path(f'/home/{user}/Maildir')
+
+    def stop(self):
+        self.place.stop()
+
+
+class Sampler:
+    """Looks at the memory of all processes of a place, four times a second."""
+
+    def __init__(self, place):
+        self.place, self.peak, self.stop = place, 0, threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while not self.stop.wait(0.25):
+            self.peak = max(self.peak, procs.pss(self.place.processes()))
+
+    def done(self):
+        self.stop.set()
+        self.thread.join()
+        return self.peak
+
+
+class CountingSink:
+    """smtp-sink, which tells how many messages came."""
+
+    def __init__(self, peers):
+        self.port = free_port()
+        self.count, self.text = 0, b''
+        self.process = tool(peers, 'smtp-sink', '-u', 'nobody', '-c', f'inet:127.0.0.1:{self.port}', '500',
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        threading.Thread(target=self.reader, daemon=True).start()
+        wait_for(lambda: listening('127.0.0.1', self.port), 'smtp-sink to listen')
+
+    def reader(self):
+        while True:
+            got = os.read(self.process.stdout.fileno(), 65536)
+            if not got:
+                return
+            self.text = (self.text + got)[-4096:]
+            found = re.findall(rb'mesg=(\d+)', self.text)
+            if found:
+                self.count = int(found[-1])
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+def count_mail(server):
+    total = 0
+    for n in range(USERS):
+        try:
+            total += len(os.listdir(server.maildir(f'u{n}') + '/new'))
+        except FileNotFoundError:
+            pass
+    return total
+
+
+def send(a, server, messages, domain):
+    """Ten clients of two sessions each, so that no single mailbox is the limit."""
+    clients = [threading.Thread(target=Source.run, args=(a.peers, server.port, f'u{n}@{domain}', messages // USERS),
+                                kwargs=dict(sessions=max(1, a.sessions // USERS), length=a.length)) for n in range(USERS)]
+    for c in clients:
+        c.start()
+    return clients
+
+
+def flow(a, kind, name, scratch, relay):
+    """One measurement of local (or relay); gives a dict."""
+    group = procs.Group()
+    messages = a.messages.get(name, 1000) // USERS * USERS
+    sink = CountingSink(a.peers) if relay else None
+    keywords = {}
+    if sink and kind is Postfix:
+        keywords['relayhost'] = f'[127.0.0.1]:{sink.port}'
+    elif sink:
+        keywords['smarthost'] = f'127.0.0.1::{sink.port}'
+    if kind is not Postfix:
+        keywords['main'] = 'smtp_connect_backlog = 500'
+    server = kind(scratch, a.peers, **keywords).start(group)
+    try:
+        idle = procs.pss(server.place.processes())
+        cpu = group.cpu(server.place)
+        sampler = Sampler(server.place)
+        start = time.monotonic()
+        clients = send(a, server, messages, 'elsewhere.test' if relay else server.domain)
+        counted = (lambda: sink.count) if relay else (lambda: count_mail(server))
+        wait_for(lambda: counted() >= messages, lambda: f'{messages} messages through {name}, had {counted()}: {server.log()[-3000:]}',
+                 a.patience, 0.02)
+        seconds = time.monotonic() - start
+        for c in clients:
+            c.join()
+        # What follows the delivery (spool files, logs) belongs to it.
+        time.sleep(0.5)
+        used = group.cpu(server.place) - cpu
+        return {'rate': messages / seconds, 'cpu_ms': used / messages * 1000, 'peak_pss': sampler.done(), 'idle_pss': idle}
+    finally:
+        server.stop()
+        if sink:
+            sink.stop()
+        group.remove()
+
+
+def idle(a, kind, name, scratch):
+    """PSS of a waiting session."""
+    keywords = {'sessions': a.idle + 50} if kind is Postfix else {
+        'main': 'smtp_connect_backlog = 2000\n'}
+    server = kind(scratch, a.peers, **keywords)
+    if kind is not Postfix:
+        # Exim's template allows 200.
+        conf = server.place.path('etc/exim4/exim4.conf') if kind is Exim else server.conf
+        write(conf, re.sub(r'smtp_accept_max = \d+', f'smtp_accept_max = {a.idle + 100}', read(conf)))
+    server.start()
+    socks = []
+    try:
+        warm = connect(server.port, 10)
+        before = procs.pss(server.place.processes())
+        socks = connect(server.port, a.idle)
+        time.sleep(1)
+        after = procs.pss(server.place.processes())
+        for s in warm:
+            s.close()
+        return {'session_pss': (after - before) / a.idle}
+    finally:
+        for s in socks:
+            s.close()
+        server.stop()
+
+
+def connect(port, n):
+    """n sessions that have read the answer to their EHLO."""
+    selector, socks = selectors.DefaultSelector(), []
+    waiting = {}
+    for start in range(0, n, 50):
+        for _ in range(min(50, n - start)):
+            s = socket.create_connection(('127.0.0.1', port), 60)
+            s.setblocking(False)
+            selector.register(s, selectors.EVENT_READ)
+            waiting[s] = ['220', b'']
+            socks.append(s)
+        end = time.monotonic() + 120
+        while waiting:
+            if time.monotonic() > end:
+                raise RuntimeError(f'{len(waiting)} sessions got no answer')
+            for key, _ in selector.select(1):
+                s = key.fileobj
+                got = s.recv(65536)
+                if not got:
+                    raise RuntimeError(f'a session was closed after {waiting[s]}')
+                state = waiting[s]
+                state[1] += got
+                last = state[1].split(b'\r\n')[-2] if state[1].endswith(b'\r\n') else b'   -'
+                if last[3:4] == b'-':
+                    continue
+                if last[:3].decode() != state[0]:
+                    raise RuntimeError(f'{last!r} instead of {state[0]}')
+                if state[0] == '220':
+                    waiting[s] = ['250', b'']
+                    s.send(b'EHLO idle.test\r\n')
+                else:
+                    selector.unregister(s)
+                    del waiting[s]
+    return socks
+
+
+def sync_time(scratch):
+    """Milliseconds that one small synced write takes here: what all servers build on."""
+    path = os.path.join(scratch, 'sync')
+    fd = os.open(path, os.O_CREAT | os.O_WRONLY)
+    start = time.monotonic()
+    for _ in range(100):
+        os.write(fd, b'x' * 4096)
+        os.fdatasync(fd)
+    os.close(fd)
+    os.unlink(path)
+    return (time.monotonic() - start) * 10
+
+
+def table(a, results):
+    """Medians, and their ratio to Martlet's (or the first server's)."""
+    names = list(a.servers)
+    rows = [('local', 'rate', 'local: messages/s', 1), ('local', 'cpu_ms', 'local: CPU ms/message', 2),
+            ('local', 'peak_pss', 'local: peak PSS, MiB', 1), ('relay', 'rate', 'relay: messages/s', 1),
+            ('relay', 'cpu_ms', 'relay: CPU ms/message', 2), ('relay', 'peak_pss', 'relay: peak PSS, MiB', 1),
+            ('idle', 'session_pss', 'idle: PSS KiB/session', 1)]
+    print()
+    print(f'{"median of " + str(a.rounds) + " rounds":<26}' + ''.join(f'{n:>12}' for n in names)
+          + ''.join(f'{names[0] + "/" + n:>18}' for n in names[1:]))
+    for scenario, key, title, digits in rows:
+        values = {}
+        for n in names:
+            got = [r[key] for r in results.get((scenario, n), []) if key in r]
+            if got:
+                values[n] = statistics.median(got) / (1024 if key == 'peak_pss' else 1)
+        if not values:
+            continue
+        line = f'{title:<26}' + ''.join(f'{values[n]:>12.{digits}f}' if n in values else f'{"-":>12}' for n in names)
+        for n in names[1:]:
+            ok = names[0] in values and n in values and values[n]
+            line += f'{values[names[0]] / values[n]:>18.3f}' if ok else f'{"-":>18}'
+        print(line)
+
+
+KINDS = {'martlet': Martlet, 'exim': Exim, 'postfix': Postfix}
+
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--binary', default=os.path.join(TOP, 'build-release', 'martlet'))
+    p.add_argument('--peers', default=os.path.join(TOP, 'build', 'peers'))
+    p.add_argument('--rounds', type=int, default=3)
+    p.add_argument('--servers', default='martlet,exim,postfix')
+    p.add_argument('--scenarios', default='local,relay,idle')
+    p.add_argument('--messages', help='for all servers (default: enough for some seconds each)', type=int)
+    p.add_argument('--sessions', type=int, default=20)
+    p.add_argument('--length', type=int, default=4096)
+    p.add_argument('--idle', type=int, default=1000)
+    p.add_argument('--patience', type=float, default=300)
+    p.add_argument('--scratch', help='where spools and mailboxes are (default: the directory for temporary files)')
+    p.add_argument('--json', metavar='FILE')
+    a = p.parse_args()
+    a.servers = a.servers.split(',')
+    a.scenarios = a.scenarios.split(',')
+    a.peers = os.path.abspath(a.peers)
+    usual = {'martlet': 6000, 'exim': 1000, 'postfix': 3000}
+    a.messages = {n: a.messages or usual[n] for n in usual}
+    return a
+
+
+def main():
+    a = arguments()
+    if os.geteuid() != 0:
+        sys.exit('bench/run.py: needs root, for the name spaces in which the servers run')
+    Martlet.binary = os.path.abspath(a.binary)
+    if 'martlet' in a.servers and not os.path.exists(Martlet.binary):
+        sys.exit(f'bench/run.py: {Martlet.binary} is not built')
+    results = {}
+    base = tempfile.mkdtemp(prefix='martlet-bench-', dir=a.scratch)
+    os.chmod(base, 0o755)
+    print(f'{os.cpu_count()} cores; a synced write takes {sync_time(base):.2f} ms')
+    try:
+        for number in range(a.rounds):
+            for scenario in a.scenarios:
+                if scenario == 'idle' and number > 0:
+                    continue
+                for name in a.servers:
+                    scratch = os.path.join(base, f'{name}-{scenario}-{number}')
+                    kind = KINDS[name]
+                    try:
+                        got = idle(a, kind, name, scratch) if scenario == 'idle' else flow(a, kind, name, scratch, scenario == 'relay')
+                    except (AssertionError, RuntimeError, OSError) as e:
+                        print(f'round {number + 1} {scenario} {name}: FAILED: {str(e)[:2000]}', flush=True)
+                        continue
+                    finally:
+                        shutil.rmtree(scratch, ignore_errors=True)
+                    results.setdefault((scenario, name), []).append(got)
+                    print(f'round {number + 1} {scenario:5} {name:8} ' + ' '.join(f'{k}={v:.2f}' for k, v in got.items()), flush=True)
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+    table(a, results)
+    if a.json:
+        with open(a.json, 'w') as f:
+            json.dump([{'scenario': s, 'server': n, 'rounds': r} for (s, n), r in results.items()], f, indent=1)
+    complete = all((s, n) in results for s in a.scenarios for n in a.servers)
+    return 0 if complete else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())
