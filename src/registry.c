@@ -1,9 +1,17 @@
 #include "core/main_options.h"
 #include "core/module.h"
+#include "expand/modules.h"
 
 /* All modules. A module's number is its place here; the order decides the order
 of words in -bV and of calls at each moment (module_hooks). */
 const struct module *const modules[] = {
   &core_module,
+  &expand_text_module,
+  &expand_list_module,
+  &expand_data_module,
+  &expand_digest_module,
+  &expand_charset_module,
+  &expand_address_module,
+  &expand_net_module,
   NULL,
 };

@@ -63,7 +63,9 @@ struct ctx {
   struct expand_vars expand;
   struct policy_vars vars;
   struct map *router_vars;    /* $r_…: struct str * */
-  struct map *acl_m;          /* acl_m…: struct str *; the message's while there is one */
+  struct map *acl_m;          /* struct str * by full name (acl_m0); the message's while there is one. Without a session
+                                 and a message acl_c… is here too */
+  struct str auth[4];         /* $auth1 … $auth4 */
   struct acl_frame *acl;      /* the ACL that runs, or NULL */
   int acl_where;              /* enum acl_where + 1; 0 outside */
   int depth;                  /* nesting of expansions and ACLs; bounded */
@@ -73,6 +75,7 @@ struct ctx {
   struct memo *memo;          /* results of lookups and of named lists during this message (lookup/memo.h) */
   bool dns_checking;          /* a list that decides about a DNS answer is being checked: no such list inside it */
   const char *match_what;     /* what the list that is checked is for ("local_parts"), for error texts; may be NULL */
+  bool queue_running;         /* a delivery that a queue run started */
   bool is_test;               /* -bh, -bt, -be …: no side effects beyond output */
   bool lookup_deferred;
 };

@@ -26,13 +26,17 @@ OUTCOME_DEFER: a lookup deferred; OUTCOME_ERROR: anything else. c->error has Exi
 int expand(struct ctx *c, const struct expr *e, struct str *ret) MUST_CHECK;
 /* The same for text that is only known now. The text must not be tainted (error). */
 int expand_text(struct ctx *c, struct str text, struct str *ret) MUST_CHECK;
+/* Forgets the compiled texts of expand_text that are not in use. */
+void expand_cache_clear(void);
 /* For an option: unset gives 0 and *ret unset. */
 int expand_option(struct ctx *c, const struct option_expr *o, struct str *ret) MUST_CHECK;
-/* Boolean options that are expanded, `what` names the option for the error text. */
+/* Boolean and integer options that are expanded; `what` names the option for the error text. *ret keeps its value when the
+option is not set or expansion was forced to fail. */
 int expand_option_bool(struct ctx *c, const struct option_expr *o, const char *what, bool *ret) MUST_CHECK;
 int expand_option_int(struct ctx *c, const struct option_expr *o, const char *what, int64_t *ret) MUST_CHECK;
 /* A string that is a condition value, as for `condition =`: OUTCOME_OK true, OUTCOME_FAIL false, DEFER, ERROR.
-(empty, 0, no, false: false; non-zero number, yes, true: true; else error / true as the manual says) */
+(empty, 0, no, false: false; non-zero number, yes, true: true; anything else: DEFER, as ACLs have it. Routers use
+expand_truth_lax of expand/values.h.) */
 int expand_condition_text(struct ctx *c, struct str value) MUST_CHECK;
 /* Integer with K/M/G and arithmetic rules of the manual's numeric comparisons. */
 int expand_to_int(struct ctx *c, struct str text, int64_t *ret) MUST_CHECK;
@@ -59,11 +63,28 @@ struct expand_args {
   struct str *value;     /* evaluated, unless lazy */
   int n;
   const void *custom;    /* what `compile` made */
+  const struct expand_branches *branches; /* of EXPAND_YES_NO items */
 };
 #define EXPAND_LAZY 1u
 #define EXPAND_YES_NO 2u /* takes {yes}{no} or fail after its arguments, as lookup, extract, run: see expand_yes_no */
 #define EXPAND_LATER 4u  /* known, refused with "not supported yet" */
 struct expand_compiler;
+
+/* {yes}{no}, {yes}fail, {yes} or nothing. */
+struct expand_branches {
+  const struct expr *yes, *no; /* NULL: not given */
+  bool fail;
+};
+/* Adds what the branches say: on success {yes}, or `value` when there is none; else {no}, or forced failure in the name
+of `name`. $value and the captures are the caller's to set and restore (expand_scope). [suspends] */
+int expand_yes_no(struct ctx *c, const struct expand_args *args, const char *name, bool success, struct str value,
+    struct buf *out) MUST_CHECK;
+/* Evaluates a tree: the value in c->arena. [suspends] */
+int expand_arg(struct ctx *c, const struct expr *e, struct str *ret) MUST_CHECK;
+int expand_add(struct ctx *c, const struct expr *e, struct buf *out) MUST_CHECK;
+/* Saves $value, $item and the captures and gives them back; $runrc stays as it was set between. */
+struct expand_vars *expand_scope_begin(struct ctx *c);
+void expand_scope_end(struct ctx *c, struct expand_vars *saved);
 struct expand_item_def {
   const char *name;
   int min_args, max_args;
@@ -86,3 +107,32 @@ struct expand_condition_def {
   const void *(*compile)(struct expand_compiler *k, const struct expand_condition_def *def);
   int (*eval)(struct ctx *c, const struct expand_condition_def *def, const struct expand_args *args, bool *ret);
 };
+
+/* --- for `compile` functions: reading the text behind a name --- */
+
+/* The next byte, behind white space; 0 at the end. */
+char expand_peek(struct expand_compiler *k);
+/* Takes the next byte, behind white space, if it is c. */
+bool expand_accept(struct expand_compiler *k, char c);
+/* What is left of the text. */
+struct str expand_rest(struct expand_compiler *k);
+void expand_advance(struct expand_compiler *k, size_t n);
+/* A string up to the `}` that closes it, which is taken; the `{` has been. NULL after an error. */
+const struct expr *expand_compile_string(struct expand_compiler *k);
+/* The same where `$` is not special (lists of match_…): only escapes and \N are. */
+const struct expr *expand_compile_plain(struct expand_compiler *k);
+/* The {yes}{no} of item `name` and the `}` that closes the item. NULL after an error. */
+const struct expand_branches *expand_compile_branches(struct expand_compiler *k, const char *name);
+/* A condition, as behind ${if. NULL after an error. */
+struct expand_condition;
+const struct expand_condition *expand_compile_condition(struct expand_compiler *k);
+int expand_condition(struct ctx *c, const struct expand_condition *cond, bool *ret) MUST_CHECK; /* [suspends] */
+struct arena *expand_compiler_arena(struct expand_compiler *k);
+/* Is the text being read one that is always read before it is evaluated (the last argument of map, forany …)? */
+bool expand_compiler_skipping(struct expand_compiler *k, bool set);
+/* Sets the error (the first one stays), returns NULL. */
+void *expand_compile_error(struct expand_compiler *k, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Adds ` inside "map" item` and the like to the error. */
+void *expand_compile_inside(struct expand_compiler *k, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* A tree whose evaluation fails with this text: for errors that count only where the string is used. */
+const struct expr *expand_error_tree(struct arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

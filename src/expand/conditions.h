@@ -1,0 +1,9 @@
+/* Tables of conditions, one a file; modules.c puts them into modules. */
+#pragma once
+
+#include "expand/expand.h"
+
+extern const struct expand_condition_def compare_conditions[];
+extern const struct expand_condition_def list_conditions[];
+extern const struct expand_condition_def match_conditions[];
+extern const struct expand_condition_def auth_conditions[];

@@ -1,0 +1,106 @@
+/* match_domain and its kin, and acl. */
+#include "expand/conditions.h"
+
+#include "acl/acl.h"
+#include "base/ip.h"
+#include "expand/internal.h"
+#include "match/match.h"
+
+/* The list is not expanded (manual, match_local_part); it is kept as an option is, so that it is compiled once. */
+struct match_list {
+  const struct expr *subject;
+  struct option_expr list;
+};
+
+static const void *compile_match_list(struct expand_compiler *k, const struct expand_condition_def *def) {
+  struct match_list *m = arena_new_of(k->arena, struct match_list);
+  if (!expand_accept(k, '{'))
+    return expand_compile_error(k, "missing { after \"%s\"", def->name);
+  if ((m->subject = expand_compile_string(k)) == NULL)
+    return NULL;
+  if (!expand_accept(k, '{'))
+    return expand_compile_error(k, "missing 2nd string in {} after \"%s\"", def->name);
+  m->list.tree = expand_compile_plain(k);
+  if (m->list.tree == NULL)
+    return NULL;
+  return expr_is_constant(m->list.tree, &m->list.text) ? m : NULL;
+}
+
+static int eval_match_list(struct ctx *c, const struct expand_condition_def *def, const struct expand_args *args, bool *ret) {
+  const struct match_list *m = args->custom;
+  struct str subject, data = STR_UNSET;
+  int rc = expand_arg(c, m->subject, &subject);
+  if (rc != 0)
+    return rc;
+  switch (def->name[6]) {
+  case 'a':
+    rc = match_address(c, &m->list, subject, false, &data);
+    break;
+  case 'd':
+    rc = match_domain(c, &m->list, subject, &data);
+    break;
+  case 'i': {
+    struct ip_addr ip;
+    if (subject.len > 0 && !ip_parse(subject, &ip))
+      return ctx_fail(c, OUTCOME_ERROR, "\"%.*s\" is not an IP address", STRF(subject));
+    rc = match_ip(c, &m->list, subject, &data);
+    break;
+  }
+  default:
+    rc = match_local_part(c, &m->list, subject, false, &data);
+  }
+  if (rc == OUTCOME_DEFER || rc == OUTCOME_ERROR)
+    return ctx_fail(
+        c, rc, "unable to complete match against \"%.*s\": %.*s", STRF(m->list.text), STRF(c->error));
+  *ret = rc == OUTCOME_OK;
+  if (*ret)
+    c->expand.value = str_is_set(data) ? data : STR_EMPTY;
+  return 0;
+}
+
+/* {{name}{arg}…} */
+struct acl_condition {
+  const struct expr *arg[ACL_ARGS_MAX + 1];
+  int n;
+};
+
+static const void *compile_acl(struct expand_compiler *k, const struct expand_condition_def *def) {
+  struct acl_condition *a = arena_new_of(k->arena, struct acl_condition);
+  if (!expand_accept(k, '{') || expand_peek(k) != '{')
+    return expand_compile_error(k, "too few arguments or bracketing error for acl");
+  while (a->n <= ACL_ARGS_MAX && expand_accept(k, '{'))
+    if ((a->arg[a->n++] = expand_compile_string(k)) == NULL)
+      return NULL;
+  if (expand_accept(k, '}'))
+    return a;
+  if (expand_peek(k) == '{')
+    return expand_compile_error(k, "Too many arguments for 'acl' (max is %d)", ACL_ARGS_MAX + 1);
+  return expand_compile_error(k, "missing '}' after 'acl'");
+}
+
+static int eval_acl(struct ctx *c, const struct expand_condition_def *def, const struct expand_args *args, bool *ret) {
+  const struct acl_condition *a = args->custom;
+  struct str v[ACL_ARGS_MAX + 1];
+  for (int i = 0; i < a->n; i++) {
+    int rc = expand_arg(c, a->arg[i], &v[i]);
+    if (rc != 0)
+      return rc;
+  }
+  struct str message;
+  int rc = expand_call_acl(c, v[0], v + 1, a->n - 1, &message);
+  if (rc == OUTCOME_OK || rc == OUTCOME_FAIL) {
+    *ret = rc == OUTCOME_OK;
+    c->expand.value = message;
+    return 0;
+  }
+  return rc;
+}
+
+const struct expand_condition_def match_conditions[] = {
+  {"acl", 0, 0, EXPAND_LAZY, compile_acl, eval_acl},
+  {"match_address", 0, 0, EXPAND_LAZY, compile_match_list, eval_match_list},
+  {"match_domain", 0, 0, EXPAND_LAZY, compile_match_list, eval_match_list},
+  {"match_ip", 0, 0, EXPAND_LAZY, compile_match_list, eval_match_list},
+  {"match_local_part", 0, 0, EXPAND_LAZY, compile_match_list, eval_match_list},
+  {0},
+};

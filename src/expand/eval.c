@@ -1,0 +1,172 @@
+#include "expand/internal.h"
+
+#include "log/log.h"
+
+struct expand_vars *expand_scope_begin(struct ctx *c) {
+  return arena_memdup(c->arena, &c->expand, sizeof c->expand);
+}
+
+void expand_scope_end(struct ctx *c, struct expand_vars *saved) {
+  int runrc = c->expand.runrc;
+  c->expand = *saved;
+  c->expand.runrc = runrc;
+}
+
+static int eval_error(struct ctx *c, const struct node *n) {
+  for (int i = 0; i < n->error.n; i++) {
+    struct str ignored;
+    int rc = expand_arg(c, n->error.before[i], &ignored);
+    if (rc != 0)
+      return rc;
+  }
+  return ctx_fail(c, OUTCOME_ERROR, "%.*s", STRF(n->error.text));
+}
+
+static int eval_item(struct ctx *c, const struct node *n, struct buf *out) {
+  const struct expand_item_def *def = n->item.def;
+  if (def->flags & EXPAND_LATER)
+    return ctx_fail(c, OUTCOME_ERROR, "\"${%s\" is not supported yet", def->name);
+  struct expand_args args = n->item.args;
+  if (args.n > 0 && !(def->flags & EXPAND_LAZY)) {
+    args.value = arena_array(c->arena, struct str, args.n);
+    for (int i = 0; i < args.n; i++) {
+      int rc = expand_arg(c, args.tree[i], &args.value[i]);
+      if (rc != 0)
+        return rc;
+    }
+  }
+  return def->eval(c, def, &args, out);
+}
+
+static int eval_operator(struct ctx *c, const struct node *n, struct buf *out) {
+  const struct expand_operator_def *def = n->op.def;
+  if (def->flags & EXPAND_LATER)
+    return ctx_fail(c, OUTCOME_ERROR, "expansion operator \"%s\" is not supported yet", def->name);
+  struct str subject;
+  int rc = expand_arg(c, n->op.subject, &subject);
+  return rc != 0 ? rc : def->eval(c, def, n->op.arg, subject, out);
+}
+
+/* Nodes that are a value without being built. */
+int node_value(struct ctx *c, const struct node *n, struct str *ret) {
+  *ret = STR_EMPTY;
+  switch (n->kind) {
+  case NODE_TEXT:
+    *ret = n->text;
+    return 0;
+  case NODE_CAPTURE:
+    if (n->capture < CAPTURES_MAX && str_is_set(c->expand.capture[n->capture]))
+      *ret = c->expand.capture[n->capture];
+    return 0;
+  case NODE_VARIABLE: {
+    int rc = n->variable->get(c, n->variable, ret);
+    if (rc == 0 && !str_is_set(*ret))
+      *ret = STR_EMPTY;
+    return rc;
+  }
+  case NODE_ACL_VARIABLE:
+    return variable_acl(c, n->text, ret);
+  case NODE_ROUTER_VARIABLE:
+    return variable_router(c, n->text, ret);
+  case NODE_ERROR:
+    return eval_error(c, n);
+  default:
+    return OUTCOME_FAIL;
+  }
+}
+
+static int eval_node(struct ctx *c, const struct node *n, struct buf *out) {
+  int rc;
+  switch (n->kind) {
+  case NODE_ITEM:
+    rc = eval_item(c, n, out);
+    break;
+  case NODE_OPERATOR:
+    rc = eval_operator(c, n, out);
+    break;
+  case NODE_HEADER:
+    rc = header_expand(c, n->header.form, n->header.name, out);
+    break;
+  default: {
+    struct str value;
+    rc = node_value(c, n, &value);
+    if (rc == 0)
+      buf_add(out, value);
+  }
+  }
+  return rc;
+}
+
+int expand_add(struct ctx *c, const struct expr *e, struct buf *out) {
+  if (c->depth >= EXPAND_MAX_DEPTH)
+    return ctx_fail(c, OUTCOME_ERROR, "expansion is nested too deeply");
+  c->depth++;
+  int rc = 0;
+  for (uint32_t i = 0; i < e->n && rc == 0; i++)
+    rc = eval_node(c, &e->nodes[i], out);
+  c->depth--;
+  if (rc == 0 && out->overflow)
+    rc = ctx_fail(c, OUTCOME_ERROR, "expansion result is too long");
+  return rc;
+}
+
+static bool is_value(const struct node *n) {
+  return n->kind != NODE_ITEM && n->kind != NODE_OPERATOR && n->kind != NODE_HEADER;
+}
+
+int expand_arg(struct ctx *c, const struct expr *e, struct str *ret) {
+  *ret = STR_EMPTY;
+  if (e->n == 0)
+    return 0;
+  if (e->n == 1 && is_value(&e->nodes[0]))
+    return node_value(c, &e->nodes[0], ret);
+  struct buf out;
+  buf_init(&out, c->arena, BUF_MAX_EXPANSION);
+  int rc = expand_add(c, e, &out);
+  if (rc == 0)
+    *ret = buf_str(&out);
+  return rc;
+}
+
+static void trace(struct ctx *c, const struct expr *e, int rc, struct str value) {
+  if (rc == 0)
+    DEBUG(expand, "  expanding: %.*s\n     result: %.*s%s\n", STRF(e->source), STRF(value),
+        str_is_tainted(value) ? " (tainted)" : "");
+  else
+    DEBUG(expand, "failed to expand: %.*s\n   error message: %.*s%s\n", STRF(e->source), STRF(c->error),
+        rc == OUTCOME_FORCED ? "\nfailure was forced" : "");
+}
+
+int expand(struct ctx *c, const struct expr *e, struct str *ret) {
+  struct str value;
+  int rc = expand_arg(c, e, &value);
+  if (debug_on(DEBUG_expand))
+    trace(c, e, rc, rc == 0 ? value : STR_EMPTY);
+  if (rc == 0)
+    *ret = value;
+  return rc;
+}
+
+int expand_yes_no(struct ctx *c, const struct expand_args *args, const char *name, bool success, struct str value,
+    struct buf *out) {
+  const struct expand_branches *b = args->branches;
+  if (success) {
+    if (b->yes != NULL)
+      return expand_add(c, b->yes, out);
+    buf_add(out, value);
+    return 0;
+  }
+  if (b->no != NULL)
+    return expand_add(c, b->no, out);
+  if (b->fail)
+    return ctx_fail(c, OUTCOME_FORCED, "\"%s\" failed and \"fail\" requested", name);
+  return 0;
+}
+
+int expand_option(struct ctx *c, const struct option_expr *o, struct str *ret) {
+  if (!str_is_set(o->text)) {
+    *ret = STR_UNSET;
+    return 0;
+  }
+  return o->tree != NULL ? expand(c, o->tree, ret) : expand_text(c, o->text, ret);
+}

@@ -1,0 +1,180 @@
+#include "expand/expand_test.h"
+
+#include "base/ascii.h"
+#include "base/map.h"
+#include "config/config.h"
+#include "expand/expand.h"
+#include "message/message.h"
+
+#define LINE_MAX_BYTES (1u << 20)
+
+/* One input line without its newline. False at the end of the input. */
+static bool read_raw(FILE *in, struct buf *line) {
+  int ch;
+  bool any = false;
+  while ((ch = getc(in)) != EOF) {
+    any = true;
+    if (ch == '\n')
+      break;
+    buf_add_byte(line, (char)ch);
+  }
+  return any;
+}
+
+/* A logical line: a backslash at the end joins the next one, without its leading white space. */
+static bool read_line(struct ctx *c, FILE *in, struct str *ret) {
+  struct buf line;
+  buf_init(&line, c->arena, LINE_MAX_BYTES);
+  if (!read_raw(in, &line))
+    return false;
+  for (;;) {
+    struct str s = str_rtrim(buf_str(&line));
+    buf_truncate(&line, s.len);
+    if (s.len == 0 || s.p[s.len - 1] != '\\')
+      break;
+    buf_truncate(&line, s.len - 1);
+    struct buf next;
+    buf_init(&next, c->arena, LINE_MAX_BYTES);
+    if (!read_raw(in, &next))
+      break;
+    buf_add(&line, str_ltrim(buf_str(&next)));
+  }
+  *ret = str_ltrim(buf_str(&line));
+  return true;
+}
+
+static bool is_word_byte(char ch) { return ascii_is_alnum(ch) || ch == '_'; }
+
+/* Replaces one macro; what was put in is not looked at again. Builtin ones are found as whole words only. */
+static bool replace_macro(struct ctx *c, const struct config_macro *m, struct str *line) {
+  struct buf b;
+  bool changed = false;
+  size_t at = 0;
+  buf_init(&b, c->arena, LINE_MAX_BYTES);
+  while (at < line->len) {
+    struct str rest = str_from(*line, at);
+    bool here = m->name.len > 0 && str_starts(rest, m->name);
+    if (here && m->builtin)
+      here = (at == 0 || !is_word_byte(line->p[at - 1])) && (rest.len == m->name.len || !is_word_byte(rest.p[m->name.len]));
+    if (here) {
+      buf_add(&b, m->value);
+      at += m->name.len;
+      changed = true;
+    } else {
+      buf_add_byte(&b, line->p[at++]);
+    }
+  }
+  if (changed)
+    *line = str_untainted(buf_str(&b));
+  return changed;
+}
+
+static bool replace_macros(struct ctx *c, struct str *line) {
+  bool changed = false;
+  for (size_t i = 0; i < c->config->macros.n; i++)
+    changed |= replace_macro(c, &c->config->macros.v[i], line);
+  return changed;
+}
+
+/* NAME = text, NAME beginning with a capital. */
+static bool define_macro(struct ctx *c, struct str line) {
+  size_t n = 0;
+  if (line.len == 0 || !ascii_is_upper(line.p[0]))
+    return false;
+  while (n < line.len && is_word_byte(line.p[n]))
+    n++;
+  struct str rest = str_ltrim(str_from(line, n));
+  if (rest.len == 0 || rest.p[0] != '=')
+    return false;
+  rest = str_from(rest, 1);
+  if (rest.len > 0 && rest.p[0] == '=')
+    rest = str_from(rest, 1);
+  struct config_macro m = {.name = str_dup(c->config->arena, str_slice(line, 0, n)),
+      .value = str_dup(c->config->arena, str_trim(rest))};
+  for (size_t i = 0; i < c->config->macros.n; i++)
+    if (!c->config->macros.v[i].builtin && str_eq(c->config->macros.v[i].name, m.name)) {
+      c->config->macros.v[i].value = m.value;
+      return true;
+    }
+  vec_push(c->config->arena, &c->config->macros, m);
+  return true;
+}
+
+static void set_in(struct arena *a, struct map **m, struct str name, struct str value) {
+  if (*m == NULL)
+    *m = map_new(a);
+  struct str *s = arena_new_of(a, struct str);
+  *s = str_dup(a, value);
+  s->taint = value.taint;
+  map_set(*m, name, s);
+}
+
+/* Behind `set `: false when it is no assignment of a variable that may be set. */
+static bool set_variable(struct ctx *c, struct str rest, bool taint, FILE *out) {
+  size_t n = 0;
+  while (n < rest.len && is_word_byte(rest.p[n]))
+    n++;
+  struct str name = str_slice(rest, 0, n), value;
+  rest = str_ltrim(str_from(rest, n));
+  bool router = str_starts(name, STR("r_")) && name.len > 2;
+  bool acl = (str_starts(name, STR("acl_c")) || str_starts(name, STR("acl_m"))) && name.len > 5 &&
+             (ascii_is_digit(name.p[5]) || name.p[5] == '_');
+  if ((!router && !acl) || rest.len == 0 || rest.p[0] != '=')
+    return false;
+  int rc = expand_text(c, str_ltrim(str_from(rest, 1)), &value);
+  if (rc != 0) {
+    fprintf(out, "Failed: %.*s\n", STRF(c->error));
+    return true;
+  }
+  if (taint)
+    value = str_tainted(value);
+  struct map **m = router ? &c->router_vars : &c->acl_m;
+  if (acl && c->message != NULL)
+    m = name.p[4] == 'c' ? &c->message->acl_c : &c->message->acl_m;
+  set_in(c->arena, m, name, value);
+  struct str shown = acl ? str_from(name, 4) : name;
+  fprintf(out, "variable %.*s set\n", STRF(shown));
+  return true;
+}
+
+static void show(struct ctx *c, struct str text, FILE *out) {
+  struct str value;
+  int rc = expand_text(c, text, &value);
+  if (rc == 0)
+    fwrite(value.p, 1, value.len, out);
+  else
+    fprintf(out, "Failed: %.*s", STRF(c->error));
+  putc('\n', out);
+}
+
+int expand_test_run(struct ctx *c, const struct expand_test *t) {
+  struct str line;
+  for (size_t i = 0; i < t->args_n; i++)
+    show(c, str_untainted(t->args[i]), t->out);
+  if (t->args_n > 0)
+    return 0;
+  for (;;) {
+    fputs("> ", t->out);
+    fflush(t->out);
+    if (!read_line(c, t->in, &line))
+      break;
+    bool macro_first = replace_macros(c, &line);
+    if (!macro_first && define_macro(c, line))
+      continue;
+    bool taint = str_starts(line, STR("set,t "));
+    if ((taint || str_starts(line, STR("set "))) && set_variable(c, str_from(line, taint ? 6 : 4), taint, t->out))
+      continue;
+    show(c, line, t->out);
+  }
+  putc('\n', t->out);
+  fflush(t->out);
+  return 0;
+}
+
+int expand_config_text(struct config *config, struct arena *a, struct str text, struct str *ret, struct str *ret_error) {
+  struct ctx *c = ctx_new(a, config);
+  int rc = expand(c, expr_compile(a, text, NULL), ret);
+  if (rc != 0)
+    *ret_error = c->error;
+  return rc != 0 ? OUTCOME_ERROR : 0;
+}

@@ -1,0 +1,13 @@
+/* The modules of the expansion language, for src/registry.c: in front of all that replace one of their variables. */
+#pragma once
+
+#include "core/module.h"
+
+extern const struct module expand_text_module;
+extern const struct module expand_list_module;
+extern const struct module expand_data_module;
+extern const struct module expand_digest_module;
+extern const struct module expand_charset_module;
+extern const struct module expand_address_module;
+extern const struct module expand_net_module;
+extern const struct module expand_host_module;

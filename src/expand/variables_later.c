@@ -1,0 +1,76 @@
+/* Variables whose values other rooms bring: here with what they hold without that (manual, "Expansion variables"). A module
+behind this one in the registry that has the same name replaces the entry. */
+#include "expand/variables.h"
+
+/* `flags` tells the text; 0: empty. */
+static int get_fixed(struct ctx *c, const struct variable_def *def, struct str *ret) {
+  switch (def->flags) {
+  case '0': *ret = STR("0"); break;
+  case 'n': *ret = STR("no"); break;
+  case '-': *ret = STR("-1"); break;
+  case 'm': *ret = STR("9999999999999"); break;
+  case 'u': *ret = STR("4294967295"); break;
+  default: *ret = STR("*");
+  }
+  return 0;
+}
+
+#define EMPTY(name) {name, variable_get_empty}
+#define FIXED(name, flag) {name, get_fixed, 0, flag}
+
+const struct variable_def later_variables[] = {
+  EMPTY("arc_domains"), EMPTY("arc_oldest_pass"), EMPTY("arc_state"), EMPTY("arc_state_reason"),
+  EMPTY("atrn_host"), EMPTY("atrn_mode"),
+  FIXED("authentication_failed", '0'),
+  FIXED("av_failed", '0'),
+  EMPTY("bounce_recipient"),
+  EMPTY("callout_address"),
+  FIXED("compile_number", '0'), EMPTY("compile_date"),
+  EMPTY("dcc_header"), EMPTY("dcc_result"),
+  EMPTY("dkim_algo"), FIXED("dkim_bodylength", 'm'), EMPTY("dkim_canon_body"), EMPTY("dkim_canon_headers"),
+  EMPTY("dkim_copiedheaders"), FIXED("dkim_created", '0'), EMPTY("dkim_cur_signer"), EMPTY("dkim_domain"),
+  FIXED("dkim_expires", 'm'), EMPTY("dkim_headernames"), EMPTY("dkim_identity"), FIXED("dkim_key_granularity", '*'),
+  FIXED("dkim_key_length", '0'), FIXED("dkim_key_nosubdomains", '0'), EMPTY("dkim_key_notes"),
+  FIXED("dkim_key_srvtype", '*'), FIXED("dkim_key_testing", '0'), EMPTY("dkim_selector"), EMPTY("dkim_signers"),
+  EMPTY("dkim_verify_reason"), EMPTY("dkim_verify_status"),
+  EMPTY("dmarc_alignment_dkim"), EMPTY("dmarc_alignment_spf"), EMPTY("dmarc_domain_policy"), EMPTY("dmarc_status"),
+  EMPTY("dmarc_status_text"), EMPTY("dmarc_used_domain"),
+  FIXED("event_defer_errno", '0'),
+  EMPTY("headers_added"),
+  FIXED("inode", '0'),
+  EMPTY("ldap_dn"),
+  EMPTY("local_scan_data"), FIXED("local_user_gid", 'u'), FIXED("local_user_uid", 'u'),
+  EMPTY("mailstore_basename"), EMPTY("malware_name"),
+  FIXED("mime_anomaly_level", '0'), EMPTY("mime_anomaly_text"), EMPTY("mime_boundary"), EMPTY("mime_charset"),
+  EMPTY("mime_content_description"), EMPTY("mime_content_disposition"), EMPTY("mime_content_id"),
+  FIXED("mime_content_size", '0'), EMPTY("mime_content_transfer_encoding"), EMPTY("mime_content_type"),
+  EMPTY("mime_decoded_filename"), EMPTY("mime_filename"), FIXED("mime_is_coverletter", '0'),
+  FIXED("mime_is_multipart", '0'), FIXED("mime_is_rfc822", '0'), FIXED("mime_part_count", '-'),
+  FIXED("prdr_requested", 'n'),
+  EMPTY("proxy_external_address"), FIXED("proxy_external_port", '0'), EMPTY("proxy_local_address"),
+  FIXED("proxy_local_port", '0'), FIXED("proxy_session", 'n'),
+  EMPTY("prvscheck_address"), EMPTY("prvscheck_keynum"), EMPTY("prvscheck_result"),
+  EMPTY("queue_size"),
+  FIXED("rcpt_defer_count", '0'), FIXED("rcpt_fail_count", '0'),
+  EMPTY("recipient_data"),
+  EMPTY("regex1"), EMPTY("regex2"), EMPTY("regex3"), EMPTY("regex4"), EMPTY("regex5"), EMPTY("regex6"), EMPTY("regex7"),
+  EMPTY("regex8"), EMPTY("regex9"), EMPTY("regex_match_string"),
+  FIXED("sender_helo_dnssec", 'n'), EMPTY("sender_helo_verified"),
+  EMPTY("sending_ip_address"), FIXED("sending_port", '-'),
+  EMPTY("smtp_command_history"), FIXED("smtp_count_at_connection_start", '0'),
+  EMPTY("spam_action"), EMPTY("spam_bar"), EMPTY("spam_report"), EMPTY("spam_score"), EMPTY("spam_score_int"),
+  EMPTY("spf_header_comment"), EMPTY("spf_received"), EMPTY("spf_result"), EMPTY("spf_result_guessed"),
+  EMPTY("spf_smtp_comment"),
+  EMPTY("srs_recipient"),
+  EMPTY("thisaddress"),
+  FIXED("tls_bits", '0'), FIXED("tls_certificate_verified", '0'), EMPTY("tls_cipher"), EMPTY("tls_peerdn"), EMPTY("tls_sni"),
+  FIXED("tls_in_bits", '0'), FIXED("tls_in_certificate_verified", '0'), EMPTY("tls_in_cipher"), EMPTY("tls_in_cipher_std"),
+  FIXED("tls_in_ocsp", '0'), EMPTY("tls_in_ourcert"), EMPTY("tls_in_peercert"), EMPTY("tls_in_peerdn"),
+  FIXED("tls_in_resumption", '0'), EMPTY("tls_in_sni"), EMPTY("tls_in_ver"),
+  FIXED("tls_out_bits", '0'), FIXED("tls_out_certificate_verified", '0'), EMPTY("tls_out_cipher"),
+  EMPTY("tls_out_cipher_std"), FIXED("tls_out_dane", 'n'), FIXED("tls_out_ocsp", '0'), EMPTY("tls_out_ourcert"),
+  EMPTY("tls_out_peercert"), EMPTY("tls_out_peerdn"), FIXED("tls_out_resumption", '0'), EMPTY("tls_out_sni"),
+  FIXED("tls_out_tlsa_usage", '0'), EMPTY("tls_out_ver"),
+  EMPTY("warn_message_delay"), EMPTY("warn_message_recipients"), EMPTY("warnmsg_delay"), EMPTY("warnmsg_recipients"),
+  {0},
+};
