@@ -3,6 +3,12 @@
 #include "base/map.h"
 #include "core/ctx.h"
 
+const struct address *address_top(const struct address *addr) {
+  while (addr->parent)
+    addr = addr->parent;
+  return addr;
+}
+
 static void address_take_apart(struct arena *a, struct address *addr) {
   struct str local, domain;
   address_split(addr->address, &local, &domain);
@@ -33,6 +39,7 @@ struct address *address_child(struct arena *a, struct address *parent, struct st
   addr->parent = parent;
   addr->prop = parent->prop;
   addr->onetime_parent = parent->onetime_parent;
+  addr->topaddr = str_is_set(parent->topaddr) ? parent->topaddr : address_top(parent)->address;
   addr->local_error = parent->local_error;
   addr->verify_sender = parent->verify_sender;
   addr->verify_recipient = parent->verify_recipient;
@@ -69,6 +76,7 @@ struct address *address_special(struct arena *a, struct address *parent, enum ad
   addr->parent = parent;
   addr->prop = parent->prop;
   addr->onetime_parent = parent->onetime_parent;
+  addr->topaddr = str_is_set(parent->topaddr) ? parent->topaddr : address_top(parent)->address;
   addr->local_error = parent->local_error;
   addr->self_hostname = parent->self_hostname;
   addr->dsn_flags = parent->dsn_flags;
@@ -83,12 +91,6 @@ struct address *address_special(struct arena *a, struct address *parent, enum ad
   addr->suffix_v = parent->suffix_v;
   key = address_plain_key(parent);
   addr->unique = str_printf(a, "%.*s:%.*s", STRF(addr->address), STRF(key));
-  return addr;
-}
-
-const struct address *address_top(const struct address *addr) {
-  while (addr->parent)
-    addr = addr->parent;
   return addr;
 }
 

@@ -66,6 +66,7 @@ struct address {
   bool verify_routed, verify_copied;
   bool blackholed;                /* :blackhole: */
   bool bypassed;                  /* /dev/null */
+  bool done;                      /* needs nothing more */
   unsigned child_pending;         /* children that are not complete */
   struct address *duplicate_of;   /* another that will be delivered for both */
   /* outcome */
@@ -75,6 +76,10 @@ struct address {
   struct str user_message;        /* for the SMTP client or bounce, when it may be shown */
   struct str smtp_greeting, helo_response; /* F08 */
   struct str confirmation;        /* C="…" */
+  struct str return_path;         /* that the transport used; unset: errors address or reverse-path */
+  struct str sending_address;     /* our end of the connection, for I= */
+  int sending_port;
+  struct str protocol_steps;      /* PS=: "esea" (log selector protocol_detail) */
   struct str delivered_to;        /* ST/F= texts of the => line */
   bool pass_message, return_output_sent;
   struct str return_file;         /* output of a pipe, returned to the sender */

@@ -1,7 +1,6 @@
 #include "deliver/as_user.h"
 
 #include <errno.h>
-#include <unistd.h>
 #include "base/outcome.h"
 #include "transport/identity.h"
 #include "transport/plan.h"
@@ -11,7 +10,7 @@ void user_file_read(struct arena *a, int64_t uid, int64_t gid, struct str path, 
       .initgroups_user = STR_UNSET, .cwd = STR_UNSET, .home = STR_UNSET};
   struct plan_result r = {0};
   memset(ret, 0, sizeof *ret);
-  if (uid < 0 || uid == (int64_t)geteuid() || (geteuid() != 0 && !identity_agent_present()))
+  if (uid < 0 || !identity_can_switch())
     p.uid = p.gid = -1;
   plan_run(a, &p, -1, &r);
   ret->uid = (uid_t)r.uid;

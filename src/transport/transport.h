@@ -22,6 +22,8 @@ struct transport_def {
   bool local;                       /* one delivery plan a batch; else remote */
   /* Of a local transport; NULL: one address a delivery. */
   const struct transport_batch *(*batch)(const struct instance *t);
+  /* Of a remote transport: must all addresses of a delivery have the same domain (multi_domain is false)? NULL: no. [suspends] */
+  bool (*single_domain)(struct ctx *c, const struct instance *t);
   /* Of a remote transport: does it use hosts of its own whatever the router found (hosts with hosts_override)? NULL: no. */
   bool (*overrides_hosts)(const struct instance *t);
   /* Delivers to all addresses of the chain (same transport, same hosts, batch limits applied already).

@@ -1,0 +1,173 @@
+/* Local deliveries, one after the other, with batches where a transport
+allows them (Exim manual, chapters "Environment for running local transports"
+and "Address batching in local transports"). */
+
+#include "base/time.h"
+#include "config/option.h"
+#include "deliver/delivery.h"
+#include "deliver/errors.h"
+#include "expand/expand.h"
+#include "log/log.h"
+#include "queue/retry.h"
+#include "route/options.h"
+#include "transport/options.h"
+#include "transport/transport.h"
+
+#define JOURNAL_AFTER 4 /* deliveries that may be repeated if the machine dies in between */
+
+/* --- may two addresses go together? --- */
+
+static bool same_str(struct str a, struct str b) {
+  return str_is_set(a) == str_is_set(b) && (!str_is_set(a) || str_eq(a, b));
+}
+
+bool delivery_same_batch(const struct address *a, const struct address *b) {
+  if (a->transport != b->transport || a->kind != b->kind)
+    return false;
+  if (a->kind != ADDRESS_MAIL && !str_eq(a->address, b->address))
+    return false;
+  if (!same_str(a->prop.errors_address, b->prop.errors_address) || !same_str(a->prop.extra_headers, b->prop.extra_headers) ||
+      !same_str(a->prop.remove_headers, b->prop.remove_headers))
+    return false;
+  if (a->uid_set != b->uid_set || a->gid_set != b->gid_set || (a->uid_set && a->uid != b->uid) || (a->gid_set && a->gid != b->gid) ||
+      a->initgroups != b->initgroups)
+    return false;
+  return a->prop.utf8_msg == b->prop.utf8_msg && a->prop.ignore_error == b->prop.ignore_error;
+}
+
+static bool first_host_same(const struct address *a, const struct address *b) {
+  if (!a->hosts || !b->hosts)
+    return !a->hosts && !b->hosts;
+  return str_ieq(a->hosts->name, b->hosts->name) && a->hosts->port == b->hosts->port;
+}
+
+/* Does any string option of a table name the variable? */
+static bool table_refers(const struct option_def *defs, const void *block, struct str plain, struct str braced) {
+  for (const struct option_def *o = defs; o && o->name && block; o++) {
+    struct str text = STR_UNSET;
+    if (o->flags & OPTION_ALIAS)
+      continue;
+    if (o->type == OPTION_STRING)
+      text = *(const struct str *)((const char *)block + o->offset);
+    else if (o->type == OPTION_EXPR || o->type == OPTION_LIST || o->type == OPTION_EXPR_BOOL)
+      text = ((const struct option_expr *)((const char *)block + o->offset))->text;
+    if (str_is_set(text) && (str_find(text, plain) >= 0 || str_find(text, braced) >= 0))
+      return true;
+  }
+  return false;
+}
+
+static bool transport_refers(const struct instance *t, struct str plain, struct str braced) {
+  return table_refers(transport_generic_options, t->generic, plain, braced) ||
+         table_refers(t->driver->options, t->options, plain, braced);
+}
+
+/* batch_id for one address; false: it cannot be told, so no batch. */
+static bool batch_id(struct delivery *d, const struct transport_batch *b, const struct address *a, struct str *ret) {
+  struct address alone = *a;
+  alone.next = NULL;
+  *ret = STR_EMPTY;
+  if (!str_is_set(b->id.text))
+    return true;
+  address_set_vars(d->c, &alone);
+  int rc = expand_option(d->c, &b->id, ret);
+  address_clear_vars(d->c);
+  return rc == 0;
+}
+
+/* Moves what can go along with `first` from the local list behind it. */
+static void collect_batch(struct delivery *d, struct address *first, const struct transport_batch *b) {
+  const struct instance *t = first->transport;
+  struct str id, other;
+  if (!b || b->max <= 1 || transport_refers(t, STR("$local_part"), STR("${local_part")))
+    return;
+  bool by_domain = transport_refers(t, STR("$domain"), STR("${domain"));
+  if (!batch_id(d, b, first, &id))
+    return;
+  struct address **tail = &first->next;
+  int64_t n = 1;
+  for (struct address **link = &d->local, *a; (a = *link) && n < b->max;) {
+    if (!delivery_same_batch(first, a) || !first_host_same(first, a) || (by_domain && !str_eq(first->domain, a->domain)) ||
+        !batch_id(d, b, a, &other) || !str_eq(id, other)) {
+      link = &a->next;
+      continue;
+    }
+    *link = a->next;
+    a->next = NULL;
+    *tail = a;
+    tail = &a->next;
+    n++;
+  }
+}
+
+/* --- one delivery --- */
+
+static bool expand_directory(struct delivery *d, struct address *chain, const struct option_expr *o, const char *name, struct str *ret) {
+  if (!str_is_set(o->text))
+    return true;
+  if (!expand_option(d->c, o, ret))
+    return true;
+  for (struct address *a = chain; a; a = a->next) {
+    a->result = OUTCOME_DEFER;
+    a->basic_errno = ERROR_EXPAND_FAIL;
+    a->message = str_printf(d->c->arena, "failed to expand %s \"%.*s\" of %.*s router: %.*s", name, STRF(o->text),
+        STRF(a->router->name), STRF(d->c->error));
+  }
+  return false;
+}
+
+/* The router's directories, which are expanded now. */
+static bool set_directories(struct delivery *d, struct address *chain) {
+  if (!chain->router)
+    return true;
+  const struct router_options *o = router_options(chain->router);
+  d->c->vars.home = chain->home;
+  return expand_directory(d, chain, &o->transport_home_directory, "transport_home_directory", &chain->home) &&
+         expand_directory(d, chain, &o->transport_current_directory, "transport_current_directory", &chain->current_dir);
+}
+
+static void run(struct delivery *d, struct address *chain) {
+  struct ctx *c = d->c;
+  const struct transport_def *def = (const struct transport_def *)chain->transport->driver;
+  struct host *saved = c->host;
+  int64_t start = time_now_usec();
+  address_set_vars(c, chain);
+  c->router = chain->router;
+  c->transport = chain->transport;
+  c->host = chain->hosts;
+  if (d->how->dont_deliver || d->m->dont_deliver)
+    delivery_pretend(d, chain);
+  else if (set_directories(d, chain))
+    def->deliver(c, chain->transport, chain);
+  c->host = saved;
+  c->transport = c->router = NULL;
+  address_clear_vars(c);
+  for (struct address *a = chain; a; a = a->next)
+    a->time_taken = time_now_usec() - start;
+  delivery_outcomes(d, chain);
+}
+
+static bool too_early(struct delivery *d, struct address *a) {
+  if (!d->how->queue_run || d->how->force || d->m->deliver_first_time || retry_address_ready(d->c, a, false))
+    return false;
+  a->result = OUTCOME_DEFER;
+  a->basic_errno = ERROR_LOCAL_RETRY;
+  a->message = STR("Retry time not yet reached");
+  delivery_outcome(d, a, true);
+  return true;
+}
+
+void delivery_run_local(struct delivery *d) {
+  while (d->local) {
+    struct address *a = d->local;
+    d->local = a->next;
+    a->next = NULL;
+    if (too_early(d, a))
+      continue;
+    const struct transport_def *def = (const struct transport_def *)a->transport->driver;
+    collect_batch(d, a, def->batch ? def->batch(a->transport) : NULL);
+    run(d, a);
+    if (d->local && d->done.n - d->journalled >= JOURNAL_AFTER)
+      delivery_journal(d);
+  }
+}

@@ -1,0 +1,115 @@
+/* What became of an address: log lines, and what is crossed off. */
+
+#include "deliver/delivery.h"
+#include "deliver/errors.h"
+#include "deliver/logline.h"
+#include "log/log.h"
+#include "queue/retry.h"
+#include "queue/spool.h"
+#include "transport/transport.h"
+
+/* --- crossing off --- */
+
+static void cross_off(struct delivery *d, struct address *a) {
+  struct message *m = d->m;
+  /* A homonym that only led to others has no key of its own: its children have theirs. */
+  if (a->homonym && a->kind == ADDRESS_MAIL && !a->transport)
+    return;
+  struct str key = delivery_key(d, a);
+  if (!m->nonrecipients)
+    m->nonrecipients = map_new(m->arena);
+  if (map_has(m->nonrecipients, key))
+    return;
+  map_set(m->nonrecipients, key, m);
+  vec_push(d->c->arena, &d->done, key);
+}
+
+void delivery_done(struct delivery *d, struct address *a) {
+  if (a->done)
+    return;
+  a->done = true;
+  cross_off(d, a);
+  struct address *parent = a->parent;
+  if (!parent || (parent->child_pending && --parent->child_pending))
+    return;
+  msglog_add(&d->log, "%.*s: children all complete", STRF(parent->address));
+  delivery_done(d, parent);
+}
+
+void delivery_journal(struct delivery *d) {
+  size_t from = d->journalled;
+  if (from >= d->done.n)
+    return;
+  d->journalled = d->done.n;
+  if (spool_journal(d->c, d->m, d->done.v + from, d->done.n - from))
+    log_write(LOG_MAIN | LOG_PANIC, d->m, "failed to update journal: deliveries may be repeated after a crash");
+}
+
+/* --- the three outcomes --- */
+
+static void succeeded(struct delivery *d, struct address *a, bool first) {
+  const char *flag = d->how->dont_deliver || d->m->dont_deliver ? "*>" : first ? "=>" : "->";
+  if (a->transport)
+    retry_address_succeeded(d->c, a);
+  if (!logline_disabled(a))
+    log_write(LOG_MAIN, d->m, "%.*s", STRF(logline_success(d->c, a, flag)));
+  if (a->transport)
+    msglog_add(&d->log, "%.*s: %.*s transport succeeded", STRF(logline_address(d->c, a, false)), STRF(a->transport->name));
+  delivery_done(d, a);
+}
+
+static void deferred(struct delivery *d, struct address *a) {
+  struct str line = logline_deferred(d->c, a);
+  bool tried = a->basic_errno > ERROR_RETRY_BASE;
+  if (a->special_action_freeze)
+    d->freeze = true;
+  if (!logline_disabled(a) && (tried || log_selected(LOGSEL_retry_defer)))
+    log_write(LOG_MAIN, d->m, "== %.*s", STRF(line));
+  if (tried || d->m->deliver_first_time)
+    msglog_add(&d->log, "%.*s", STRF(line));
+  a->next = d->deferred;
+  d->deferred = a;
+}
+
+static void failed(struct delivery *d, struct address *a) {
+  struct str line = logline_failed(d->c, a);
+  if (a->special_action_freeze)
+    d->freeze = true;
+  if (!logline_disabled(a))
+    log_write(LOG_MAIN, d->m, "** %.*s", STRF(line));
+  msglog_add(&d->log, "%s%.*s", a->router || a->kind != ADDRESS_MAIL ? "" : "routing failed for ", STRF(line));
+  a->next = d->failed;
+  d->failed = a;
+}
+
+void delivery_outcome(struct delivery *d, struct address *a, bool first) {
+  a->next = NULL;
+  if (a->result == OUTCOME_OK)
+    succeeded(d, a, first);
+  else if (a->result == OUTCOME_FAIL)
+    failed(d, a);
+  else
+    deferred(d, a);
+}
+
+void delivery_outcomes(struct delivery *d, struct address *chain) {
+  bool first = true;
+  struct address *next;
+  for (struct address *a = chain; a; a = next) {
+    next = a->next;
+    delivery_outcome(d, a, first);
+    if (a->result == OUTCOME_OK)
+      first = false;
+  }
+}
+
+void delivery_pretend(struct delivery *d, struct address *chain) {
+  for (struct address *a = chain; a; a = a->next) {
+    a->result = OUTCOME_OK;
+    a->basic_errno = 0;
+    if (a->transport && !((const struct transport_def *)a->transport->driver)->local) {
+      a->confirmation = STR("delivery bypassed by -N option");
+      a->host_used = a->hosts;
+    }
+  }
+}

@@ -1,0 +1,179 @@
+/* Remote deliveries: addresses for the same hosts go together, groups run in
+parallel up to remote_max_parallel (Exim manual, sections "Delivery in detail"
+and the option remote_max_parallel). */
+
+#include "base/time.h"
+#include "core/main_options.h"
+#include "deliver/delivery.h"
+#include "deliver/errors.h"
+#include "log/log.h"
+#include "loop/fiber.h"
+#include "match/match.h"
+#include "transport/transport.h"
+
+struct remote_run {
+  struct delivery *d;
+  VEC(struct address *) groups;
+  size_t next, running;
+  struct fiber_sem journal;
+};
+
+/* --- groups --- */
+
+static size_t host_count(const struct host *h) {
+  size_t n = 0;
+  for (; h; h = h->next)
+    n++;
+  return n;
+}
+
+static bool same_host(const struct host *a, const struct host *b) {
+  return a->port == b->port && a->mx == b->mx && str_ieq(a->name, b->name) && str_is_set(a->address) == str_is_set(b->address) &&
+         (!str_is_set(a->address) || str_eq(a->address, b->address));
+}
+
+/* Lists are the same in the same order; hosts of equal preference, and those that were put in random order, in any. */
+static bool same_hosts(const struct host *a, const struct host *b) {
+  if (a == b)
+    return true;
+  if (host_count(a) != host_count(b))
+    return false;
+  while (a) {
+    const struct host *a_end = a, *b_end = b;
+    bool random = a->mx < -1 || a->mx >= 0;
+    if (!random) {
+      if (!same_host(a, b))
+        return false;
+      a = a->next;
+      b = b->next;
+      continue;
+    }
+    size_t n = 0;
+    while (a_end && a_end->mx == a->mx) {
+      a_end = a_end->next;
+      n++;
+    }
+    for (size_t i = 0; i < n && b_end; i++) {
+      if (b_end->mx != a->mx)
+        return false;
+      b_end = b_end->next;
+    }
+    for (const struct host *x = a; x != a_end; x = x->next) {
+      const struct host *y = b;
+      while (y != b_end && !same_host(x, y))
+        y = y->next;
+      if (y == b_end)
+        return false;
+    }
+    a = a_end;
+    b = b_end;
+  }
+  return true;
+}
+
+static bool joins(struct delivery *d, const struct address *group, const struct address *a) {
+  const struct transport_def *def = (const struct transport_def *)a->transport->driver;
+  if (!delivery_same_batch(group, a) || !same_hosts(group->hosts, a->hosts) || !same_hosts(group->fallback_hosts, a->fallback_hosts))
+    return false;
+  return str_eq(group->domain, a->domain) || !def->single_domain || !def->single_domain(d->c, a->transport);
+}
+
+static void add_to_groups(struct remote_run *r, struct address *a) {
+  for (size_t i = 0; i < r->groups.n; i++) {
+    struct address *last = r->groups.v[i];
+    if (!joins(r->d, last, a))
+      continue;
+    while (last->next)
+      last = last->next;
+    last->next = a;
+    return;
+  }
+  vec_push(r->d->c->arena, &r->groups, a);
+}
+
+/* remote_sort_domains: addresses of the first matching item first. */
+static void sort_domains(struct delivery *d) {
+  const struct option_expr *o = &main_options(d->c->config)->remote_sort_domains;
+  struct address *sorted = NULL, **tail = &sorted;
+  struct list_iter it;
+  struct str item;
+  if (!str_is_set(o->text) || !d->remote || !d->remote->next)
+    return;
+  list_iter_init(&it, d->c->arena, o->text);
+  while (list_next(&it, &item)) {
+    struct str one = str_cat(d->c->arena, STR("<\x01 "), item);
+    for (struct address **link = &d->remote, *a; (a = *link);) {
+      if (match_text(d->c, LIST_DOMAIN, one, a->domain, false, NULL) != OUTCOME_OK) {
+        link = &a->next;
+        continue;
+      }
+      *link = a->next;
+      a->next = NULL;
+      *tail = a;
+      tail = &a->next;
+    }
+  }
+  *tail = d->remote;
+  d->remote = sorted;
+}
+
+/* --- running --- */
+
+static void run_group(struct remote_run *r, struct address *chain) {
+  struct delivery *d = r->d;
+  struct ctx own = *d->c; /* each runs with variables of its own */
+  const struct transport_def *def = (const struct transport_def *)chain->transport->driver;
+  int64_t start = time_now_usec();
+  own.router = chain->router;
+  own.transport = chain->transport;
+  own.host = chain->hosts;
+  address_set_vars(&own, chain);
+  if (d->how->dont_deliver || d->m->dont_deliver)
+    delivery_pretend(d, chain);
+  else
+    def->deliver(&own, chain->transport, chain);
+  for (struct address *a = chain; a; a = a->next)
+    a->time_taken = time_now_usec() - start;
+  delivery_outcomes(d, chain);
+}
+
+static void run_groups(void *arg) {
+  struct remote_run *r = arg;
+  while (r->next < r->groups.n) {
+    run_group(r, r->groups.v[r->next++]);
+    /* The others may take long: what is done must be on disk before. */
+    if ((r->running > 1 || r->next < r->groups.n) && !fiber_sem_acquire(&r->journal, DEADLINE_NEVER)) {
+      delivery_journal(r->d);
+      fiber_sem_release(&r->journal);
+    }
+  }
+  r->running--;
+}
+
+static void run_parallel(struct remote_run *r, size_t n) {
+  struct fiber **fibers = arena_array(r->d->c->arena, struct fiber *, n);
+  r->running = n;
+  for (size_t i = 1; i < n; i++)
+    fibers[i] = fiber_spawn_joinable("deliver-remote", run_groups, r);
+  run_groups(r);
+  for (size_t i = 1; i < n; i++)
+    fiber_join(fibers[i]);
+}
+
+void delivery_run_remote(struct delivery *d) {
+  struct remote_run r = {.d = d};
+  if (!d->remote)
+    return;
+  sort_domains(d);
+  while (d->remote) {
+    struct address *a = d->remote;
+    d->remote = a->next;
+    a->next = NULL;
+    add_to_groups(&r, a);
+  }
+  delivery_journal(d);
+  fiber_sem_init(&r.journal, 1);
+  int64_t max = main_options(d->c->config)->remote_max_parallel;
+  size_t n = max < 1 ? 1 : (size_t)max;
+  run_parallel(&r, n < r.groups.n ? n : r.groups.n);
+}
