@@ -37,6 +37,7 @@ struct build_hooks {
   bool fake_load_average;            /* starts at 0 and rises by 10 with each reading */
   bool serial_queue_run;             /* phase one of a two-stage queue run delivers one message at a time */
   const char *cram_md5_challenge;    /* fixed text, or NULL */
+  bool deliver_without_daemon;       /* one-shot commands deliver what they received themselves, daemon or not */
   bool no_connection_pool;           /* outgoing connections end with their message */
   int64_t refused_is_timeout_at;     /* connect_timeout with which a refused connection counts as timed out; 0: none */
 };

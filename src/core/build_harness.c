@@ -25,6 +25,7 @@ const struct build_hooks build = {
   .fake_load_average = true,
   .serial_queue_run = true,
   .cram_md5_challenge = "<1896.697170952@postoffice.reston.mci.net>",
+  .deliver_without_daemon = true,
   .no_connection_pool = true,
   .refused_is_timeout_at = 999999,
 };

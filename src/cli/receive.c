@@ -1,0 +1,194 @@
+/* Modes that take a message in: -bm, -t, -bs, -bS, -bh. What they accept is
+delivered by this process (-odi), by the daemon or a child (-odb), or waits
+(-odq). */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/process.h"
+#include "core/build.h"
+#include "core/main_options.h"
+#include "daemon/daemon.h"
+#include "deliver/deliver.h"
+#include "log/log.h"
+#include "loop/stream.h"
+#include "message/message.h"
+#include "queue/spool.h"
+#include "smtp/client/client.h"
+#include "smtp/local.h"
+#include "smtp/server/server.h"
+
+/* Messages accepted in this run, in order: delivered when the input has ended, or one by one with -odi. */
+struct pending {
+  struct message *message;
+  struct pending *next;
+};
+
+static struct {
+  struct process *p;
+  struct pending *first, **last;
+  bool foreground;
+} run;
+
+static void deliver_now(struct message *m) {
+  struct arena *a = arena_new("delivery");
+  struct ctx *c = ctx_new(a, run.p->config);
+  (void)deliver_message(c, m, run.p->cli.no_delivery ? DELIVER_DRY : 0);
+  message_free(m);
+  arena_free(a);
+}
+
+/* What a delivery of ours writes (bounces) is delivered behind it, also in the foreground. */
+static void keep(struct message *m) {
+  struct pending *w = xcalloc(1, sizeof *w);
+  w->message = m;
+  *run.last = w;
+  run.last = &w->next;
+}
+
+static void deliver_kept(void) {
+  while (run.first) {
+    struct pending *w = run.first;
+    run.first = w->next;
+    if (!run.first)
+      run.last = &run.first;
+    deliver_now(w->message);
+    free(w);
+  }
+}
+
+static void accepted(void *arg, struct ctx *c, struct message *m, bool queue) {
+  if (queue || m->frozen) {
+    message_free(m);
+    return;
+  }
+  if (run.foreground) {
+    keep(m);
+    deliver_kept();
+    return;
+  }
+  if (!build.deliver_without_daemon && daemon_notify(run.p->config, m->id, m->queue_name)) {
+    message_free(m); /* the daemon has been told */
+    return;
+  }
+  keep(m);
+}
+
+static void submitted(void *arg, struct ctx *c, struct message *m) { keep(m); }
+
+/* Without a daemon: a child delivers what is kept, so that the caller has his prompt back. */
+static void deliver_in_background(void) {
+  if (!run.first)
+    return;
+  fflush(NULL);
+  pid_t pid = fork();
+  if (pid != 0) {
+    while (run.first) {
+      struct pending *w = run.first;
+      run.first = w->next;
+      message_free(w->message);
+      free(w);
+    }
+    if (pid < 0)
+      log_write(LOG_MAIN | LOG_PANIC, NULL, "cannot fork for delivery; the message waits in the queue");
+    return;
+  }
+  setsid();
+  run.foreground = true;
+}
+
+static bool must_queue(void *arg, struct ctx *c, int messages, struct str *ret_why) {
+  const struct main_options *o = main_options(c->config);
+  *ret_why = STR_EMPTY;
+  struct cli *cli = &run.p->cli;
+  bool asked = cli->delivery_given && cli->delivery == DELIVER_QUEUE;
+  if (asked || (o->queue_only && !(o->queue_only_override && cli->delivery_given)))
+    return true;
+  if (o->smtp_accept_queue_per_connection > 0 && messages > o->smtp_accept_queue_per_connection) {
+    *ret_why = str_printf(c->arena, "no immediate delivery: more than %lld messages received in one connection",
+        (long long)o->smtp_accept_queue_per_connection);
+    return true;
+  }
+  return false;
+}
+
+static const struct smtp_hooks hooks = {.must_queue = must_queue, .accepted = accepted};
+
+static bool peer_address(struct process *p, struct str text, struct ip_addr *ip, int *port) {
+  if (!str_is_set(text) || !text.len)
+    return true;
+  if (ip_parse_port(text, ip, port))
+    return true;
+  fprintf(stderr, "martlet: \"%.*s\" is not an IP address\n", STRF(text));
+  return false;
+}
+
+static int smtp_session(struct process *p, enum session_kind kind) {
+  struct cli *o = &p->cli;
+  struct submitter who = {.login = p->login, .name = p->real_name, .uid = p->real_uid, .gid = p->real_gid, .trusted = p->trusted,
+      .admin = p->admin};
+  struct stream *s = stream_new(0, 1);
+  stream_keep_fds(s);
+  struct smtp_params sp = {.config = p->config, .kind = kind, .stream = s, .ident = o->oMt, .host_name = o->oMs,
+      .authenticated_id = o->oMai, .authenticated_sender = o->oMas, .host_authenticated = o->oMaa, .protocol = o->oMr,
+      .bounced_id = str_is_set(o->oMm) ? o->oMm : o->bounce_id, .submitter = kind == SESSION_TEST ? NULL : &who,
+      .tls_on_connect = o->tls_on_connect, .queue_only = o->delivery_given && o->delivery == DELIVER_QUEUE, .no_qualify = o->no_qualify,
+      .suppress_fixups = o->mua_submission, .timeout = o->smtp_timeout, .sender = o->sender_given ? o->sender : STR_UNSET, .hooks = &hooks};
+  int status = 1;
+  if (peer_address(p, kind == SESSION_TEST ? o->mode_arg : o->oMa, &sp.peer, &sp.peer_port) &&
+      peer_address(p, o->oMi, &sp.local, &sp.local_port))
+    status = smtp_server_run(&sp);
+  stream_free(s);
+  return status;
+}
+
+static int message(struct process *p) {
+  struct cli *o = &p->cli;
+  struct submitter who = {.login = p->login, .name = p->real_name, .uid = p->real_uid, .gid = p->real_gid, .trusted = p->trusted,
+      .admin = p->admin};
+  static const enum local_errors errors[] = {LOCAL_ERRORS_MAIL, LOCAL_ERRORS_STDERR, LOCAL_ERRORS_QUIET, LOCAL_ERRORS_MAIL};
+  struct stream *s = stream_new(0, 1);
+  stream_keep_fds(s);
+  struct local_params lp = {.config = p->config, .in = s, .program = p->cli.program, .submitter = &who, .recipients = o->args.v,
+      .recipients_n = o->args.n, .extract_recipients = o->from_header_recipients, .dot_is_data = o->dot_is_data,
+      .no_qualify = o->no_qualify, .suppress_fixups = o->mua_submission, .sender = o->sender_given ? o->sender : STR_UNSET,
+      .full_name = o->full_name, .bounced_id = str_is_set(o->oMm) ? o->oMm : o->bounce_id, .host_name = o->oMs, .ident = o->oMt,
+      .protocol = o->oMr, .host_authenticated = o->oMaa, .authenticated_id = o->oMai, .authenticated_sender = o->oMas,
+      .timeout = o->receive_timeout, .errors = o->errors_given ? errors[o->errors] : LOCAL_ERRORS_MAIL, .error_status = 1,
+      .queue_only = o->delivery_given && o->delivery == DELIVER_QUEUE, .hooks = &hooks};
+  int status = 1;
+  if (peer_address(p, o->oMa, &lp.peer, &lp.peer_port) && peer_address(p, o->oMi, &lp.local, &lp.local_port))
+    status = receive_local(&lp);
+  stream_free(s);
+  return status;
+}
+
+int mode_receive(struct process *p) {
+  run.p = p;
+  run.last = &run.first;
+  run.foreground = p->cli.delivery_given && p->cli.delivery == DELIVER_FOREGROUND;
+  deliver_set_submitted(submitted, NULL);
+  int status;
+  switch (p->cli.mode) {
+  case MODE_SMTP:
+    status = smtp_session(p, SESSION_LOCAL_SMTP);
+    break;
+  case MODE_BATCH_SMTP:
+    status = smtp_session(p, SESSION_BATCH);
+    break;
+  case MODE_HOST_TEST:
+    p->ctx->is_test = true;
+    status = smtp_session(p, SESSION_TEST);
+    break;
+  default:
+    status = message(p);
+  }
+  if (!run.foreground)
+    deliver_in_background();
+  deliver_kept();
+  smtp_pool_close_all();
+  return status;
+}
