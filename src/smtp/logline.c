@@ -1,0 +1,118 @@
+/* The "<=" line (Exim manual, section "Logging message reception"). */
+#include "acl/acl.h"
+#include "base/buf.h"
+#include "base/time.h"
+#include "core/main_options.h"
+#include "core/module.h"
+#include "expand/expand.h"
+#include "log/log.h"
+#include "smtp/receive.h"
+
+static void add_item(void *arg, struct str item) {
+  struct buf *b = arg;
+  buf_add_byte(b, ' ');
+  buf_add(b, item);
+}
+
+/* The first "Subject:" line as T="…": quotes and backslashes escaped, newlines shown. */
+static void add_subject(struct buf *b, const struct message *m) {
+  const struct header *h = message_find_header(m, STR("Subject"), NULL);
+  if (!h)
+    return;
+  struct str v = header_value(h);
+  buf_add_c(b, " T=\"");
+  for (uint32_t i = 0; i < v.len; i++) {
+    if (v.p[i] == '"' || v.p[i] == '\\')
+      buf_add_byte(b, '\\');
+    if (v.p[i] == '\n')
+      buf_add_c(b, "\\n");
+    else
+      buf_add_byte(b, v.p[i]);
+  }
+  buf_add_byte(b, '"');
+}
+
+static void add_tls(struct ctx *c, struct buf *b) {
+  struct str text;
+  if (!c->client->tls)
+    return;
+  if (log_selected(LOGSEL_tls_cipher) && expand_text(c, STR("$tls_in_cipher"), &text) == 0 && text.len)
+    buf_printf(b, " X=%.*s", STRF(text));
+  if (log_selected(LOGSEL_tls_certificate_verified) && expand_text(c, STR("$tls_in_certificate_verified"), &text) == 0 &&
+      expand_text(c, STR("${if def:tls_in_peercert{$tls_in_certificate_verified}}"), &text) == 0 && text.len)
+    buf_printf(b, " CV=%s", str_eq_c(text, "1") ? "yes" : "no");
+  if (log_selected(LOGSEL_tls_peerdn) && expand_text(c, STR("$tls_in_peerdn"), &text) == 0 && text.len)
+    buf_printf(b, " DN=\"%.*s\"", STRF(log_printable(c->arena, text)));
+  if (log_selected(LOGSEL_tls_sni) && expand_text(c, STR("$tls_in_sni"), &text) == 0 && text.len)
+    buf_printf(b, " SNI=\"%.*s\"", STRF(log_printable(c->arena, text)));
+}
+
+static void add_host(struct ctx *c, struct buf *b) {
+  const struct client *cl = c->client;
+  bool host = str_is_set(cl->fullhost) && cl->fullhost.len > 0;
+  if (host) {
+    buf_printf(b, " H=%.*s", STRF(cl->fullhost));
+    if (log_selected(LOGSEL_incoming_interface) && str_is_set(cl->interface_address) && cl->interface_address.len)
+      buf_printf(b, " I=[%.*s]:%d", STRF(cl->interface_address), cl->interface_port);
+  }
+  if (str_is_set(cl->ident) && cl->ident.len)
+    buf_printf(b, " U=%.*s", STRF(cl->ident));
+  if (log_selected(LOGSEL_connection_id) && str_is_set(cl->connection_id) && cl->connection_id.len)
+    buf_printf(b, " Ci=%.*s", STRF(cl->connection_id));
+  if (str_is_set(cl->protocol) && cl->protocol.len)
+    buf_printf(b, " P=%.*s", STRF(cl->protocol));
+}
+
+static void add_auth(struct ctx *c, struct buf *b) {
+  const struct client *cl = c->client;
+  if (!str_is_set(cl->host_authenticated) || cl->host_authenticated.len == 0)
+    return;
+  buf_printf(b, " A=%.*s", STRF(cl->host_authenticated));
+  if (str_is_set(cl->authenticated_id) && cl->authenticated_id.len)
+    buf_printf(b, ":%.*s", STRF(cl->authenticated_id));
+  if (log_selected(LOGSEL_smtp_mailauth) && str_is_set(cl->authenticated_sender) && cl->authenticated_sender.len)
+    buf_printf(b, ":%.*s", STRF(cl->authenticated_sender));
+}
+
+void receive_log_arrival(struct reception *r) {
+  struct ctx *c = r->c;
+  struct message *m = r->m;
+  const struct acl_message *am = acl_message(c);
+  struct buf b;
+  buf_init(&b, c->arena, BUF_MAX_EXPANSION);
+  bool fake = am && (am->fakereject || am->fakedefer);
+  buf_printf(&b, "%s %s%.*s%s", fake ? "(=" : "<=", m->reverse_path.len ? "" : "<", STRF(m->reverse_path),
+      m->reverse_path.len ? "" : ">");
+  if (str_is_set(r->p.bounced_id) && r->p.bounced_id.len)
+    buf_printf(&b, " R=%.*s", STRF(r->p.bounced_id));
+  add_host(c, &b);
+  add_tls(c, &b);
+  add_auth(c, &b);
+  if (log_selected(LOGSEL_pipelining) && r->p.used_pipelining)
+    buf_add_c(&b, " L");
+  if (r->p.chunking)
+    buf_add_c(&b, " K");
+  if (log_selected(LOGSEL_8bitmime) && r->p.body_8bit)
+    buf_printf(&b, " M8S=%d", r->p.body_8bit);
+  buf_printf(&b, " S=%llu", (unsigned long long)m->size);
+  for (size_t i = 0; modules[i]; i++)
+    if (modules[i]->hooks.received_log)
+      modules[i]->hooks.received_log(c, add_item, &b);
+  if (log_selected(LOGSEL_receive_time)) {
+    int64_t usec = (m->received_complete.tv_sec - m->received_time.tv_sec) * 1000000LL + m->received_complete.tv_usec -
+                   m->received_time.tv_usec;
+    buf_printf(&b, " RT=%.*s", STRF(time_format_duration(c->arena, usec, true)));
+  }
+  if (str_is_set(r->message_id_value) && r->message_id_value.len) /* a generated one says nothing new */
+    buf_printf(&b, " id%s=%.*s", r->p.resent_id ? "*" : "", STRF(log_printable(c->arena, r->message_id_value)));
+  if (log_selected(LOGSEL_subject))
+    add_subject(&b, m);
+  if (log_selected(LOGSEL_received_sender))
+    buf_printf(&b, " from <%.*s>", STRF(m->reverse_path));
+  if (log_selected(LOGSEL_received_recipients)) {
+    buf_add_c(&b, " for");
+    for (size_t i = 0; i < m->recipients.n; i++)
+      buf_printf(&b, " %.*s", STRF(m->recipients.v[i].address));
+  }
+  acl_log(c, LOG_MAIN, "%.*s", STRF(log_printable(c->arena, buf_str(&b))));
+}

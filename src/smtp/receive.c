@@ -1,0 +1,367 @@
+#include "smtp/receive.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "acl/acl.h"
+#include "base/pcre.h"
+#include "base/time.h"
+#include "core/main_options.h"
+#include "core/module.h"
+#include "expand/expand.h"
+#include "log/log.h"
+#include "match/match.h"
+#include "message/address.h"
+#include "queue/spool.h"
+
+#define PIECE 4096 /* input bytes handled at a time */
+
+void receive_begin(struct reception *r, struct ctx *c, struct message *m, const struct receive_params *p) {
+  *r = (struct reception){.c = c, .m = m, .p = *p, .first_line = true};
+  dot_init(&r->dot, p->dot);
+  buf_init(&r->physical, c->arena, BUF_MAX_EXPANSION);
+  buf_init(&r->current, c->arena, BUF_MAX_EXPANSION);
+  m->received_time = (struct timeval){0};
+  gettimeofday(&m->received_time, NULL);
+}
+
+static void set_error(struct reception *r, enum receive_error e, const char *reply, struct str log) {
+  if (r->error)
+    return;
+  r->error = e;
+  r->reply = str_c(reply);
+  r->log = log;
+}
+
+/* "rejected from <sender> H=… [U=…] [id]: reason" */
+static struct str rejected_from(struct reception *r, const char *reason) {
+  const struct client *cl = r->c->client;
+  struct arena *a = r->c->arena;
+  bool host = str_is_set(cl->fullhost), ident = str_is_set(cl->ident) && cl->ident.len > 0;
+  struct str s = str_printf(a, "rejected from <%.*s>%s%.*s%s%.*s: %s", STRF(r->m->reverse_path), host ? " H=" : "",
+      STRF(host ? cl->fullhost : STR_EMPTY), ident ? " U=" : "", STRF(ident ? cl->ident : STR_EMPTY), reason);
+  s.taint = STR_TAINTED;
+  return s;
+}
+
+static struct str who(struct reception *r) {
+  const struct client *cl = r->c->client;
+  return str_is_set(cl->fullhost) ? cl->fullhost : str_is_set(cl->ident) && cl->ident.len ? cl->ident : STR("local process");
+}
+
+/* ---- header ---- */
+
+static size_t header_name_length(struct str line) {
+  size_t n = 0;
+  while (n < line.len && line.p[n] > 32 && line.p[n] < 127 && line.p[n] != ':')
+    n++;
+  size_t colon = n;
+  while (colon < line.len && (line.p[colon] == ' ' || line.p[colon] == '\t'))
+    colon++;
+  return n > 0 && colon < line.len && line.p[colon] == ':' ? n : 0;
+}
+
+static void finish_header(struct reception *r) {
+  struct str text = buf_str(&r->current);
+  if (text.len == 0)
+    return;
+  text.taint = STR_TAINTED;
+  struct header *h = message_add_header(r->m, ' ', str_dup(r->m->arena, text));
+  h->text.taint = STR_TAINTED;
+  h->name_len = (uint32_t)header_name_length(h->text);
+  buf_truncate(&r->current, 0);
+  receive_classify(r, h);
+}
+
+/* "From user Fri Jan  5 12:35 GMT 1996": sets the sender if the caller may do that. */
+static bool take_from_line(struct reception *r, struct str line) {
+  struct ctx *c = r->c;
+  const struct main_options *o = main_options(c->config);
+  struct str groups[CAPTURES_MAX];
+  int n = pcre_match_text(c->arena, o->uucp_from_pattern, line, groups, CAPTURES_MAX);
+  if (n <= 0)
+    return false;
+  if (!r->p.sender_from_line || r->p.sender_forced)
+    return true;
+  struct expand_vars saved = ctx_save(c);
+  for (int i = 0; i < n && i < CAPTURES_MAX; i++)
+    c->expand.capture[i] = groups[i];
+  c->expand.captures = n;
+  struct str sender, error;
+  struct mail_address address;
+  if (expand_option(c, &o->uucp_from_sender, &sender) != 0) {
+    acl_log(c, LOG_MAIN | LOG_PANIC, "expansion of \"%.*s\" failed after matching \"From \" line: %.*s",
+        STRF(o->uucp_from_sender.text), STRF(c->error));
+  } else if (address_parse(c->arena, sender, ADDRESS_ALLOW_EMPTY | ADDRESS_ALLOW_DOMAIN_LITERAL, &address, &error) == 0) {
+    r->m->reverse_path = receive_qualify(c, r->m->arena, address.address, true);
+    r->m->reverse_path.taint = STR_TAINTED;
+    r->m->reverse_path_set_untrusted = false;
+  }
+  ctx_restore(c, &saved);
+  return true;
+}
+
+static void body_write(struct reception *r, struct str data) {
+  r->body_bytes += data.len;
+  if (r->error || !r->spool_open || data.len == 0)
+    return;
+  int rc = spool_data_write(r->c, r->m, data);
+  if (rc < 0) {
+    struct str log = str_printf(r->c->arena, "spool file error (%s) while receiving message from %.*s", strerror(-rc), STRF(who(r)));
+    set_error(r, RECEIVE_SPOOL, "451 Error while writing spool file", log);
+    acl_log(r->c, LOG_MAIN, "%.*s", STRF(log));
+  }
+}
+
+static void open_spool(struct reception *r) {
+  if (r->error)
+    return;
+  int rc = spool_data_open(r->c, r->m);
+  if (rc < 0) {
+    struct str log = str_printf(r->c->arena, "Failed to create spool file: %s", strerror(-rc));
+    set_error(r, RECEIVE_SPOOL, "451 Error while writing spool file", log);
+    acl_log(r->c, LOG_MAIN | LOG_PANIC, "%.*s", STRF(log));
+    return;
+  }
+  r->spool_open = true;
+}
+
+/* The header is complete; `line` is the body's first line when no empty line stood between. */
+static void end_header(struct reception *r, struct str line) {
+  finish_header(r);
+  r->header_done = true;
+  dot_body(&r->dot);
+  r->dot.lines = line.len > 0;
+  open_spool(r); /* gives the id, which Received: and Message-ID: show */
+  if (!r->error && receive_fix_headers(r) < 0) {
+    set_error(r, RECEIVE_CONFIG, "451 Temporary local problem - please try later", r->c->error);
+    acl_log(r->c, LOG_MAIN | LOG_PANIC, "%.*s", STRF(r->c->error));
+  }
+  body_write(r, line);
+  buf_truncate(&r->physical, 0);
+}
+
+/* One physical line, with its newline. */
+static void header_line(struct reception *r, struct str line) {
+  const struct main_options *o = main_options(r->c->config);
+  bool first = r->first_line;
+  r->first_line = false;
+  if (first && r->p.chunking && !r->dot.crlf) {
+    set_error(r, RECEIVE_NOT_CRLF, "552 Message header not CRLF terminated",
+        rejected_from(r, "Non-CRLF-terminated header, under CHUNKING: message abandoned"));
+    acl_log(r->c, LOG_MAIN | LOG_REJECT, "%.*s", STRF(r->log));
+  }
+  r->header_bytes += line.len;
+  if (line.len == 1) {
+    end_header(r, STR_EMPTY);
+    return;
+  }
+  bool continued = (line.p[0] == ' ' || line.p[0] == '\t') && r->current.len > 0;
+  if (!continued) {
+    finish_header(r);
+    if (first && r->p.allow_from_line && take_from_line(r, line)) {
+      r->header_bytes -= line.len;
+      return;
+    }
+    if (header_name_length(line) == 0) {
+      end_header(r, line);
+      return;
+    }
+  }
+  buf_add(&r->current, line);
+  if (o->header_line_maxsize > 0 && (int64_t)r->current.len > o->header_line_maxsize) {
+    struct str log = str_printf(r->c->arena, "overlong message header line received from %.*s (more than %lld characters): message"
+                                             " abandoned", STRF(who(r)), (long long)o->header_line_maxsize);
+    set_error(r, RECEIVE_HEADER_LINE_TOO_BIG, "552 A message header line is too long", log);
+    acl_log(r->c, LOG_MAIN, "%.*s", STRF(log));
+  }
+}
+
+static void check_header_size(struct reception *r) {
+  const struct main_options *o = main_options(r->c->config);
+  if (r->header_done || r->error || o->header_maxsize <= 0 ||
+      r->header_bytes + (int64_t)r->physical.len <= o->header_maxsize)
+    return;
+  struct str log = str_printf(r->c->arena, "ridiculously long message header received from %.*s (more than %lld characters):"
+                                           " message abandoned", STRF(who(r)), (long long)o->header_maxsize);
+  set_error(r, RECEIVE_HEADER_TOO_BIG, "552 Message header is ridiculously long", log);
+  acl_log(r->c, LOG_MAIN, "%.*s", STRF(log));
+}
+
+/* ---- input ---- */
+
+static void check_size(struct reception *r, size_t more) {
+  r->total += (int64_t)more;
+  if (r->error || r->p.size_limit <= 0 || r->header_bytes + r->body_bytes <= r->p.size_limit)
+    return;
+  char text[100];
+  snprintf(text, sizeof text, "message too big: read=%lld max=%lld", (long long)(r->header_bytes + r->body_bytes),
+      (long long)r->p.size_limit);
+  set_error(r, RECEIVE_TOO_BIG, "552 Message size exceeds maximum permitted", rejected_from(r, text));
+}
+
+size_t receive_push(struct reception *r, struct str in) {
+  size_t used = 0;
+  char out[DOT_OUT_MAX(PIECE)];
+  while (used < in.len && !r->dot.ended) {
+    struct str piece = str_slice(in, used, used + PIECE);
+    size_t n = 0;
+    used += dot_run(&r->dot, piece, out, &n);
+    struct str data = str_n(out, n);
+    if (r->header_done) {
+      body_write(r, data);
+    } else {
+      if (!r->error) {
+        buf_add(&r->physical, data);
+        check_header_size(r);
+      }
+      if (r->dot.line_done && !r->error) {
+        header_line(r, buf_str(&r->physical));
+        buf_truncate(&r->physical, 0);
+      }
+    }
+    check_size(r, n);
+  }
+  return used;
+}
+
+static int64_t header_size(const struct message *m, int64_t *lines) {
+  int64_t n = 0;
+  for (const struct header *h = m->headers; h; h = h->next) {
+    if (h->type == '*')
+      continue;
+    n += h->text.len;
+    for (uint32_t i = 0; i < h->text.len; i++)
+      *lines += h->text.p[i] == '\n';
+  }
+  return n;
+}
+
+static void call_hooks(struct reception *r, size_t offset) {
+  for (size_t i = 0; modules[i] && !r->error; i++) {
+    int (*hook)(struct ctx *c) = offset ? modules[i]->hooks.message_end : modules[i]->hooks.header_end;
+    if (hook && hook(r->c) != OUTCOME_OK) {
+      r->error = RECEIVE_CONFIG;
+      r->reply = STR("451 Temporary local problem - please try later");
+    }
+  }
+}
+
+int receive_end(struct reception *r) {
+  char out[4];
+  size_t n = dot_finish(&r->dot, out);
+  if (n > 0) {
+    if (r->header_done)
+      body_write(r, str_n(out, n));
+    else if (!r->error) {
+      buf_add_n(&r->physical, out, n);
+      header_line(r, buf_str(&r->physical));
+    }
+  }
+  if (!r->header_done && !r->error)
+    end_header(r, STR_EMPTY);
+  struct message *m = r->m;
+  int64_t header_lines = 0;
+  m->body_size = (uint64_t)r->body_bytes;
+  m->body_lines = r->dot.lines;
+  m->body_zeros = r->dot.zeros;
+  m->size = (uint64_t)(header_size(m, &header_lines) + r->body_bytes + 1);
+  m->lines = header_lines + m->body_lines + 1;
+  m->max_received_line_length = r->dot.max_line_length;
+  if (r->error == RECEIVE_TOO_BIG)
+    receive_log_rejection(r->c, LOG_MAIN | LOG_REJECT, r->log);
+  if (!r->error && m->received_count > main_options(r->c->config)->received_headers_max) {
+    set_error(r, RECEIVE_LOOP, "550 Too many \"Received\" headers - suspected mail loop",
+        rejected_from(r, "Too many \"Received\" headers"));
+    receive_log_rejection(r->c, LOG_MAIN | LOG_REJECT, r->log);
+  }
+  if (!r->error)
+    call_hooks(r, 0);
+  if (!r->error)
+    call_hooks(r, 1);
+  return r->error ? -1 : 0;
+}
+
+void receive_abandon(struct reception *r) {
+  if (r->spool_open)
+    spool_abandon(r->c, r->m);
+  r->spool_open = false;
+}
+
+int receive_commit(struct reception *r) {
+  struct ctx *c = r->c;
+  struct message *m = r->m;
+  for (size_t i = 0; modules[i]; i++)
+    if (modules[i]->hooks.message_received)
+      modules[i]->hooks.message_received(c);
+  receive_update_received(r);
+  gettimeofday(&m->received_complete, NULL);
+  int64_t lines = 0;
+  m->size = (uint64_t)(header_size(m, &lines) + r->body_bytes + 1);
+  m->lines = lines + m->body_lines + 1;
+  if (c->is_test) {
+    receive_log_arrival(r);
+    receive_abandon(r);
+    return 0;
+  }
+  int rc = spool_commit(c, m);
+  r->spool_open = false;
+  if (rc < 0) {
+    r->error = RECEIVE_SPOOL;
+    r->reply = STR("451 Error in writing spool file");
+    acl_log(c, LOG_MAIN, "spool file error (%s) while receiving message from %.*s", strerror(-rc), STRF(who(r)));
+    return -1;
+  }
+  receive_log_arrival(r);
+  return 0;
+}
+
+/* ---- small helpers ---- */
+
+struct str receive_qualify(struct ctx *c, struct arena *a, struct str address, bool sender) {
+  const struct main_options *o = main_options(c->config);
+  struct str local, domain;
+  address_split(address, &local, &domain);
+  if (address.len == 0 || domain.len > 0)
+    return str_dup(a, address);
+  struct str q = sender ? o->qualify_domain : o->qualify_recipient;
+  struct str s = str_printf(a, "%.*s@%.*s", STRF(address), STRF(q));
+  s.taint = address.taint;
+  return s;
+}
+
+int receive_size_limit(struct ctx *c, int64_t *ret) {
+  struct str text;
+  int rc = expand_option(c, &main_options(c->config)->message_size_limit, &text);
+  if (rc)
+    return rc;
+  *ret = 0;
+  if (!str_is_set(text) || text.len == 0)
+    return 0;
+  return expand_to_int(c, text, ret);
+}
+
+void receive_log_rejection(struct ctx *c, unsigned logs, struct str line) {
+  if (!logs)
+    return;
+  struct message *m = c->message;
+  if (c->is_test) {
+    acl_log(c, logs, "%.*s", STRF(line));
+    return;
+  }
+  if (logs != (LOG_MAIN | LOG_REJECT) || !m || !m->headers) {
+    log_write(logs, m && m->id[0] ? m : NULL, "%.*s", STRF(line));
+    return;
+  }
+  struct buf b;
+  buf_init(&b, c->arena, BUF_MAX_EXPANSION);
+  buf_printf(&b, "Envelope-from: <%.*s>\n", STRF(m->reverse_path));
+  for (size_t i = 0; i < m->recipients.n && i < 100; i++)
+    buf_printf(&b, "%s<%.*s>\n", i ? "    " : "Envelope-to: ", STRF(m->recipients.v[i].address));
+  if (m->recipients.n > 100)
+    buf_add_c(&b, "    ...\n");
+  for (const struct header *h = m->headers; h; h = h->next)
+    if (h->text.len > 0)
+      buf_printf(&b, "%c %.*s", h->type, STRF(h->text));
+  log_write_reject(m->id[0] ? m : NULL, line, buf_str(&b));
+}
