@@ -97,14 +97,6 @@ struct str acl_headers_added(struct ctx *c) {
   return buf_str(&b);
 }
 
-static void insert_after(struct message *m, struct header *before, struct header *h) {
-  struct header **link = before ? &before->next : &m->headers;
-  h->next = *link;
-  *link = h;
-  if (!h->next)
-    m->headers_tail = &h->next;
-}
-
 static bool is_resent(const struct header *h) { return str_istarts(h->text, STR("resent-")); }
 
 /* The line after which a new one goes: NULL for the very start. */
@@ -155,16 +147,10 @@ void acl_apply_headers(struct ctx *c, const char *acl_name) {
     DEBUG(receive, ">>Headers added by %s ACL:", acl_name);
   for (size_t i = 0; i < m->added.n; i++) {
     const struct acl_header *a = &m->added.v[i];
-    if (a->place == ACL_HEADER_END) {
-      message_add_header(c->message, ' ', a->text);
-      continue;
-    }
-    struct header *h = message_prepend_header(c->message, ' ', a->text);
-    c->message->headers = h->next; /* taken out again, to stand where it was asked for */
-    h->next = NULL;
-    if (!c->message->headers)
-      c->message->headers_tail = &c->message->headers;
-    insert_after(c->message, place_of(c->message, a->place), h);
+    if (a->place == ACL_HEADER_END)
+      message_add_header(c->message, 0, a->text);
+    else
+      message_insert_header(c->message, place_of(c->message, a->place), 0, a->text);
   }
   m->added.n = 0;
 }

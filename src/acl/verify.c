@@ -130,54 +130,24 @@ static int after_data_failure(struct ctx *c, struct str text) {
 
 static bool is_address_header(const struct header *h) { return h->type && strchr("TCBFSR", h->type); }
 
+/* One address of a header line; `shown` has a group's name and semicolon too. */
+typedef int item_fn(struct ctx *c, const struct header *h, struct str item, struct str shown, void *arg);
+
 /* Calls fn for each address of a header line's list; stops when it returns non-zero. */
-static int each_address(struct ctx *c, const struct header *h, int (*fn)(struct ctx *c, const struct header *h, struct str item,
-    void *arg), void *arg) {
-  struct str rest = str_from(h->text, (size_t)h->name_len);
-  ptrdiff_t colon = str_find_byte(rest, ':');
-  rest = str_from(rest, (size_t)(colon + 1));
-  while (rest.len > 0) {
-    /* A group's name ends with a colon, which address_find_end sees through; its items are addresses as others. */
-    size_t end = address_find_end(rest, true);
-    struct str item = str_trim(str_slice(rest, 0, end));
-    rest = str_from(rest, end + 1);
-    if (item.len == 0)
-      continue;
-    int rc = fn(c, h, item, arg);
+static int each_address(struct ctx *c, const struct header *h, item_fn *fn, void *arg) {
+  struct address_walk w = {.text = header_value(h)};
+  while (address_walk_next(&w)) {
+    struct str shown = str_trim(str_slice(w.text, w.shown_from, w.shown_to));
+    int rc = fn(c, h, str_slice(w.text, w.from, w.to), shown, arg);
     if (rc)
       return rc;
   }
   return 0;
 }
 
-/* The part of a group item behind "name:". */
-static struct str without_group(struct str item) {
-  bool quoted = false;
-  int comment = 0;
-  for (size_t i = 0; i < item.len; i++) {
-    char ch = item.p[i];
-    if (ch == '\\')
-      i++;
-    else if (ch == '"' && !comment)
-      quoted = !quoted;
-    else if (ch == '(' && !quoted)
-      comment++;
-    else if (ch == ')' && !quoted && comment)
-      comment--;
-    else if ((ch == '<' || ch == '@' || ch == '[') && !quoted && !comment)
-      return item;
-    else if (ch == ':' && !quoted && !comment)
-      return str_trim(str_from(item, i + 1));
-  }
-  return item;
-}
-
-static int syntax_one(struct ctx *c, const struct header *h, struct str item, void *arg) {
+static int syntax_one(struct ctx *c, const struct header *h, struct str item, struct str shown, void *arg) {
   struct mail_address address;
   struct str error;
-  item = without_group(item);
-  if (item.len == 0)
-    return 0;
   int rc = address_parse(c->arena, item, ADDRESS_ALLOW_EMPTY | ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8, &address, &error);
   if (rc == 0) {
     if (address.domain.len > 0 || address.address.len == 0)
@@ -187,9 +157,8 @@ static int syntax_one(struct ctx *c, const struct header *h, struct str item, vo
       return 0;
     error = STR("unqualified address not permitted");
   }
-  struct str shown = item.len > 1024 ? str_slice(item, 0, 1024) : item;
   struct str text = str_printf(c->arena, "%.*s: failing address in \"%.*s:\" header %s: %.*s", STRF(error), (int)h->name_len, h->text.p,
-      item.len > 1024 ? "begins" : "is", STRF(shown));
+      shown.len > 1024 ? "begins" : "is", STRF(str_slice(shown, 0, 1024)));
   text.taint = STR_TAINTED;
   return after_data_failure(c, text);
 }
@@ -220,12 +189,11 @@ struct blind {
   bool caseless;
 };
 
-static int blind_one(struct ctx *c, const struct header *h, struct str item, void *arg) {
+static int blind_one(struct ctx *c, const struct header *h, struct str item, struct str shown, void *arg) {
   const struct blind *b = arg;
   struct mail_address address;
   struct str error, local, domain, want_local, want_domain;
-  item = without_group(item);
-  if (item.len == 0 || address_parse(c->arena, item, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8, &address, &error) < 0)
+  if (address_parse(c->arena, item, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8, &address, &error) < 0)
     return 0;
   address_split(address.address, &local, &domain);
   address_split(b->recipient, &want_local, &want_domain);
@@ -328,12 +296,11 @@ struct header_sender {
   bool any;
 };
 
-static int header_sender_one(struct ctx *c, const struct header *h, struct str item, void *arg) {
+static int header_sender_one(struct ctx *c, const struct header *h, struct str item, struct str shown, void *arg) {
   struct header_sender *s = arg;
   struct mail_address address;
   struct str error;
-  item = without_group(item);
-  if (item.len == 0 || address_parse(c->arena, item, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8, &address, &error) < 0 ||
+  if (address_parse(c->arena, item, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8, &address, &error) < 0 ||
       address.domain.len == 0)
     return 0;
   struct address *found;

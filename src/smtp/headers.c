@@ -12,7 +12,6 @@ submitter, rewrites (Exim manual, chapter "Message processing"). */
 #include "log/log.h"
 #include "match/match.h"
 #include "message/address.h"
-#include "message/rewrite.h"
 #include "smtp/receive.h"
 
 #define T_RECIPIENTS_MAX 100000
@@ -25,14 +24,8 @@ static const struct header_word {
     {"received", 'P'}, {"reply-to", 'R'}, {"return-path", 'X'}, {"sender", 'S'}, {"to", 'T'},
 };
 
-/* The value of a header line: behind the colon, trimmed. */
-static struct str value_of(const struct header *h) {
-  ptrdiff_t colon = str_find_byte(h->text, ':');
-  return str_trim(str_from(h->text, (size_t)(colon + 1)));
-}
-
 static void extract_recipients(struct reception *r, struct header *h) {
-  struct str value = value_of(h);
+  struct str value = header_value(h);
   struct address_walk w = {.text = value};
   while (address_walk_next(&w)) {
     struct str item = str_slice(value, w.from, w.to), error = STR_UNSET;
@@ -93,10 +86,7 @@ static struct header *find_type(const struct message *m, char type, bool resent)
   return NULL;
 }
 
-static void add_header(struct reception *r, char type, struct str text) {
-  struct header *h = message_add_header(r->m, type, text);
-  h->name_len = (uint32_t)str_find_byte(text, ':');
-}
+static void add_header(struct reception *r, char type, struct str text) { message_add_header(r->m, type, text); }
 
 /* ---- the submitter's address ---- */
 
@@ -207,7 +197,7 @@ static void complete_login_from(struct reception *r) {
   if (!r->p.submitter || r->p.smtp)
     return;
   for (struct header *h = r->m->headers; h; h = h->next) {
-    if (h->type != 'F' || !str_ieq(value_of(h), r->p.submitter->login))
+    if (h->type != 'F' || !str_ieq(header_value(h), r->p.submitter->login))
       continue;
     struct str text = with_name(r, full_name(r), login_address(r));
     h->text = str_printf(r->m->arena, "%.*s: %.*s\n", (int)h->name_len, h->text.p, STRF(text));
@@ -240,7 +230,7 @@ static struct str strip_affix(struct str local, struct str affixes, bool suffix,
 static bool from_is(struct reception *r, const struct header *from, struct str expected) {
   const struct main_options *o = main_options(r->c->config);
   struct mail_address address;
-  struct str error, value = value_of(from), local, domain, want_local, want_domain;
+  struct str error, value = header_value(from), local, domain, want_local, want_domain;
   if (address_parse(r->c->arena, value, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8, &address, &error) < 0)
     return false;
   struct str full = receive_qualify(r->c, r->c->arena, address.address, true);
@@ -305,7 +295,7 @@ static void keep_message_id(struct reception *r) {
     h = find_type(r->m, 'I', false);
   if (!h)
     return;
-  struct str v = value_of(h);
+  struct str v = header_value(h);
   if (v.len >= 2 && v.p[0] == '<' && v.p[v.len - 1] == '>')
     v = str_slice(v, 1, v.len - 1);
   r->message_id_value = str_dup(r->m->arena, v);
@@ -324,7 +314,7 @@ int receive_fix_headers(struct reception *r) {
   m->submission = submission;
   m->local_submission = r->p.local;
   keep_message_id(r);
-  if (fix && !find_type(m, 'I', r->resent) && !(r->resent ? find_type(m, 'I', false) && false : find_type(m, 'I', true)))
+  if (fix && !find_type(m, 'I', r->resent) && (r->resent || !find_type(m, 'I', true)))
     add_message_id(r);
   /* Qualification and rewriting of envelope and header, before From: is compared with the sender. */
   if (fix && !find_type(m, 'F', r->resent))
@@ -358,7 +348,6 @@ int receive_add_received(struct reception *r) {
   if (!str_is_set(text))
     return OUTCOME_ERROR;
   r->received = message_prepend_header(r->m, 'P', text);
-  r->received->name_len = 8;
   r->m->received_count++;
   return 0;
 }

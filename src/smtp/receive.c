@@ -1,6 +1,6 @@
 #include "smtp/receive.h"
 
-#include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "acl/acl.h"
@@ -51,16 +51,6 @@ static struct str who(struct reception *r) {
 
 /* ---- header ---- */
 
-static size_t header_name_length(struct str line) {
-  size_t n = 0;
-  while (n < line.len && line.p[n] > 32 && line.p[n] < 127 && line.p[n] != ':')
-    n++;
-  size_t colon = n;
-  while (colon < line.len && (line.p[colon] == ' ' || line.p[colon] == '\t'))
-    colon++;
-  return n > 0 && colon < line.len && line.p[colon] == ':' ? n : 0;
-}
-
 static void finish_header(struct reception *r) {
   struct str text = buf_str(&r->current);
   if (text.len == 0)
@@ -68,7 +58,6 @@ static void finish_header(struct reception *r) {
   text.taint = STR_TAINTED;
   struct header *h = message_add_header(r->m, ' ', str_dup(r->m->arena, text));
   h->text.taint = STR_TAINTED;
-  h->name_len = (uint32_t)header_name_length(h->text);
   buf_truncate(&r->current, 0);
   receive_classify(r, h);
 }
