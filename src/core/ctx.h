@@ -59,6 +59,7 @@ struct ctx {
   struct address *address;    /* being verified, routed or delivered */
   const struct instance *router, *transport, *authenticator;
   struct host *host;          /* being delivered to */
+  struct str smtp_active_hostname; /* of the SMTP session; unset elsewhere: primary_hostname */
   struct str host_lookup_key;
   struct expand_vars expand;
   struct policy_vars vars;

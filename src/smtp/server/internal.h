@@ -1,0 +1,142 @@
+/* Inside the SMTP server: the session and what its verbs share. */
+#pragma once
+
+#include "acl/acl.h"
+#include "base/buf.h"
+#include "core/main_options.h"
+#include "log/log.h"
+#include "smtp/server/server.h"
+
+#define SMTP_LINE_MAX 16384
+#define SMTP_CODE_DEFAULT_DENY "550"
+
+enum smtp_transaction { TXN_NONE, TXN_MAIL, TXN_RCPT };
+enum smtp_chunk { CHUNK_NONE, CHUNK_ACTIVE, CHUNK_FAILED };
+
+struct smtp_session {
+  struct session base;           /* must be first: core/session.h */
+  const struct smtp_params *p;
+  const struct main_options *o;
+  struct ctx *c;
+  struct arena *arena;           /* the connection's */
+  struct arena *txn;             /* c->arena: emptied between messages */
+  struct stream *stream;
+  struct str hostname;           /* smtp_active_hostname */
+
+  /* what was agreed */
+  bool helo_seen, esmtp, helo_required;
+  bool ad_pipelining, ad_chunking, ad_auth, ad_tls, ad_size, ad_8bitmime;
+  bool allow_unqualified_sender, allow_unqualified_recipient;
+  bool helo_verify_must, helo_verify_try, helo_accept_junk;
+  bool used_pipelining;          /* of the message that comes in */
+  bool enforce_sync;
+  struct str auth_advertised;    /* " PLAIN LOGIN": names offered */
+
+  /* the transaction */
+  enum smtp_transaction txn_state;
+  struct message *message;
+  struct str mail_data, rcpt_data; /* as typed, for logs */
+  int64_t size_given;
+  int body_8bit;
+  bool discard_all;              /* "discard" from the MAIL ACL */
+  const char *discarded_by;
+  int rcpt_count, rcpt_failed, rcpt_deferred, rcpt_in_progress;
+  bool rcpt_smtp_response_same;
+  struct str rcpt_smtp_response; /* the last refusal of RCPT, when all were the same */
+  bool last_was_rejected_mail;
+  int64_t recipients_max;
+  struct reception *reception;   /* BDAT in progress */
+  enum smtp_chunk chunk;
+
+  /* the connection */
+  int messages, nonmail, unknown, synprot;
+  bool rset_free, helo_free, auth_free, starttls_free;
+  int64_t max_nonmail;           /* -1: no limit for this host */
+  int64_t max_messages;
+  struct str command, arguments; /* the line as typed; its arguments */
+  bool no_mail_logged, mail_seen, quit_seen, closed_logged;
+  uint8_t history[64];           /* of verbs, for logs */
+  unsigned history_n;
+  const char *end_reason;        /* $smtp_notquit_reason; NULL: QUIT or dropped quietly */
+
+  /* -bS */
+  struct {
+    long line, transaction_line;
+    int accepted;
+    bool failed;
+  } batch;
+};
+
+/* --- replies (reply.c) --- */
+
+void smtp_say(struct smtp_session *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* A reply with a text that may hold newlines: code (three digits), optional extended code ("" or "5.1.1 "). */
+void smtp_respond(struct smtp_session *s, struct str code, struct str extended, struct str text);
+/* "550 5.1.1 text" in a message modifier: takes the code off if its first digit is that of `code`; else logs and ignores it. */
+void smtp_message_code(struct smtp_session *s, struct str *code, struct str *extended, struct str *text, bool *panicked);
+int smtp_flush(struct smtp_session *s);
+/* Syntax or protocol error: counts, logs, replies "code data: text". */
+enum smtp_next smtp_synprot(struct smtp_session *s, bool protocol, int code, struct str data, const char *fmt, ...)
+    __attribute__((format(printf, 5, 6)));
+
+/* An ACL refused: reply and log. SMTP_CLOSE for drop. `what` e.g. "RCPT <a@b>"; code for a refusal, e.g. "550". */
+enum smtp_next smtp_acl_refused(struct smtp_session *s, enum acl_where where, enum acl_result r, struct str what);
+/* The accepted command's reply: the message modifier's text or the default. */
+void smtp_accept_reply(struct smtp_session *s, const char *code, const char *text);
+
+/* Runs an ACL option; unset gives ACL_OK or ACL_FAIL as `unset` says. */
+enum acl_result smtp_acl(struct smtp_session *s, enum acl_where where, const struct option_expr *option, enum acl_result unset);
+
+/* --- the session (session.c) --- */
+
+/* Ends the transaction: frees the message, empties c->arena. */
+void smtp_reset(struct smtp_session *s);
+/* The message of the transaction that MAIL starts. */
+struct message *smtp_begin_message(struct smtp_session *s);
+/* The client's name or address, "H=…" or "U=…" form, for log lines. */
+struct str smtp_who(struct smtp_session *s);          /* with tags */
+struct str smtp_sender_who(struct smtp_session *s);   /* "host" or login, without tags: "SMTP call from X" */
+int64_t smtp_timeout_of(struct smtp_session *s);
+void smtp_log_closed(struct smtp_session *s, const char *how);
+/* The session's end without QUIT: not-QUIT ACL, then the reply (NULL: none). */
+enum smtp_next smtp_notquit(struct smtp_session *s, const char *reason, const char *code, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+bool smtp_match_host(struct smtp_session *s, const struct option_expr *list);
+bool smtp_is_tcp(const struct smtp_session *s);
+void smtp_set_protocol(struct smtp_session *s);
+struct str smtp_history(struct smtp_session *s);
+/* Reads one line. 1, 0 at end of input, -errno. */
+int smtp_read_line(struct smtp_session *s, struct str *ret);
+
+/* --- data (data.c) --- */
+void smtp_data_params(struct smtp_session *s, struct receive_params *p, bool chunking);
+/* After all data: ACLs, commit, reply. */
+enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r);
+enum smtp_next smtp_data_aborted(struct smtp_session *s, struct reception *r, int error);
+
+/* --- verbs --- */
+enum smtp_next smtp_verb_helo(struct smtp_session *s, struct str args);
+enum smtp_next smtp_verb_ehlo(struct smtp_session *s, struct str args);
+enum smtp_next smtp_verb_mail(struct smtp_session *s, struct str args);
+enum smtp_next smtp_verb_rcpt(struct smtp_session *s, struct str args);
+enum smtp_next smtp_verb_data(struct smtp_session *s, struct str args);
+enum smtp_next smtp_verb_bdat(struct smtp_session *s, struct str args);
+enum smtp_next smtp_verb_rset(struct smtp_session *s, struct str args);
+enum smtp_next smtp_verb_noop(struct smtp_session *s, struct str args);
+enum smtp_next smtp_verb_quit(struct smtp_session *s, struct str args);
+enum smtp_next smtp_verb_help(struct smtp_session *s, struct str args);
+enum smtp_next smtp_verb_vrfy(struct smtp_session *s, struct str args);
+enum smtp_next smtp_verb_expn(struct smtp_session *s, struct str args);
+enum smtp_next smtp_verb_etrn(struct smtp_session *s, struct str args);
+enum smtp_next smtp_verb_auth(struct smtp_session *s, struct str args);
+enum smtp_next smtp_verb_starttls(struct smtp_session *s, struct str args);
+enum smtp_next smtp_verb_refused(struct smtp_session *s, struct str args);
+
+/* May STARTTLS be offered to this client now? */
+bool smtp_tls_offered(struct smtp_session *s);
+/* Batched SMTP (-bS). Exit status. */
+int smtp_batch_run(struct smtp_session *s);
+/* DELAY of smtp_ratelimit_mail / _rcpt. [suspends] */
+void smtp_ratelimit(struct smtp_session *s, struct str setting, int count, const char *what);
+/* The envelope sender as a local, untrusted caller may have it. */
+void smtp_check_local_sender(struct smtp_session *s);
