@@ -59,9 +59,4 @@ void sasl_clear_auth(struct ctx *c);
 /* server_condition: OK, FAIL, DEFER with *ret_text. */
 enum sasl_result sasl_condition(struct ctx *c, const struct option_expr *condition, const char *what, struct str *ret_text);
 
-/* base64 (RFC 4648). Decoding: false when the text is not base64. */
-struct str sasl_base64_encode(struct arena *a, struct str s);
-bool sasl_base64_decode(struct arena *a, struct str s, struct str *ret);
-
-extern const struct option_def authenticator_generic_options[];
 extern const struct module sasl_module;

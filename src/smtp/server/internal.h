@@ -38,7 +38,8 @@ struct smtp_session {
   struct str mail_data, rcpt_data; /* as typed, for logs */
   int64_t size_given;
   int body_8bit;
-  bool discard_all;              /* "discard" from the MAIL ACL */
+  bool discard_all, discarded;   /* "discard" from the MAIL ACL; any recipient was */
+  bool too_many_logged;
   const char *discarded_by;
   int rcpt_count, rcpt_failed, rcpt_deferred, rcpt_in_progress;
   bool rcpt_smtp_response_same;
@@ -138,5 +139,6 @@ bool smtp_tls_offered(struct smtp_session *s);
 int smtp_batch_run(struct smtp_session *s);
 /* DELAY of smtp_ratelimit_mail / _rcpt. [suspends] */
 void smtp_ratelimit(struct smtp_session *s, struct str setting, int count, const char *what);
+int smtp_take_rcpt_parameters(struct smtp_session *s, struct str *text);
 /* The envelope sender as a local, untrusted caller may have it. */
 void smtp_check_local_sender(struct smtp_session *s);

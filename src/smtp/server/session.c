@@ -114,7 +114,8 @@ void smtp_reset(struct smtp_session *s) {
   s->txn_state = TXN_NONE;
   s->size_given = -1;
   s->body_8bit = 0;
-  s->discard_all = false;
+  s->discard_all = s->discarded = s->too_many_logged = false;
+  s->discarded_by = NULL;
   s->rcpt_count = s->rcpt_failed = s->rcpt_deferred = 0;
   s->rcpt_smtp_response = s->mail_data = s->rcpt_data = STR_UNSET;
   s->used_pipelining = false;

@@ -1,0 +1,203 @@
+#include "sasl/sasl.h"
+
+#include "base/buf.h"
+#include "core/main_options.h"
+#include "core/module.h"
+#include "expand/expand.h"
+#include "log/log.h"
+#include "match/match.h"
+
+#define AUTH_VARS 4
+
+/* $auth1…, kept with the session; a client's exchange in a delivery has no session and keeps them in expand captures. */
+struct sasl_session {
+  struct str auth[AUTH_VARS];
+  int n;
+};
+
+static const struct authenticator_def *def_of(const struct instance *i) { return (const struct authenticator_def *)(const void *)i->driver; }
+
+static const struct authenticator_options *generic(const struct instance *i) { return i->generic; }
+
+struct str sasl_public_name(const struct instance *i) {
+  struct str name = generic(i)->public_name;
+  return str_is_set(name) && name.len > 0 ? name : i->name;
+}
+
+static bool is_server(const struct instance *i) { return def_of(i)->is_server(i); }
+
+/* Is it worth offering here and now? */
+static bool advertised(struct ctx *c, const struct instance *i) {
+  const struct option_expr *o = &generic(i)->server_advertise_condition;
+  struct str text;
+  if (!str_is_set(o->text))
+    return true;
+  int rc = expand_option(c, o, &text);
+  if (rc) {
+    if (rc == OUTCOME_ERROR)
+      log_write(LOG_MAIN | LOG_PANIC, NULL, "failed to expand server_advertise_condition of the %.*s authenticator: %.*s", STRF(i->name),
+          STRF(c->error));
+    return false;
+  }
+  text = str_trim(text);
+  return !(text.len == 0 || str_eq_c(text, "0") || str_ieq_c(text, "no") || str_ieq_c(text, "false"));
+}
+
+struct str sasl_server_advertise(struct ctx *c, struct arena *a) {
+  struct buf b;
+  buf_init(&b, a, 4096);
+  const struct option_expr *hosts = &main_options(c->config)->auth_advertise_hosts;
+  if (!c->config->drivers[DRIVER_AUTHENTICATOR] || match_client_host(c, hosts, NULL) != OUTCOME_OK)
+    return STR_EMPTY;
+  for (const struct instance *i = c->config->drivers[DRIVER_AUTHENTICATOR]; i; i = i->next) {
+    if (!is_server(i) || !advertised(c, i))
+      continue;
+    buf_add_byte(&b, ' ');
+    buf_add(&b, sasl_public_name(i));
+  }
+  return buf_str(&b);
+}
+
+const struct instance *sasl_server_find(struct ctx *c, struct str name) {
+  for (const struct instance *i = c->config->drivers[DRIVER_AUTHENTICATOR]; i; i = i->next)
+    if (is_server(i) && str_ieq(sasl_public_name(i), name))
+      return i;
+  return NULL;
+}
+
+/* ---- $auth<n> ---- */
+
+static struct sasl_session *state(struct ctx *c) {
+  return c->session ? session_module_state(c->session, &sasl_module) : NULL;
+}
+
+void sasl_set_auth(struct ctx *c, int n, struct str value) {
+  struct sasl_session *s = state(c);
+  value.taint |= STR_TAINTED;
+  if (s && n >= 1 && n <= AUTH_VARS) {
+    s->auth[n - 1] = value;
+    s->n = n > s->n ? n : s->n;
+  }
+  if (n < CAPTURES_MAX) {
+    c->expand.capture[n] = value;
+    if (c->expand.captures <= n)
+      c->expand.captures = n + 1;
+  }
+}
+
+void sasl_clear_auth(struct ctx *c) {
+  struct sasl_session *s = state(c);
+  if (s)
+    *s = (struct sasl_session){0};
+  memset(c->expand.capture, 0, sizeof c->expand.capture);
+  c->expand.captures = 0;
+}
+
+static int get_auth(struct ctx *c, const struct variable_def *def, struct str *ret) {
+  struct sasl_session *s = state(c);
+  *ret = s ? s->auth[def->flags] : c->expand.capture[def->flags + 1];
+  if (!str_is_set(*ret))
+    *ret = STR_EMPTY;
+  return 0;
+}
+
+static const struct variable_def variables[] = {
+    {"auth1", get_auth, 0, 0}, {"auth2", get_auth, 0, 1}, {"auth3", get_auth, 0, 2}, {"auth4", get_auth, 0, 3}, {0},
+};
+
+/* ---- the server ---- */
+
+enum sasl_result sasl_condition(struct ctx *c, const struct option_expr *condition, const char *what, struct str *ret_text) {
+  struct str text;
+  int rc = expand_option(c, condition, &text);
+  if (rc == OUTCOME_FORCED)
+    return SASL_FAIL;
+  if (rc) {
+    *ret_text = c->error;
+    return SASL_DEFER;
+  }
+  text = str_is_set(text) ? str_trim(text) : STR_EMPTY;
+  if (text.len == 0 || str_eq_c(text, "0") || str_ieq_c(text, "no") || str_ieq_c(text, "false"))
+    return SASL_FAIL;
+  if (str_eq_c(text, "1") || str_ieq_c(text, "yes") || str_ieq_c(text, "true"))
+    return SASL_OK;
+  *ret_text = text;
+  return SASL_DEFER;
+}
+
+static void keep_result(struct ctx *c, const struct instance *i, enum sasl_result r) {
+  struct str id = STR_EMPTY;
+  const struct option_expr *o = &generic(i)->server_set_id;
+  struct arena *a = c->session->arena;
+  if (str_is_set(o->text) && expand_option(c, o, &id) == 0 && str_is_set(id)) {
+    uint32_t taint = id.taint;
+    id = str_dup(a, id);
+    id.taint = taint | STR_TAINTED;
+  } else {
+    id = STR_EMPTY;
+  }
+  if (r == SASL_OK) {
+    c->client->authenticated_id = id;
+    c->client->authenticated_fail_id = STR_EMPTY;
+    c->client->host_authenticated = i->name;
+  } else {
+    c->client->authenticated_fail_id = id;
+  }
+}
+
+enum sasl_result sasl_server_run(struct ctx *c, const struct instance *i, struct str initial, const struct sasl_io *io, struct str *ret_text) {
+  *ret_text = STR_EMPTY;
+  sasl_clear_auth(c);
+  const struct instance *saved = c->authenticator;
+  c->authenticator = i;
+  enum sasl_result r = def_of(i)->server(c, i, initial, io, ret_text);
+  if (r == SASL_OK || r == SASL_FAIL || r == SASL_DEFER)
+    keep_result(c, i, r);
+  c->authenticator = saved;
+  struct expand_vars none = {0};
+  c->expand = none;
+  return r;
+}
+
+/* ---- the class and its options ---- */
+
+#define AT(field) offsetof(struct authenticator_options, field)
+static const struct option_def generic_options[] = {
+    {"client_condition", OPTION_EXPR, AT(client_condition)},
+    {"client_set_id", OPTION_EXPR, AT(client_set_id)},
+    {"public_name", OPTION_STRING, AT(public_name)},
+    {"server_advertise_condition", OPTION_EXPR, AT(server_advertise_condition)},
+    {"server_condition", OPTION_EXPR, AT(server_condition)},
+    {"server_debug_print", OPTION_EXPR, AT(server_debug_print)},
+    {"server_mail_auth_condition", OPTION_EXPR, AT(server_mail_auth_condition)},
+    {"server_set_id", OPTION_EXPR, AT(server_set_id)},
+    OPTIONS_END,
+};
+
+/* Two servers under one name would make AUTH ambiguous. */
+static int link_instance(struct config_reader *r, struct instance *i) {
+  for (const struct instance *o = config_reader_config(r)->drivers[DRIVER_AUTHENTICATOR]; o && o != i; o = o->next)
+    if (is_server(i) && is_server(o) && str_ieq(sasl_public_name(i), sasl_public_name(o)))
+      return config_error(r, "two server authenticators (%.*s and %.*s) have the same public name (%.*s)", STRF(o->name), STRF(i->name),
+          STRF(sasl_public_name(i)));
+  return 0;
+}
+
+static const struct driver_class_def class_def = {
+    .class = DRIVER_AUTHENTICATOR,
+    .options = generic_options,
+    .options_size = sizeof(struct authenticator_options),
+    .link = link_instance,
+};
+
+extern const struct authenticator_def sasl_plaintext;
+static const struct driver_def *const drivers[] = {&sasl_plaintext.driver, NULL};
+
+const struct module sasl_module = {
+    .name = "sasl",
+    .summary = "SMTP authentication",
+    .driver_class = &class_def,
+    .drivers = drivers,
+    .variables = variables,
+    .session_state = {.size = sizeof(struct sasl_session)},
+};

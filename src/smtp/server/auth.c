@@ -1,0 +1,115 @@
+/* AUTH (RFC 4954). */
+#include <ctype.h>
+#include <errno.h>
+
+#include "base/base64.h"
+#include "expand/expand.h"
+#include "sasl/sasl.h"
+#include "smtp/server/internal.h"
+
+/* A challenge goes out, the response comes in decoded. */
+static int challenge(void *arg, struct str text, struct str *ret_response, struct str *ret_reply) {
+  struct smtp_session *s = arg;
+  struct str line;
+  smtp_say(s, "334 %.*s", STRF(base64_encode(s->c->arena, text)));
+  if (smtp_flush(s) < 0)
+    return OUTCOME_ERROR;
+  int rc = smtp_read_line(s, &line);
+  if (rc == -EMSGSIZE) {
+    *ret_reply = STR("501 Invalid base64 data");
+    return OUTCOME_FAIL;
+  }
+  if (rc <= 0)
+    return OUTCOME_ERROR;
+  line = str_trim(line);
+  if (str_eq_c(line, "*")) {
+    *ret_reply = STR("501 Authentication cancelled");
+    return OUTCOME_FAIL;
+  }
+  if (!base64_decode(s->c->arena, line, ret_response)) {
+    *ret_reply = STR("501 Invalid base64 data");
+    return OUTCOME_FAIL;
+  }
+  ret_response->taint = STR_TAINTED;
+  return 0;
+}
+
+static bool was_offered(struct smtp_session *s, struct str name) {
+  struct str rest = s->auth_advertised;
+  while (str_is_set(rest))
+    if (str_ieq(str_trim(str_cut(&rest, ' ')), name))
+      return true;
+  return false;
+}
+
+static enum smtp_next result(struct smtp_session *s, const struct instance *i, enum sasl_result r, struct str text) {
+  struct ctx *c = s->c;
+  struct str name = i->name, id = c->client->authenticated_fail_id, log = STR_EMPTY, set_id = STR_EMPTY;
+  bool has = str_is_set(text) && text.len > 0;
+  if (str_is_set(id) && id.len > 0)
+    set_id = str_printf(c->arena, " (set_id=%.*s)", STRF(log_printable(c->arena, id)));
+  switch (r) {
+    case SASL_OK:
+      smtp_set_protocol(s);
+      s->auth_free = false;
+      smtp_say(s, "235 Authentication succeeded");
+      return SMTP_GO_ON;
+    case SASL_FAIL:
+      smtp_say(s, "535 Incorrect authentication data");
+      log = str_printf(c->arena, "535 Incorrect authentication data%.*s", STRF(set_id));
+      break;
+    case SASL_DEFER:
+      smtp_say(s, "435 Unable to authenticate at present%s%.*s", has ? ": " : "", STRF(has ? text : STR_EMPTY));
+      log = str_printf(c->arena, "435 Unable to authenticate at present%.*s%s%.*s", STRF(set_id), has ? ": " : "", STRF(has ? text : STR_EMPTY));
+      break;
+    case SASL_CANCELLED:
+      smtp_say(s, "%.*s", STRF(text));
+      log = text;
+      break;
+    case SASL_UNEXPECTED:
+      log = STR("553 Initial data not expected");
+      smtp_say(s, "%.*s", STRF(log));
+      break;
+    case SASL_GONE: return smtp_notquit(s, "connection-lost", "421", "%.*s lost input connection", STRF(s->hostname));
+    default:
+      log = str_printf(c->arena, "435 Internal error%.*s", STRF(set_id));
+      smtp_say(s, "435 Internal error");
+      break;
+  }
+  acl_log(c, LOG_MAIN | LOG_REJECT, "%.*s authenticator failed for %.*s: %.*s", STRF(name), STRF(smtp_sender_who(s)),
+      STRF(log_printable(c->arena, log)));
+  return SMTP_GO_ON;
+}
+
+enum smtp_next smtp_verb_auth(struct smtp_session *s, struct str args) {
+  struct ctx *c = s->c;
+  const struct acl_session *as = acl_session(c);
+  if (!s->ad_auth && !as->allow_auth_unadvertised)
+    return smtp_synprot(s, true, 503, STR_UNSET, "AUTH command used when not advertised");
+  if (str_is_set(c->client->host_authenticated) && c->client->host_authenticated.len > 0)
+    return smtp_synprot(s, true, 503, STR_UNSET, "already authenticated");
+  if (s->message)
+    return smtp_synprot(s, true, 503, STR_UNSET, "not permitted in mail transaction");
+  enum acl_result acl = smtp_acl(s, ACL_AUTH, &s->o->acl_smtp_auth, ACL_OK);
+  if (acl != ACL_OK)
+    return smtp_acl_refused(s, ACL_AUTH, acl, str_printf(c->arena, "AUTH %.*s", STRF(args)));
+  struct str rest = args, name = str_cut(&rest, ' '), initial = STR_UNSET, text;
+  for (uint32_t i = 0; i < name.len; i++)
+    if (!isalnum((unsigned char)name.p[i]) && name.p[i] != '-' && name.p[i] != '_')
+      return smtp_synprot(s, false, 501, STR_UNSET, "invalid character in authentication mechanism name");
+  const struct instance *i = sasl_server_find(c, name);
+  if (!i || (!was_offered(s, sasl_public_name(i)) && !as->allow_auth_unadvertised))
+    return smtp_synprot(s, true, 504, STR_UNSET, "%.*s authentication mechanism not supported", STRF(name));
+  if (str_is_set(rest) && str_trim(rest).len > 0) {
+    rest = str_trim(rest);
+    /* "=" stands for an empty initial response. */
+    if (str_eq_c(rest, "="))
+      initial = STR_EMPTY;
+    else if (!base64_decode(c->arena, rest, &initial))
+      return result(s, i, SASL_CANCELLED, STR("501 Invalid base64 data"));
+    initial.taint = STR_TAINTED;
+  }
+  const struct sasl_io io = {.arg = s, .challenge = challenge};
+  enum sasl_result r = sasl_server_run(c, i, initial, &io, &text);
+  return result(s, i, r, text);
+}

@@ -1,0 +1,392 @@
+/* DATA and BDAT (RFC 5321 section 4.1.1.4, RFC 3030): bytes into the
+reception, then the ACLs, the spool and the final reply. */
+#include <errno.h>
+
+#include "base/time.h"
+#include "expand/expand.h"
+#include "smtp/server/internal.h"
+
+#define CHUNK_MAX INT32_MAX
+
+void smtp_data_params(struct smtp_session *s, struct receive_params *p, bool chunking) {
+  bool local = s->p->peer.family == 0;
+  *p = (struct receive_params){
+      .dot = chunking ? DOT_PLAIN : DOT_SMTP,
+      .smtp = true,
+      .chunking = chunking,
+      .local = local,
+      .allow_from_line = local ? s->o->ignore_fromline_local : smtp_match_host(s, &s->o->ignore_fromline_hosts),
+      .qualify_headers = !s->p->no_qualify,
+      .submitter = s->p->submitter,
+      .bounced_id = s->p->bounced_id,
+      .used_pipelining = s->used_pipelining,
+      .body_8bit = s->body_8bit,
+  };
+  if (receive_size_limit(s->c, &p->size_limit) != 0)
+    p->size_limit = 0;
+}
+
+/* ---- the end of a message ---- */
+
+static struct str fake_text(const struct acl_message *am) {
+  if (str_is_set(am->fake_response))
+    return am->fake_response;
+  return STR("Your message has been rejected but is being kept for evaluation.\n"
+             "If it was a legitimate message, it may still be delivered to the target recipient(s).");
+}
+
+static void apply_controls(struct smtp_session *s) {
+  struct message *m = s->message;
+  const struct acl_message *am = acl_message(s->c);
+  struct timeval now;
+  if (am->freeze) {
+    gettimeofday(&now, NULL);
+    m->frozen = m->deliver_freeze = true;
+    m->frozen_time = now.tv_sec;
+  }
+  m->queue_only_policy = am->queue_only;
+  if (str_is_set(am->queue_name))
+    m->queue_name = am->queue_name;
+}
+
+static enum smtp_next reply_accepted(struct smtp_session *s, const char *id) {
+  struct ctx *c = s->c;
+  const struct acl_message *am = acl_message(c);
+  if (am->fakereject || am->fakedefer) {
+    struct str code = am->fakedefer ? STR("450") : STR("550"), extended, text = fake_text(am);
+    bool panicked;
+    smtp_message_code(s, &code, &extended, &text, &panicked);
+    smtp_respond(s, code, extended, text);
+    return SMTP_GO_ON;
+  }
+  struct str user = c->user_message, code = STR("250"), extended;
+  bool panicked;
+  if (str_is_set(user) && user.len > 0) {
+    smtp_message_code(s, &code, &extended, &user, &panicked);
+    smtp_respond(s, code, extended, user);
+  } else if (id[0]) {
+    smtp_say(s, "250 OK id=%s", id);
+    if (s->p->kind == SESSION_TEST)
+      stream_printf(s->stream, "\r\n**** SMTP testing: that is not a real message id!\r\n\r\n");
+  } else {
+    smtp_say(s, "250 OK");
+  }
+  return SMTP_GO_ON;
+}
+
+/* Everyone was discarded: the message is as good as delivered. */
+static enum smtp_next discard(struct smtp_session *s, struct reception *r, const char *by) {
+  struct ctx *c = s->c;
+  char id[24];
+  memcpy(id, s->message->id, sizeof id);
+  receive_log_arrival(r);
+  bool why = str_is_set(c->log_message) && c->log_message.len > 0;
+  acl_log(c, LOG_MAIN, "=> blackhole (%s ACL discarded recipients%s%.*s)", by, why ? ": " : "",
+      STRF(why ? log_printable(c->arena, c->log_message) : STR_EMPTY));
+  acl_log(c, LOG_MAIN, "Completed");
+  receive_abandon(r);
+  return reply_accepted(s, id);
+}
+
+static void hand_over(struct smtp_session *s) {
+  struct message *m = s->message;
+  const struct smtp_hooks *h = s->p->hooks;
+  const struct acl_message *am = acl_message(s->c);
+  struct str why = STR_EMPTY;
+  bool queue = s->p->queue_only || am->queue_only || m->frozen;
+  s->c->message = m;
+  if (!queue && h && h->must_queue && h->must_queue(h->arg, s->c, s->messages, &why)) {
+    queue = true;
+    if (log_selected(LOGSEL_delay_delivery))
+      acl_log(s->c, LOG_MAIN, "no immediate delivery: %.*s", STRF(why));
+  } else if (!m->frozen && am->queue_only && log_selected(LOGSEL_delay_delivery) && false) {
+    acl_log(s->c, LOG_MAIN, "no immediate delivery: queued by ACL");
+  }
+  s->message = s->c->message = NULL;
+  if (h && h->accepted)
+    h->accepted(h->arg, s->c, m, queue);
+  else
+    message_free(m);
+}
+
+/* The client of the message as it is stored with it. */
+static void copy_client(struct smtp_session *s) {
+  struct message *m = s->message;
+  struct arena *a = m->arena;
+  m->client = *s->c->client;
+  struct str *texts[] = {&m->client.host_address, &m->client.host_name, &m->client.host_aliases, &m->client.helo_name,
+      &m->client.fullhost, &m->client.rcvhost, &m->client.ident, &m->client.interface_address, &m->client.authenticated_id,
+      &m->client.authenticated_sender, &m->client.authenticated_fail_id, &m->client.host_authenticated, &m->client.protocol,
+      &m->client.connection_id};
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+    if (str_is_set(*texts[i])) {
+      uint32_t taint = texts[i]->taint;
+      *texts[i] = str_dup(a, *texts[i]);
+      texts[i]->taint = taint;
+    }
+  m->client.tls = NULL;
+  const struct submitter *sub = s->p->submitter;
+  if (sub) {
+    m->originator_login = str_dup(a, sub->login);
+    m->originator_name = str_is_set(sub->name) ? str_dup(a, sub->name) : STR_EMPTY;
+    m->originator_uid = sub->uid;
+    m->originator_gid = sub->gid;
+  }
+  /* Connection variables go with the message by value. */
+  if (s->base.acl_c) {
+    size_t i = 0;
+    struct str key;
+    void *value;
+    if (!m->acl_c)
+      m->acl_c = map_new(a);
+    while (map_next(s->base.acl_c, &i, &key, &value)) {
+      struct str *copy = arena_new_of(a, struct str);
+      *copy = str_dup(a, *(struct str *)value);
+      copy->taint = ((struct str *)value)->taint;
+      map_set(m->acl_c, key, copy);
+    }
+  }
+}
+
+enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
+  struct ctx *c = s->c;
+  enum smtp_next next = SMTP_GO_ON;
+  c->user_message = c->log_message = STR_UNSET;
+  if (receive_end(r) < 0) {
+    smtp_say(s, "%.*s", STRF(r->reply));
+    receive_abandon(r);
+    smtp_reset(s);
+    return SMTP_GO_ON;
+  }
+  acl_apply_headers(c, "MAIL or RCPT");
+  enum acl_result result = ACL_OK;
+  const char *discarded_by = s->message->recipients.n == 0 && s->discarded ? s->discarded_by : NULL;
+  if (!discarded_by)
+    result = smtp_acl(s, ACL_DATA, &s->o->acl_smtp_data, ACL_OK);
+  acl_apply_headers(c, "DATA");
+  if (result == ACL_DISCARD)
+    discarded_by = "DATA";
+  if (discarded_by) {
+    next = discard(s, r, discarded_by);
+  } else if (result != ACL_OK) {
+    next = smtp_acl_refused(s, ACL_DATA, result, STR("after DATA"));
+    receive_abandon(r);
+  } else {
+    struct str user = c->user_message;
+    char id[24];
+    apply_controls(s);
+    copy_client(s);
+    if (receive_commit(r) < 0) {
+      smtp_say(s, "%.*s", STRF(r->reply));
+    } else {
+      memcpy(id, s->message->id, sizeof id);
+      c->user_message = user;
+      next = reply_accepted(s, id);
+      /* The peer must know before the delivery starts, and a peer that is gone by now would send it again. */
+      if (str_find_byte(stream_peek(s->stream), '\n') < 0)
+        smtp_flush(s);
+      if (c->is_test) {
+        message_free(s->message);
+        s->message = c->message = NULL;
+      } else {
+        hand_over(s);
+      }
+    }
+  }
+  smtp_reset(s);
+  return next;
+}
+
+enum smtp_next smtp_data_aborted(struct smtp_session *s, struct reception *r, int error) {
+  struct ctx *c = s->c;
+  struct str duration = time_format_duration(c->arena, time_now_usec() - s->base.start, log_selected(LOGSEL_millisec));
+  const char *where = r->header_done ? "" : " (header)";
+  struct message *m = s->message;
+  if (error == -ETIMEDOUT) {
+    acl_log(c, LOG_MAIN, "SMTP data timeout (message abandoned) on connection from %.*s F=<%.*s> D=%.*s", STRF(smtp_sender_who(s)),
+        STRF(m->reverse_path), STRF(duration));
+    receive_abandon(r);
+    return smtp_notquit(s, "data-timeout", "421", "%.*s SMTP incoming data timeout - closing connection.", STRF(s->hostname));
+  }
+  struct str ci = STR_EMPTY;
+  if (log_selected(LOGSEL_connection_id) && str_is_set(c->client->connection_id))
+    ci = str_printf(c->arena, "Ci=%.*s ", STRF(c->client->connection_id));
+  acl_log(c, LOG_MAIN, "SMTP connection %.*sfrom %.*s lost while reading message data%s", STRF(ci),
+      STRF(str_is_set(c->client->fullhost) ? c->client->fullhost : c->client->ident), where);
+  receive_abandon(r);
+  return smtp_notquit(s, "connection-lost", "421", "Lost incoming connection");
+}
+
+/* ---- the sender of a local caller ---- */
+
+void smtp_check_local_sender(struct smtp_session *s) {
+  const struct submitter *sub = s->p->submitter;
+  struct message *m = s->message;
+  if (!sub || s->p->peer.family != 0)
+    return;
+  m->sender_local = true;
+  if (sub->trusted)
+    return;
+  if (m->reverse_path.len == 0)
+    return; /* bounces may come from anybody */
+  if (receive_may_set_sender(s->c, m->reverse_path)) {
+    m->reverse_path_set_untrusted = true;
+    return;
+  }
+  m->reverse_path = str_printf(m->arena, "%.*s@%.*s", STRF(sub->login), STRF(s->o->qualify_domain));
+  m->reverse_path_local = true;
+}
+
+/* ---- DATA ---- */
+
+static enum smtp_next no_recipients(struct smtp_session *s, const char *verb) {
+  if (s->rcpt_failed + s->rcpt_deferred > 0 && s->rcpt_in_progress && s->ad_pipelining) {
+    if (s->rcpt_smtp_response_same && str_is_set(s->rcpt_smtp_response)) {
+      struct str text = str_printf(s->c->arena, "All RCPT commands were rejected with this error:\n%.*s\nValid RCPT command must precede %s",
+          STRF(s->rcpt_smtp_response), verb);
+      smtp_respond(s, STR("503"), STR_EMPTY, text);
+    } else {
+      smtp_say(s, "503 Valid RCPT command must precede %s", verb);
+    }
+    return SMTP_GO_ON;
+  }
+  return smtp_synprot(s, true, 503, STR_UNSET, "valid RCPT command must precede %s", verb);
+}
+
+static enum smtp_next read_data(struct smtp_session *s, struct reception *r) {
+  int64_t timeout = smtp_timeout_of(s);
+  while (!r->dot.ended) {
+    struct str in = stream_peek(s->stream);
+    if (in.len == 0) {
+      int rc = smtp_flush(s) < 0 ? -EPIPE : stream_fill(s->stream, deadline_in(timeout));
+      if (rc <= 0)
+        return smtp_data_aborted(s, r, rc);
+      in = stream_peek(s->stream);
+    }
+    stream_consume(s->stream, receive_push(r, in));
+  }
+  return smtp_data_done(s, r);
+}
+
+enum smtp_next smtp_verb_data(struct smtp_session *s, struct str args) {
+  struct ctx *c = s->c;
+  if (args.len > 0 && s->p->kind != SESSION_BATCH)
+    return smtp_synprot(s, false, 501, STR_UNSET, "Unexpected argument data");
+  if (!s->discarded && (!s->message || s->message->recipients.n == 0))
+    return no_recipients(s, "DATA");
+  if (s->too_many_logged && s->o->recipients_max_reject) {
+    smtp_say(s, "554 Too many recipients");
+    smtp_reset(s);
+    return SMTP_GO_ON;
+  }
+  s->rcpt_in_progress = false;
+  enum acl_result r = smtp_acl(s, ACL_PREDATA, &s->o->acl_smtp_predata, ACL_OK);
+  if (r != ACL_OK) {
+    enum smtp_next next = smtp_acl_refused(s, ACL_PREDATA, r, STR("DATA"));
+    smtp_reset(s);
+    return next;
+  }
+  smtp_accept_reply(s, "354", "Enter message, ending with \".\" on a line by itself");
+  struct receive_params p;
+  struct reception *reception = arena_new_of(c->arena, struct reception);
+  smtp_check_local_sender(s);
+  smtp_data_params(s, &p, false);
+  s->reception = reception;
+  receive_begin(reception, c, s->message, &p);
+  enum smtp_next next = read_data(s, reception);
+  s->reception = NULL;
+  return next;
+}
+
+/* ---- BDAT ---- */
+
+/* The rest of a chunk that cannot be taken must still be read. */
+static int skip_chunk(struct smtp_session *s, uint64_t n) {
+  int64_t timeout = smtp_timeout_of(s);
+  while (n > 0) {
+    struct str in = stream_peek(s->stream);
+    if (in.len == 0) {
+      int rc = smtp_flush(s) < 0 ? -EPIPE : stream_fill(s->stream, deadline_in(timeout));
+      if (rc <= 0)
+        return rc < 0 ? rc : -EPIPE;
+      in = stream_peek(s->stream);
+    }
+    size_t take = in.len < n ? in.len : (size_t)n;
+    stream_consume(s->stream, take);
+    n -= take;
+  }
+  return 0;
+}
+
+static int read_chunk(struct smtp_session *s, struct reception *r, uint64_t n) {
+  int64_t timeout = smtp_timeout_of(s);
+  while (n > 0) {
+    struct str in = stream_peek(s->stream);
+    if (in.len == 0) {
+      int rc = smtp_flush(s) < 0 ? -EPIPE : stream_fill(s->stream, deadline_in(timeout));
+      if (rc <= 0)
+        return rc < 0 ? rc : -EPIPE;
+      in = stream_peek(s->stream);
+    }
+    size_t used = receive_push(r, str_slice(in, 0, n > UINT32_MAX ? UINT32_MAX : (size_t)n));
+    stream_consume(s->stream, used);
+    n -= used;
+  }
+  return 0;
+}
+
+static bool parse_bdat(struct str args, uint64_t *size, bool *last) {
+  struct str rest = args, number = str_cut(&rest, ' ');
+  *last = false;
+  if (!str_to_u64(number, size) || *size > CHUNK_MAX)
+    return false;
+  if (str_is_set(rest)) {
+    if (!str_ieq_c(str_trim(rest), "LAST"))
+      return false;
+    *last = true;
+  }
+  return true;
+}
+
+enum smtp_next smtp_verb_bdat(struct smtp_session *s, struct str args) {
+  uint64_t size;
+  bool last;
+  if (!s->ad_chunking)
+    return smtp_synprot(s, true, 503, STR_UNSET, "BDAT command used when CHUNKING not advertised");
+  if (!parse_bdat(args, &size, &last))
+    return smtp_synprot(s, true, 501, STR_UNSET, "missing size for BDAT command");
+  if (size == 0 && !last)
+    return smtp_synprot(s, true, 504, STR_UNSET, "zero size for BDAT command");
+  if (s->chunk == CHUNK_FAILED || (!s->discarded && (!s->message || s->message->recipients.n == 0))) {
+    if (skip_chunk(s, size) < 0)
+      return smtp_notquit(s, "connection-lost", "421", "Lost incoming connection");
+    return s->chunk == CHUNK_FAILED ? smtp_synprot(s, true, 503, STR_UNSET, "only RSET accepted now") : no_recipients(s, "BDAT");
+  }
+  if (!s->reception) {
+    struct receive_params p;
+    s->rcpt_in_progress = false;
+    s->reception = arena_new_of(s->c->arena, struct reception);
+    smtp_check_local_sender(s);
+    smtp_data_params(s, &p, true);
+    receive_begin(s->reception, s->c, s->message, &p);
+    s->chunk = CHUNK_ACTIVE;
+  }
+  struct reception *r = s->reception;
+  int rc = read_chunk(s, r, size);
+  if (rc < 0) {
+    s->reception = NULL;
+    return smtp_data_aborted(s, r, rc);
+  }
+  if (last) {
+    s->reception = NULL;
+    s->chunk = CHUNK_NONE;
+    return smtp_data_done(s, r);
+  }
+  if (r->error) {
+    smtp_say(s, "%.*s", STRF(r->reply));
+    s->chunk = CHUNK_FAILED;
+    return SMTP_GO_ON;
+  }
+  smtp_say(s, "250 %llu byte chunk received", (unsigned long long)size);
+  return SMTP_GO_ON;
+}

@@ -1,0 +1,165 @@
+/* The small verbs: RSET, NOOP, QUIT, HELP, VRFY, EXPN, ETRN. */
+#include "deliver/address.h"
+#include "expand/expand.h"
+#include "message/address.h"
+#include "route/route.h"
+#include "smtp/server/internal.h"
+
+enum smtp_next smtp_verb_rset(struct smtp_session *s, struct str args) {
+  bool rset = s->rset_free, helo = s->helo_free, tls = s->starttls_free;
+  smtp_reset(s);
+  s->rset_free = rset;
+  s->helo_free = helo;
+  s->starttls_free = tls;
+  smtp_say(s, "250 Reset OK");
+  return SMTP_GO_ON;
+}
+
+enum smtp_next smtp_verb_noop(struct smtp_session *s, struct str args) {
+  smtp_say(s, "250 OK");
+  return SMTP_GO_ON;
+}
+
+enum smtp_next smtp_verb_help(struct smtp_session *s, struct str args) {
+  struct buf b;
+  buf_init(&b, s->c->arena, 1024);
+  buf_add_c(&b, "Commands supported:\n");
+  if (s->ad_auth)
+    buf_add_c(&b, " AUTH");
+  if (s->ad_tls)
+    buf_add_c(&b, " STARTTLS");
+  buf_add_c(&b, " HELO EHLO MAIL RCPT DATA BDAT NOOP QUIT RSET HELP");
+  if (str_is_set(s->o->acl_smtp_etrn.text))
+    buf_add_c(&b, " ETRN");
+  if (str_is_set(s->o->acl_smtp_expn.text))
+    buf_add_c(&b, " EXPN");
+  if (str_is_set(s->o->acl_smtp_vrfy.text))
+    buf_add_c(&b, " VRFY");
+  struct str text = buf_str(&b);
+  ptrdiff_t nl = str_find_byte(text, '\n');
+  smtp_say(s, "214-%.*s", STRF(str_slice(text, 0, (size_t)nl)));
+  smtp_say(s, "214%.*s", STRF(str_from(text, (size_t)nl + 1)));
+  return SMTP_GO_ON;
+}
+
+enum smtp_next smtp_verb_quit(struct smtp_session *s, struct str args) {
+  struct ctx *c = s->c;
+  struct str user = STR_UNSET;
+  if (str_is_set(s->o->acl_smtp_quit.text)) {
+    enum acl_result r = acl_check(c, ACL_QUIT, &s->o->acl_smtp_quit);
+    if (r == ACL_ERROR)
+      acl_log(c, LOG_MAIN | LOG_PANIC, "ACL for QUIT returned ERROR: %.*s", STRF(c->log_message));
+    user = c->user_message;
+  }
+  s->quit_seen = true;
+  if (str_is_set(user) && user.len > 0)
+    smtp_respond(s, STR("221"), STR_EMPTY, user);
+  else
+    smtp_say(s, "221 %.*s closing connection", STRF(s->hostname));
+  smtp_flush(s);
+  smtp_log_closed(s, "QUIT");
+  return SMTP_CLOSE;
+}
+
+/* ---- VRFY, EXPN ---- */
+
+enum smtp_next smtp_verb_vrfy(struct smtp_session *s, struct str args) {
+  struct ctx *c = s->c;
+  struct mail_address address;
+  struct str error;
+  if (s->helo_required && !s->helo_seen)
+    return smtp_synprot(s, true, 503, STR_UNSET, "HELO or EHLO required");
+  if (address_parse(c->arena, args, ADDRESS_ALLOW_DOMAIN_LITERAL, &address, &error) < 0) {
+    smtp_say(s, "501 %.*s", STRF(error));
+    return SMTP_GO_ON;
+  }
+  if (address.domain.len == 0) {
+    if (!s->allow_unqualified_recipient) {
+      smtp_say(s, "501 %.*s: recipient address must contain a domain", STRF(args));
+      acl_log(c, LOG_MAIN | LOG_REJECT, "unqualified recipient rejected: <%.*s> %.*s", STRF(log_printable(c->arena, address.address)),
+          STRF(smtp_who(s)));
+      return SMTP_GO_ON;
+    }
+    address.address = receive_qualify(c, c->arena, address.address, false);
+  }
+  enum acl_result r = smtp_acl(s, ACL_VRFY, &s->o->acl_smtp_vrfy, ACL_FAIL);
+  if (r != ACL_OK)
+    return smtp_acl_refused(s, ACL_VRFY, r, str_printf(c->arena, "VRFY %.*s", STRF(args)));
+  struct verify_params p = {0};
+  struct address *found = NULL;
+  c->user_message = c->log_message = STR_UNSET;
+  int rc = verify_address(c, address.address, &p, &found);
+  struct str text = str_is_set(c->user_message) ? c->user_message : c->log_message;
+  if (rc == OUTCOME_OK)
+    smtp_say(s, "250 <%.*s> is deliverable", STRF(address.address));
+  else if (rc == OUTCOME_DEFER)
+    smtp_say(s, "451 <%.*s> %.*s", STRF(address.address), STRF(str_is_set(text) ? text : STR("cannot be resolved at this time")));
+  else
+    smtp_say(s, "550 <%.*s> %.*s", STRF(address.address), STRF(str_is_set(text) ? text : STR("is not deliverable")));
+  if (rc == OUTCOME_FAIL)
+    acl_log(c, LOG_MAIN, "VRFY failed for %.*s %.*s", STRF(args), STRF(smtp_who(s)));
+  return SMTP_GO_ON;
+}
+
+/* One level of expansion: what the address test (-bt) would show. */
+enum smtp_next smtp_verb_expn(struct smtp_session *s, struct str args) {
+  struct ctx *c = s->c;
+  if (args.len == 0) {
+    smtp_say(s, "501 empty address");
+    return SMTP_GO_ON;
+  }
+  enum acl_result r = smtp_acl(s, ACL_EXPN, &s->o->acl_smtp_expn, ACL_FAIL);
+  if (r != ACL_OK)
+    return smtp_acl_refused(s, ACL_EXPN, r, str_printf(c->arena, "EXPN %.*s", STRF(args)));
+  struct mail_address address;
+  struct str error;
+  if (address_parse(c->arena, args, ADDRESS_ALLOW_DOMAIN_LITERAL, &address, &error) < 0) {
+    smtp_say(s, "501 %.*s", STRF(error));
+    return SMTP_GO_ON;
+  }
+  struct str full = receive_qualify(c, c->arena, address.address, false);
+  struct verify_params p = {.expn = true};
+  struct address *found = NULL;
+  c->user_message = c->log_message = STR_UNSET;
+  int rc = verify_address(c, full, &p, &found);
+  if (rc == OUTCOME_OK && found) {
+    for (const struct address *a = found; a; a = a->next)
+      smtp_say(s, "250%c<%.*s>", a->next ? '-' : ' ', STRF(a->address));
+    return SMTP_GO_ON;
+  }
+  struct str text = str_is_set(c->user_message) ? c->user_message : str_is_set(c->log_message) ? c->log_message : STR("Unrouteable address");
+  smtp_say(s, "%s <%.*s> %.*s", rc == OUTCOME_DEFER ? "451" : "550", STRF(full), STRF(text));
+  return SMTP_GO_ON;
+}
+
+/* ---- ETRN (RFC 1985) ---- */
+
+enum smtp_next smtp_verb_etrn(struct smtp_session *s, struct str args) {
+  struct ctx *c = s->c;
+  if (s->message)
+    return smtp_synprot(s, true, 503, STR_UNSET, "ETRN is not permitted inside a transaction");
+  if (log_selected(LOGSEL_etrn))
+    acl_log(c, LOG_MAIN, "ETRN %.*s received from %.*s", STRF(log_printable(c->arena, s->arguments)),
+        STRF(client_log_text(c->arena, c->client, false)));
+  enum acl_result r = smtp_acl(s, ACL_ETRN, &s->o->acl_smtp_etrn, ACL_FAIL);
+  if (r != ACL_OK)
+    return smtp_acl_refused(s, ACL_ETRN, r, str_printf(c->arena, "ETRN %.*s", STRF(args)));
+  if (str_is_set(s->o->smtp_etrn_command.text)) {
+    smtp_say(s, "458 Unable to perform ETRN: smtp_etrn_command is not supported yet");
+    return SMTP_GO_ON;
+  }
+  if (args.len == 0 || args.p[0] != '#')
+    return smtp_synprot(s, false, 501, STR_UNSET, "argument must begin with #");
+  const struct smtp_hooks *h = s->p->hooks;
+  if (s->p->kind == SESSION_TEST) {
+    smtp_say(s, "250 OK");
+    return SMTP_GO_ON;
+  }
+  if (!h || !h->etrn)
+    smtp_say(s, "458 Unable to perform ETRN");
+  else if (h->etrn(h->arg, c, str_from(args, 1)))
+    smtp_say(s, "250 OK");
+  else
+    smtp_say(s, "458 Already processing %.*s", STRF(args));
+  return SMTP_GO_ON;
+}
