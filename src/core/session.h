@@ -34,7 +34,9 @@ struct client {
   bool local;                     /* $sender_host_address is empty: -bs, -bS, command line */
 };
 
-enum session_kind { SESSION_SMTP, SESSION_LOCAL_SMTP /* -bs */, SESSION_BATCH /* -bS */, SESSION_TEST /* -bh */ };
+enum session_kind {
+  SESSION_SMTP, SESSION_LOCAL_SMTP /* -bs */, SESSION_BATCH /* -bS */, SESSION_TEST /* -bh */, SESSION_STDIN /* no SMTP */
+};
 
 struct session {
   struct arena *arena;

@@ -91,6 +91,17 @@ struct str receive_qualify(struct ctx *c, struct arena *a, struct str address, b
 /* message_size_limit, expanded. 0 and *ret (0: no limit), or OUTCOME_* with c->error. */
 int receive_size_limit(struct ctx *c, int64_t *ret);
 
+/* May an untrusted caller set this envelope sender (untrusted_set_sender)? */
+bool receive_may_set_sender(struct ctx *c, struct str address);
+/* Takes what ACL controls asked for into the message. */
+void receive_apply_controls(struct ctx *c, struct message *m);
+/* acl_not_smtp_start, before the data. [suspends] */
+void receive_not_smtp_start(struct ctx *c);
+/* acl_not_smtp, after receive_end. false: rejected, logged, *ret_why for the submitter. [suspends] */
+bool receive_not_smtp_acl(struct reception *r, struct str *ret_why, bool *ret_discarded);
+/* Copies client, submitter and connection variables into the message. */
+void receive_keep_client(struct ctx *c, struct message *m, const struct submitter *sub);
+
 /* --- pieces in files of their own --- */
 
 /* Looks at one complete header line, marks what is to be removed, collects -t recipients. */

@@ -35,20 +35,6 @@ static struct str fake_text(const struct acl_message *am) {
              "If it was a legitimate message, it may still be delivered to the target recipient(s).");
 }
 
-static void apply_controls(struct smtp_session *s) {
-  struct message *m = s->message;
-  const struct acl_message *am = acl_message(s->c);
-  struct timeval now;
-  if (am->freeze) {
-    gettimeofday(&now, NULL);
-    m->frozen = m->deliver_freeze = true;
-    m->frozen_time = now.tv_sec;
-  }
-  m->queue_only_policy = am->queue_only;
-  if (str_is_set(am->queue_name))
-    m->queue_name = am->queue_name;
-}
-
 static enum smtp_next reply_accepted(struct smtp_session *s, const char *id) {
   struct ctx *c = s->c;
   const struct acl_message *am = acl_message(c);
@@ -88,7 +74,7 @@ static enum smtp_next discard(struct smtp_session *s, struct reception *r, const
   return reply_accepted(s, id);
 }
 
-static void hand_over(struct smtp_session *s) {
+void smtp_hand_over(struct smtp_session *s) {
   struct message *m = s->message;
   const struct smtp_hooks *h = s->p->hooks;
   const struct acl_message *am = acl_message(s->c);
@@ -99,8 +85,6 @@ static void hand_over(struct smtp_session *s) {
     queue = true;
     if (log_selected(LOGSEL_delay_delivery))
       acl_log(s->c, LOG_MAIN, "no immediate delivery: %.*s", STRF(why));
-  } else if (!m->frozen && am->queue_only && log_selected(LOGSEL_delay_delivery) && false) {
-    acl_log(s->c, LOG_MAIN, "no immediate delivery: queued by ACL");
   }
   s->message = s->c->message = NULL;
   if (h && h->accepted)
@@ -109,43 +93,8 @@ static void hand_over(struct smtp_session *s) {
     message_free(m);
 }
 
-/* The client of the message as it is stored with it. */
-static void copy_client(struct smtp_session *s) {
-  struct message *m = s->message;
-  struct arena *a = m->arena;
-  m->client = *s->c->client;
-  struct str *texts[] = {&m->client.host_address, &m->client.host_name, &m->client.host_aliases, &m->client.helo_name,
-      &m->client.fullhost, &m->client.rcvhost, &m->client.ident, &m->client.interface_address, &m->client.authenticated_id,
-      &m->client.authenticated_sender, &m->client.authenticated_fail_id, &m->client.host_authenticated, &m->client.protocol,
-      &m->client.connection_id};
-  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-    if (str_is_set(*texts[i])) {
-      uint32_t taint = texts[i]->taint;
-      *texts[i] = str_dup(a, *texts[i]);
-      texts[i]->taint = taint;
-    }
-  m->client.tls = NULL;
-  const struct submitter *sub = s->p->submitter;
-  if (sub) {
-    m->originator_login = str_dup(a, sub->login);
-    m->originator_name = str_is_set(sub->name) ? str_dup(a, sub->name) : STR_EMPTY;
-    m->originator_uid = sub->uid;
-    m->originator_gid = sub->gid;
-  }
-  /* Connection variables go with the message by value. */
-  if (s->base.acl_c) {
-    size_t i = 0;
-    struct str key;
-    void *value;
-    if (!m->acl_c)
-      m->acl_c = map_new(a);
-    while (map_next(s->base.acl_c, &i, &key, &value)) {
-      struct str *copy = arena_new_of(a, struct str);
-      *copy = str_dup(a, *(struct str *)value);
-      copy->taint = ((struct str *)value)->taint;
-      map_set(m->acl_c, key, copy);
-    }
-  }
+void smtp_copy_client(struct smtp_session *s) {
+  receive_keep_client(s->c, s->message, s->p->submitter);
 }
 
 enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
@@ -174,8 +123,8 @@ enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
   } else {
     struct str user = c->user_message;
     char id[24];
-    apply_controls(s);
-    copy_client(s);
+    receive_apply_controls(c, s->message);
+    smtp_copy_client(s);
     if (receive_commit(r) < 0) {
       smtp_say(s, "%.*s", STRF(r->reply));
     } else {
@@ -189,7 +138,7 @@ enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
         message_free(s->message);
         s->message = c->message = NULL;
       } else {
-        hand_over(s);
+        smtp_hand_over(s);
       }
     }
   }
@@ -239,15 +188,18 @@ void smtp_check_local_sender(struct smtp_session *s) {
 
 /* ---- DATA ---- */
 
+/* Nobody was accepted: when every RCPT failed alike the reply says why. */
 static enum smtp_next no_recipients(struct smtp_session *s, const char *verb) {
-  if (s->rcpt_failed + s->rcpt_deferred > 0 && s->rcpt_in_progress && s->ad_pipelining) {
-    if (s->rcpt_smtp_response_same && str_is_set(s->rcpt_smtp_response)) {
-      struct str text = str_printf(s->c->arena, "All RCPT commands were rejected with this error:\n%.*s\nValid RCPT command must precede %s",
-          STRF(s->rcpt_smtp_response), verb);
-      smtp_respond(s, STR("503"), STR_EMPTY, text);
-    } else {
-      smtp_say(s, "503 Valid RCPT command must precede %s", verb);
+  if (s->rcpt_failed + s->rcpt_deferred > 0 && s->rcpt_smtp_response_same && str_is_set(s->rcpt_smtp_response)) {
+    struct str rest = s->rcpt_smtp_response;
+    smtp_say(s, "503-All RCPT commands were rejected with this error:");
+    while (str_is_set(rest)) {
+      struct str line = str_cut(&rest, '\n');
+      smtp_say(s, "503-%.*s", STRF(line));
     }
+  }
+  if (s->ad_pipelining && s->last_was_rcpt) {
+    smtp_say(s, "503 Valid RCPT command must precede %s", verb);
     return SMTP_GO_ON;
   }
   return smtp_synprot(s, true, 503, STR_UNSET, "valid RCPT command must precede %s", verb);
@@ -279,7 +231,6 @@ enum smtp_next smtp_verb_data(struct smtp_session *s, struct str args) {
     smtp_reset(s);
     return SMTP_GO_ON;
   }
-  s->rcpt_in_progress = false;
   enum acl_result r = smtp_acl(s, ACL_PREDATA, &s->o->acl_smtp_predata, ACL_OK);
   if (r != ACL_OK) {
     enum smtp_next next = smtp_acl_refused(s, ACL_PREDATA, r, STR("DATA"));
@@ -364,8 +315,7 @@ enum smtp_next smtp_verb_bdat(struct smtp_session *s, struct str args) {
   }
   if (!s->reception) {
     struct receive_params p;
-    s->rcpt_in_progress = false;
-    s->reception = arena_new_of(s->c->arena, struct reception);
+      s->reception = arena_new_of(s->c->arena, struct reception);
     smtp_check_local_sender(s);
     smtp_data_params(s, &p, true);
     receive_begin(s->reception, s->c, s->message, &p);

@@ -41,10 +41,10 @@ struct smtp_session {
   bool discard_all, discarded;   /* "discard" from the MAIL ACL; any recipient was */
   bool too_many_logged;
   const char *discarded_by;
-  int rcpt_count, rcpt_failed, rcpt_deferred, rcpt_in_progress;
+  int rcpt_count, rcpt_failed, rcpt_deferred;
+  bool rcpt_in_progress, last_was_rcpt; /* its reply is still to come; the previous command was RCPT */
   bool rcpt_smtp_response_same;
   struct str rcpt_smtp_response; /* the last refusal of RCPT, when all were the same */
-  bool last_was_rejected_mail;
   int64_t recipients_max;
   struct reception *reception;   /* BDAT in progress */
   enum smtp_chunk chunk;
@@ -88,6 +88,9 @@ void smtp_accept_reply(struct smtp_session *s, const char *code, const char *tex
 /* Runs an ACL option; unset gives ACL_OK or ACL_FAIL as `unset` says. */
 enum acl_result smtp_acl(struct smtp_session *s, enum acl_where where, const struct option_expr *option, enum acl_result unset);
 
+/* Remembers a refusal of RCPT, for the reply to DATA when all were refused alike. */
+void smtp_note_rcpt(struct smtp_session *s, struct str text);
+
 /* --- the session (session.c) --- */
 
 /* Ends the transaction: frees the message, empties c->arena. */
@@ -114,6 +117,11 @@ void smtp_data_params(struct smtp_session *s, struct receive_params *p, bool chu
 /* After all data: ACLs, commit, reply. */
 enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r);
 enum smtp_next smtp_data_aborted(struct smtp_session *s, struct reception *r, int error);
+
+/* Passes the committed message on. */
+void smtp_hand_over(struct smtp_session *s);
+/* The client of the session as it is stored with the message. */
+void smtp_copy_client(struct smtp_session *s);
 
 /* --- verbs --- */
 enum smtp_next smtp_verb_helo(struct smtp_session *s, struct str args);

@@ -9,6 +9,18 @@ with their log lines. */
 
 #define WRAP_AT 75 /* longer reply texts are split where they can be */
 
+void smtp_note_rcpt(struct smtp_session *s, struct str text) {
+  if (!s->rcpt_in_progress)
+    return;
+  s->rcpt_in_progress = false;
+  if (!str_is_set(s->rcpt_smtp_response)) {
+    s->rcpt_smtp_response = str_dup(s->c->arena, text);
+    s->rcpt_smtp_response_same = true;
+  } else if (!str_eq(s->rcpt_smtp_response, text)) {
+    s->rcpt_smtp_response_same = false;
+  }
+}
+
 void smtp_say(struct smtp_session *s, const char *fmt, ...) {
   va_list ap;
   va_start(ap, fmt);
@@ -16,6 +28,7 @@ void smtp_say(struct smtp_session *s, const char *fmt, ...) {
   va_end(ap);
   if (s->p->kind == SESSION_BATCH)
     return;
+  smtp_note_rcpt(s, text);
   stream_write(s->stream, text);
   stream_write(s->stream, STR("\r\n"));
 }
@@ -179,16 +192,6 @@ static void report_sender_verify(struct smtp_session *s, struct str code, bool f
   }
 }
 
-/* Remembers refusals of RCPT, for the reply to DATA when all were refused alike. */
-static void note_rcpt_reply(struct smtp_session *s, struct str text) {
-  if (s->rcpt_failed + s->rcpt_deferred <= 1) {
-    s->rcpt_smtp_response = str_dup(s->c->arena, text);
-    s->rcpt_smtp_response_same = true;
-  } else if (!str_is_set(s->rcpt_smtp_response) || !str_eq(s->rcpt_smtp_response, text)) {
-    s->rcpt_smtp_response_same = false;
-  }
-}
-
 enum smtp_next smtp_acl_refused(struct smtp_session *s, enum acl_where where, enum acl_result r, struct str what) {
   struct ctx *c = s->c;
   bool fail = r == ACL_FAIL || r == ACL_FAIL_DROP || r == ACL_DROP;
@@ -206,18 +209,17 @@ enum smtp_next smtp_acl_refused(struct smtp_session *s, enum acl_where where, en
     if (panicked && str_is_set(log) && str_eq(log, whole))
       log = str_printf(c->arena, "%.*s %.*s", STRF(code), STRF(user));
   }
-  struct acl_sender_verify *v = acl_session(c) ? &acl_session(c)->sender_verify : NULL;
-  if (where == ACL_RCPT || where == ACL_MAIL || where == ACL_PREDATA || where == ACL_DATA)
-    report_sender_verify(s, code, fail);
-  else if (v)
-    v->failed_now = false;
   struct str text = str_is_set(user) && user.len > 0 ? user
                     : fail                           ? STR("Administrative prohibition")
                                                      : STR("Temporary local problem - please try later");
   if (r == ACL_ERROR)
     text = STR("Temporary local problem - please try later");
-  if (where == ACL_RCPT)
-    note_rcpt_reply(s, text);
+  smtp_note_rcpt(s, text);
+  struct acl_sender_verify *v = acl_session(c) ? &acl_session(c)->sender_verify : NULL;
+  if (where == ACL_RCPT || where == ACL_MAIL || where == ACL_PREDATA || where == ACL_DATA)
+    report_sender_verify(s, code, fail);
+  else if (v)
+    v->failed_now = false;
   smtp_respond(s, code, extended, text);
 
   unsigned logs = acl_reject_logs(c);

@@ -257,6 +257,7 @@ static const struct smtp_verb_def *find_verb(struct smtp_session *s, struct str 
   size_t i;
   const struct smtp_verb_def *v = match_verb(verbs, line, ret_args, &i);
   if (v) {
+    s->last_was_rcpt = s->history_n > 0 && verbs[s->history[(s->history_n - 1) % sizeof s->history]].run == smtp_verb_rcpt;
     s->history[s->history_n++ % sizeof s->history] = (uint8_t)i;
     return v;
   }
@@ -333,6 +334,7 @@ static enum smtp_next run_command(struct smtp_session *s, struct str line) {
   bool nul = memchr(s->command.p, 0, s->command.len) != NULL;
   const struct smtp_verb_def *v = nul ? NULL : find_verb(s, s->command, &args);
   s->arguments = args;
+  s->rcpt_in_progress = false;
   s->c->vars.smtp_command = s->command;
   s->c->vars.smtp_command_argument = args;
   if (s->p->kind == SESSION_SMTP && out_of_sync(s, v))
@@ -420,8 +422,8 @@ static void set_client(struct smtp_session *s) {
 static void set_options(struct smtp_session *s) {
   const struct main_options *o = s->o;
   bool tcp = str_is_set(s->c->client->host_address);
-  s->allow_unqualified_sender = !tcp || smtp_match_host(s, &o->sender_unqualified_hosts);
-  s->allow_unqualified_recipient = !tcp || smtp_match_host(s, &o->recipient_unqualified_hosts);
+  s->allow_unqualified_sender = (!tcp && !s->p->no_qualify) || smtp_match_host(s, &o->sender_unqualified_hosts);
+  s->allow_unqualified_recipient = (!tcp && !s->p->no_qualify) || smtp_match_host(s, &o->recipient_unqualified_hosts);
   s->helo_verify_must = tcp && smtp_match_host(s, &o->helo_verify_hosts);
   s->helo_verify_try = tcp && !s->helo_verify_must && smtp_match_host(s, &o->helo_try_verify_hosts);
   s->helo_accept_junk = !tcp || smtp_match_host(s, &o->helo_accept_junk_hosts);

@@ -1,0 +1,108 @@
+/* What every kind of reception does around the data: the non-SMTP ACLs, the
+controls, the client as it is stored, who may set which sender. */
+#include <sys/time.h>
+
+#include "acl/acl.h"
+#include "base/map.h"
+#include "core/main_options.h"
+#include "log/log.h"
+#include "match/match.h"
+#include "smtp/receive.h"
+
+bool receive_may_set_sender(struct ctx *c, struct str address) {
+  if (address.len == 0)
+    return true; /* anybody may send a message that wants no bounces */
+  const struct option_expr *list = &main_options(c->config)->untrusted_set_sender;
+  return str_is_set(list->text) && match_address(c, list, address, false, NULL) == OUTCOME_OK;
+}
+
+void receive_apply_controls(struct ctx *c, struct message *m) {
+  const struct acl_message *am = acl_message(c);
+  struct timeval now;
+  if (am->freeze) {
+    gettimeofday(&now, NULL);
+    m->frozen = m->deliver_freeze = true;
+    m->frozen_time = now.tv_sec;
+    acl_log(c, LOG_MAIN, "frozen by ACL");
+  }
+  m->queue_only_policy = am->queue_only;
+  if (str_is_set(am->queue_name))
+    m->queue_name = am->queue_name;
+}
+
+void receive_not_smtp_start(struct ctx *c) {
+  const struct option_expr *o = &main_options(c->config)->acl_not_smtp_start;
+  if (acl_is_set(o))
+    acl_check(c, ACL_NOT_SMTP_START, o); /* its result is ignored */
+}
+
+bool receive_not_smtp_acl(struct reception *r, struct str *ret_why, bool *ret_discarded) {
+  struct ctx *c = r->c;
+  const struct option_expr *o = &main_options(c->config)->acl_not_smtp;
+  *ret_discarded = false;
+  *ret_why = STR_EMPTY;
+  acl_apply_headers(c, "MAIL or RCPT");
+  if (!acl_is_set(o))
+    return true;
+  enum acl_result result = acl_check(c, ACL_NOT_SMTP, o);
+  acl_apply_headers(c, "non-SMTP");
+  if (result == ACL_OK)
+    return true;
+  if (result == ACL_DISCARD) {
+    bool why = str_is_set(c->log_message) && c->log_message.len > 0;
+    receive_log_arrival(r);
+    acl_log(c, LOG_MAIN, "=> blackhole (non-SMTP ACL discarded recipients%s%.*s)", why ? ": " : "",
+        STRF(why ? c->log_message : STR_EMPTY));
+    acl_log(c, LOG_MAIN, "Completed");
+    *ret_discarded = true;
+    return true;
+  }
+  struct str user = c->user_message, log = c->log_message;
+  if (!str_is_set(log) || log.len == 0)
+    log = str_is_set(user) && user.len > 0 ? user : STR("local configuration problem");
+  if (!str_is_set(user) || user.len == 0)
+    user = STR("local configuration problem");
+  receive_log_rejection(c, acl_reject_logs(c),
+      str_printf(c->arena, "F=<%.*s> rejected by non-SMTP ACL: %.*s", STRF(r->m->reverse_path), STRF(log_printable(c->arena, log))));
+  *ret_why = user;
+  return false;
+}
+
+/* Connection variables go with the message by value. */
+static void copy_variables(struct message *m, const struct map *from) {
+  size_t i = 0;
+  struct str key;
+  void *value;
+  if (!m->acl_c)
+    m->acl_c = map_new(m->arena);
+  while (map_next(from, &i, &key, &value)) {
+    struct str *copy = arena_new_of(m->arena, struct str);
+    *copy = str_dup(m->arena, *(struct str *)value);
+    copy->taint = ((struct str *)value)->taint;
+    map_set(m->acl_c, key, copy);
+  }
+}
+
+void receive_keep_client(struct ctx *c, struct message *m, const struct submitter *sub) {
+  struct arena *a = m->arena;
+  m->client = *c->client;
+  struct str *texts[] = {&m->client.host_address, &m->client.host_name, &m->client.host_aliases, &m->client.helo_name,
+      &m->client.fullhost, &m->client.rcvhost, &m->client.ident, &m->client.interface_address, &m->client.authenticated_id,
+      &m->client.authenticated_sender, &m->client.authenticated_fail_id, &m->client.host_authenticated, &m->client.protocol,
+      &m->client.connection_id};
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+    if (str_is_set(*texts[i])) {
+      uint32_t taint = texts[i]->taint;
+      *texts[i] = str_dup(a, *texts[i]);
+      texts[i]->taint = taint;
+    }
+  m->client.tls = NULL; /* belongs to the connection */
+  if (sub) {
+    m->originator_login = str_dup(a, sub->login);
+    m->originator_name = str_is_set(sub->name) ? str_dup(a, sub->name) : STR_EMPTY;
+    m->originator_uid = sub->uid;
+    m->originator_gid = sub->gid;
+  }
+  if (c->session && c->session->acl_c)
+    copy_variables(m, c->session->acl_c);
+}

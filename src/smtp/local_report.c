@@ -1,0 +1,141 @@
+/* Errors of local submission, told by mail or on stderr. */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "acl/acl.h"
+#include "base/buf.h"
+#include "core/main_options.h"
+#include "expand/expand.h"
+#include "log/log.h"
+#include "smtp/local.h"
+
+static const char *subject(enum local_error e) {
+  switch (e) {
+    case LOCAL_BAD_ADDRESS: return "malformed recipient address";
+    case LOCAL_NO_RECIPIENTS:
+    case LOCAL_ARGS_SUPPRESSED: return "no recipient addresses";
+    case LOCAL_TOO_BIG: return "message too big";
+    case LOCAL_HEADER_TOO_BIG: return "overlong header section";
+    case LOCAL_HEADER_LINE_TOO_BIG: return "overlong header line";
+    case LOCAL_TOO_MANY: return "too many recipients";
+    case LOCAL_REJECTED: return "rejected by local scanning code";
+    default: return "system failure";
+  }
+}
+
+static void add_explanation(struct buf *b, enum local_error e, struct str detail, struct str extra) {
+  switch (e) {
+    case LOCAL_BAD_ADDRESS:
+      buf_add_c(b, "A message that you sent contained a recipient address that was incorrectly\nconstructed:\n\n");
+      buf_printf(b, "  %.*s  %.*s\n\nThe message has not been delivered to any recipients.\n", STRF(detail), STRF(extra));
+      break;
+    case LOCAL_ARGS_SUPPRESSED:
+      buf_add_c(b, "A message that you sent using the -t command line option contained no\naddresses that were not also on the command line,"
+                   " and were therefore\nsuppressed. This left no recipient addresses, and so no delivery could\nbe attempted.\n");
+      break;
+    case LOCAL_NO_RECIPIENTS:
+      buf_add_c(b, "A message that you sent contained no recipient addresses, and therefore no\ndelivery could be attempted.\n");
+      break;
+    case LOCAL_TOO_BIG:
+      buf_add_c(b, "A message that you sent was longer than the maximum size allowed on this\nsystem. It was not delivered to any"
+                   " recipients.\n");
+      break;
+    case LOCAL_HEADER_TOO_BIG:
+    case LOCAL_HEADER_LINE_TOO_BIG:
+      buf_printf(b, "A message that you sent contained a header %s that was excessively\nlong and could not be handled by the mail"
+                    " transmission software. The\nmessage has not been delivered to any recipients.\n",
+          e == LOCAL_HEADER_TOO_BIG ? "section" : "line");
+      break;
+    case LOCAL_TOO_MANY:
+      buf_add_c(b, "A message that you sent contained more recipients than allowed on this\nsystem. It was not delivered to any"
+                   " recipients.\n");
+      break;
+    case LOCAL_REJECTED:
+      buf_add_c(b, "A message that you sent was rejected by the local scanning code that\nchecks incoming messages on this system.");
+      if (detail.len)
+        buf_printf(b, " The following error was given:\n\n  %.*s", STRF(detail));
+      buf_add_byte(b, '\n');
+      break;
+    default:
+      buf_printf(b, "A system failure was encountered while processing a message that you sent,\nso it has not been possible to deliver"
+                    " it. The error was:\n\n%.*s\n", STRF(detail));
+  }
+}
+
+static int to_stderr(const struct local_params *p, enum local_error e, struct str detail, struct str extra) {
+  switch (e) {
+    case LOCAL_BAD_ADDRESS:
+      fprintf(stderr, "%s: at least one malformed recipient address: %.*s - %.*s\n", p->program, STRF(detail), STRF(extra));
+      break;
+    case LOCAL_NO_RECIPIENTS: fprintf(stderr, "%s: no recipients in message\n", p->program); break;
+    case LOCAL_ARGS_SUPPRESSED: fprintf(stderr, "%s: all -t recipients overridden by command line\n", p->program); break;
+    case LOCAL_TOO_BIG: fprintf(stderr, "%s: message too big (limit set to %.*s)\n", p->program, STRF(detail)); break;
+    case LOCAL_HEADER_TOO_BIG:
+      fprintf(stderr, "%s: excessively long message header section read\n", p->program);
+      break;
+    case LOCAL_HEADER_LINE_TOO_BIG: fprintf(stderr, "%s: excessively long message header line read\n", p->program); break;
+    case LOCAL_TOO_MANY: fprintf(stderr, "%s: too many recipients (max set to %.*s)\n", p->program, STRF(detail)); break;
+    case LOCAL_REJECTED: fprintf(stderr, "%s: message rejected by non-SMTP ACL: %.*s\n", p->program, STRF(detail)); break;
+    default: fprintf(stderr, "%s: %.*s\n", p->program, STRF(detail));
+  }
+  fflush(stderr);
+  return 1;
+}
+
+/* The text of the message to the submitter. */
+static struct str compose(struct reception *r, enum local_error e, struct str detail, struct str extra) {
+  const struct main_options *o = main_options(r->c->config);
+  struct buf b;
+  struct str from;
+  buf_init(&b, r->c->arena, BUF_MAX_EXPANSION);
+  if (expand_option(r->c, &o->dsn_from, &from) != 0 || !str_is_set(from))
+    from = str_printf(r->c->arena, "Mail Delivery System <Mailer-Daemon@%.*s>", STRF(o->qualify_domain));
+  buf_printf(&b, "Auto-Submitted: auto-replied\nFrom: %.*s\nTo: %.*s\nSubject: Mail failure - %s\n\n", STRF(from),
+      STRF(r->m->reverse_path), subject(e));
+  add_explanation(&b, e, detail, extra);
+  buf_add_c(&b, "\n------ This is a copy of your message, including all the headers. ------\n\n");
+  for (const struct header *h = r->m->headers; h; h = h->next)
+    if (h->type != '*' && h != r->received)
+      buf_add(&b, h->text);
+  return buf_str(&b);
+}
+
+static int by_mail(const struct local_params *p, struct reception *r, enum local_error e, struct str detail, struct str extra) {
+  struct ctx *c = r->c;
+  struct message *failed = r->m, *m = message_new("error report");
+  struct reception report;
+  struct str text = compose(r, e, detail, extra), bounced_id = str_c(failed->id);
+  struct receive_params rp = {.dot = DOT_PLAIN, .local = true, .qualify_headers = true, .submitter = p->submitter, .bounced_id = bounced_id};
+  int status = p->error_status ? p->error_status : 1;
+  c->message = m;
+  m->reverse_path = STR_EMPTY;
+  m->local_error_message = true;
+  message_add_recipient(m, str_dup(m->arena, failed->reverse_path));
+  receive_begin(&report, c, m, &rp);
+  receive_push(&report, text);
+  if (receive_end(&report) < 0 || (receive_keep_client(c, m, p->submitter), receive_commit(&report)) < 0) {
+    receive_abandon(&report);
+    message_free(m);
+  } else if (p->hooks && p->hooks->accepted) {
+    p->hooks->accepted(p->hooks->arg, c, m, p->queue_only);
+  } else {
+    message_free(m);
+  }
+  c->message = failed;
+  return status;
+}
+
+int local_report(const struct local_params *p, struct reception *r, enum local_error e, struct str detail, struct str extra) {
+  if (p->errors == LOCAL_ERRORS_QUIET)
+    return 1;
+  if (p->errors == LOCAL_ERRORS_STDERR)
+    return to_stderr(p, e, detail, extra);
+  if (r->m->reverse_path.len == 0) {
+    /* Nobody to write to; writing to ourselves would loop. */
+    acl_log(r->c, LOG_MAIN, "Error while reading message with no usable sender address%s%.*s%s: %s%.*s", str_is_set(p->bounced_id) ? " (R=" : "",
+        STRF(str_is_set(p->bounced_id) ? p->bounced_id : STR_EMPTY), str_is_set(p->bounced_id) ? ")" : "",
+        e == LOCAL_REJECTED ? "rejected by non-SMTP ACL: " : "", STRF(e == LOCAL_REJECTED ? detail : str_c(subject(e))));
+    return 1;
+  }
+  return by_mail(p, r, e, detail, extra);
+}
