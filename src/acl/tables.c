@@ -12,6 +12,7 @@ conditions"). Words flagged ACL_LATER are known and refused. */
 #include "loop/fiber.h"
 #include "match/match.h"
 #include "message/message.h"
+#include "tls/tls.h"
 
 #define RCPT_ONLY ACL_ONLY(ACL_BIT(ACL_RCPT) | ACL_BIT(ACL_PRDR))
 #define SCAN_ONLY ACL_ONLY(ACL_BIT(ACL_DATA) | ACL_BIT(ACL_PRDR) | ACL_BIT(ACL_MIME) | ACL_BIT(ACL_NOT_SMTP))
@@ -186,19 +187,17 @@ static int eval_sender_domains(struct ctx *c, const struct acl_clause *clause, s
 }
 
 static int eval_encrypted(struct ctx *c, const struct acl_clause *clause, struct str arg) {
-  if (!c->client->tls)
+  const struct tls_info *t = c->client->tls;
+  if (!t)
     return OUTCOME_FAIL;
-  struct str cipher;
-  if (expand_text(c, STR("$tls_in_cipher"), &cipher))
-    return OUTCOME_ERROR;
   if (str_eq_c(str_trim(arg), "*"))
     return OUTCOME_OK;
   /* The suite's name is the middle part of "TLS1.3:NAME:BITS". */
-  struct str rest = cipher;
+  struct str rest = t->cipher, name;
   str_cut(&rest, ':');
-  struct str name = str_is_set(rest) ? str_cut(&rest, ':') : cipher;
+  name = str_is_set(rest) ? str_cut(&rest, ':') : t->cipher;
   int rc = match_string(c, arg, name, false, NULL);
-  return rc == OUTCOME_FAIL ? match_string(c, arg, cipher, false, NULL) : rc;
+  return rc == OUTCOME_FAIL ? match_string(c, arg, t->cipher, false, NULL) : rc;
 }
 
 const struct acl_condition_def acl_core_conditions[] = {

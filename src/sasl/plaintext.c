@@ -1,6 +1,6 @@
 /* The plaintext authenticator: PLAIN and LOGIN (Exim manual, chapter "The
 plaintext authenticator"). */
-#include "base/base64.h"
+#include "base/encode.h"
 #include "base/buf.h"
 #include "core/module.h"
 #include "expand/expand.h"
@@ -128,7 +128,7 @@ static enum sasl_result client(struct ctx *c, const struct instance *i, const st
     if (code != 334)
       return code / 100 == 4 ? SASL_DEFER : SASL_FAIL;
     struct str decoded;
-    if (!base64_decode(c->arena, challenge, &decoded)) {
+    if (!base64_decode(c->arena, challenge, false, &decoded)) {
       if (!o->client_ignore_invalid_base64) {
         io->converse(io->arg, STR("*"), &code, &challenge);
         *ret_text = str_printf(c->arena, "Invalid base64 string in server response \"%.*s\"", STRF(*ret_text));

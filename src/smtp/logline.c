@@ -4,9 +4,9 @@
 #include "base/time.h"
 #include "core/main_options.h"
 #include "core/module.h"
-#include "expand/expand.h"
 #include "log/log.h"
 #include "smtp/receive.h"
+#include "tls/tls.h"
 
 static void add_item(void *arg, struct str item) {
   struct buf *b = arg;
@@ -33,18 +33,17 @@ static void add_subject(struct buf *b, const struct message *m) {
 }
 
 static void add_tls(struct ctx *c, struct buf *b) {
-  struct str text;
-  if (!c->client->tls)
+  const struct tls_info *t = c->client->tls;
+  if (!t)
     return;
-  if (log_selected(LOGSEL_tls_cipher) && expand_text(c, STR("$tls_in_cipher"), &text) == 0 && text.len)
-    buf_printf(b, " X=%.*s", STRF(text));
-  if (log_selected(LOGSEL_tls_certificate_verified) && expand_text(c, STR("$tls_in_certificate_verified"), &text) == 0 &&
-      expand_text(c, STR("${if def:tls_in_peercert{$tls_in_certificate_verified}}"), &text) == 0 && text.len)
-    buf_printf(b, " CV=%s", str_eq_c(text, "1") ? "yes" : "no");
-  if (log_selected(LOGSEL_tls_peerdn) && expand_text(c, STR("$tls_in_peerdn"), &text) == 0 && text.len)
-    buf_printf(b, " DN=\"%.*s\"", STRF(log_printable(c->arena, text)));
-  if (log_selected(LOGSEL_tls_sni) && expand_text(c, STR("$tls_in_sni"), &text) == 0 && text.len)
-    buf_printf(b, " SNI=\"%.*s\"", STRF(log_printable(c->arena, text)));
+  if (log_selected(LOGSEL_tls_cipher) && str_is_set(t->cipher))
+    buf_printf(b, " X=%.*s", STRF(t->cipher));
+  if (log_selected(LOGSEL_tls_certificate_verified) && str_is_set(t->peer_dn))
+    buf_printf(b, " CV=%s", t->peer_verified ? "yes" : "no");
+  if (log_selected(LOGSEL_tls_peerdn) && str_is_set(t->peer_dn))
+    buf_printf(b, " DN=\"%.*s\"", STRF(log_printable(c->arena, t->peer_dn)));
+  if (log_selected(LOGSEL_tls_sni) && str_is_set(t->sni) && t->sni.len)
+    buf_printf(b, " SNI=\"%.*s\"", STRF(log_printable(c->arena, t->sni)));
 }
 
 static void add_host(struct ctx *c, struct buf *b) {

@@ -2,7 +2,7 @@
 #include <ctype.h>
 #include <errno.h>
 
-#include "base/base64.h"
+#include "base/encode.h"
 #include "expand/expand.h"
 #include "sasl/sasl.h"
 #include "smtp/server/internal.h"
@@ -26,7 +26,7 @@ static int challenge(void *arg, struct str text, struct str *ret_response, struc
     *ret_reply = STR("501 Authentication cancelled");
     return OUTCOME_FAIL;
   }
-  if (!base64_decode(s->c->arena, line, ret_response)) {
+  if (!base64_decode(s->c->arena, line, false, ret_response)) {
     *ret_reply = STR("501 Invalid base64 data");
     return OUTCOME_FAIL;
   }
@@ -105,7 +105,7 @@ enum smtp_next smtp_verb_auth(struct smtp_session *s, struct str args) {
     /* "=" stands for an empty initial response. */
     if (str_eq_c(rest, "="))
       initial = STR_EMPTY;
-    else if (!base64_decode(c->arena, rest, &initial))
+    else if (!base64_decode(c->arena, rest, false, &initial))
       return result(s, i, SASL_CANCELLED, STR("501 Invalid base64 data"));
     initial.taint = STR_TAINTED;
   }

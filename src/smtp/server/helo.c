@@ -9,11 +9,9 @@
 #include "match/match.h"
 #include "sasl/sasl.h"
 #include "smtp/server/internal.h"
+#include "tls/tls.h"
 
-bool smtp_client_certificate_verified(struct ctx *c) {
-  struct str text;
-  return c->client->tls && expand_text(c, STR("$tls_in_certificate_verified"), &text) == 0 && str_eq_c(text, "1");
-}
+bool smtp_client_certificate_verified(struct ctx *c) { return c->client->tls && c->client->tls->peer_verified; }
 
 /* ---- verification ---- */
 

@@ -58,6 +58,7 @@ struct smtp_session {
   bool no_mail_logged, mail_seen, quit_seen, closed_logged;
   uint8_t history[64];           /* of verbs, for logs */
   unsigned history_n;
+  bool mute;                     /* no text may be sent: the client expects TLS */
   const char *end_reason;        /* $smtp_notquit_reason; NULL: QUIT or dropped quietly */
 
   /* -bS */
@@ -143,6 +144,8 @@ enum smtp_next smtp_verb_refused(struct smtp_session *s, struct str args);
 
 /* May STARTTLS be offered to this client now? */
 bool smtp_tls_offered(struct smtp_session *s);
+/* The handshake as server: 0 or -errno, logged. [suspends] */
+int smtp_tls_start(struct smtp_session *s);
 /* Batched SMTP (-bS). Exit status. */
 int smtp_batch_run(struct smtp_session *s);
 /* DELAY of smtp_ratelimit_mail / _rcpt. [suspends] */

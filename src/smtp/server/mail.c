@@ -2,6 +2,7 @@
 #include <ctype.h>
 #include <stdlib.h>
 
+#include "base/encode.h"
 #include "core/module.h"
 #include "expand/expand.h"
 #include "match/match.h"
@@ -50,29 +51,6 @@ static int param_body(struct smtp_session *s, struct str value) {
     return OUTCOME_FAIL;
   }
   return OUTCOME_OK;
-}
-
-/* xtext (RFC 3461 section 4). false: malformed. */
-static bool xtext_decode(struct arena *a, struct str in, struct str *ret) {
-  struct buf b;
-  buf_init(&b, a, BUF_MAX_LINE);
-  for (uint32_t i = 0; i < in.len; i++) {
-    unsigned char ch = (unsigned char)in.p[i];
-    if (ch == '+') {
-      if (i + 2 >= in.len || !isxdigit((unsigned char)in.p[i + 1]) || !isxdigit((unsigned char)in.p[i + 2]))
-        return false;
-      char hex[3] = {in.p[i + 1], in.p[i + 2], 0};
-      buf_add_byte(&b, (char)strtol(hex, NULL, 16));
-      i += 2;
-    } else if (ch == '=' || ch < 33 || ch > 126) {
-      return false;
-    } else {
-      buf_add_byte(&b, (char)ch);
-    }
-  }
-  *ret = buf_str(&b);
-  ret->taint = STR_TAINTED;
-  return true;
 }
 
 static void ignore_auth(struct smtp_session *s, struct str value, const char *why) {

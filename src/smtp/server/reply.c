@@ -5,7 +5,7 @@ with their log lines. */
 #include <ctype.h>
 #include <stdio.h>
 
-#include "expand/expand.h"
+#include "tls/tls.h"
 
 #define WRAP_AT 75 /* longer reply texts are split where they can be */
 
@@ -26,7 +26,7 @@ void smtp_say(struct smtp_session *s, const char *fmt, ...) {
   va_start(ap, fmt);
   struct str text = str_vprintf(s->c->arena, fmt, ap);
   va_end(ap);
-  if (s->p->kind == SESSION_BATCH)
+  if (s->p->kind == SESSION_BATCH || s->mute)
     return;
   smtp_note_rcpt(s, text);
   stream_write(s->stream, text);
@@ -137,10 +137,9 @@ enum smtp_next smtp_synprot(struct smtp_session *s, bool protocol, int code, str
 static struct str rejection_info(struct smtp_session *s, enum acl_where where) {
   struct buf b;
   const struct client *cl = s->c->client;
-  struct str text;
   buf_init(&b, s->c->arena, BUF_MAX_LINE);
-  if (cl->tls && log_selected(LOGSEL_tls_cipher) && expand_text(s->c, STR("$tls_in_cipher"), &text) == 0 && text.len)
-    buf_printf(&b, "X=%.*s ", STRF(text));
+  if (cl->tls && log_selected(LOGSEL_tls_cipher) && str_is_set(cl->tls->cipher))
+    buf_printf(&b, "X=%.*s ", STRF(cl->tls->cipher));
   bool with_sender = where == ACL_RCPT || where == ACL_DATA || where == ACL_PRDR || where == ACL_MIME || where == ACL_DKIM ||
                      where == ACL_PREDATA;
   if (with_sender && s->message && where != ACL_PREDATA) {

@@ -532,6 +532,7 @@ static bool start_session(struct smtp_session *s) {
       return false;
   enum acl_result r = smtp_acl(s, ACL_CONNECT, &s->o->acl_smtp_connect, ACL_OK);
   if (r != ACL_OK) {
+    s->mute = s->p->tls_on_connect;
     smtp_acl_refused(s, ACL_CONNECT, r, STR("connection in \"connect\" ACL"));
     return false;
   }
@@ -539,6 +540,10 @@ static bool start_session(struct smtp_session *s) {
   c->user_message = STR_UNSET;
   if (greeting_out_of_sync(s))
     return false;
+  if (s->p->tls_on_connect && smtp_tls_start(s) < 0) {
+    smtp_notquit(s, "tls-failed", NULL, " ");
+    return false;
+  }
   return send_banner(s, user);
 }
 

@@ -1,12 +1,116 @@
-/* STARTTLS (RFC 3207). */
-#include "smtp/server/internal.h"
+/* STARTTLS (RFC 3207) and TLS from the first byte: options into parameters,
+the handshake, and what the session forgets after it. */
+#include <errno.h>
 
-/* Waits for the TLS room. */
-bool smtp_tls_offered(struct smtp_session *s) { return false; }
+#include "expand/expand.h"
+#include "match/match.h"
+#include "smtp/server/internal.h"
+#include "tls/tls.h"
+
+bool smtp_tls_offered(struct smtp_session *s) {
+  return !s->c->client->tls && s->p->kind != SESSION_BATCH && smtp_match_host(s, &s->o->tls_advertise_hosts);
+}
+
+/* An option's value, or empty. false: it does not expand; logged. */
+static bool value_of(struct smtp_session *s, const struct option_expr *o, const char *name, struct str *ret) {
+  struct str text;
+  int rc = expand_option(s->c, o, &text);
+  *ret = STR_EMPTY;
+  if (rc == 0 && str_is_set(text))
+    *ret = text;
+  if (rc && rc != OUTCOME_FORCED) {
+    acl_log(s->c, LOG_MAIN | LOG_PANIC, "expansion of %s failed: %.*s", name, STRF(s->c->error));
+    return false;
+  }
+  return true;
+}
+
+static bool expand_params(struct smtp_session *s, struct tls_params *p) {
+  const struct main_options *o = s->o;
+  return value_of(s, &o->tls_certificate, "tls_certificate", &p->certificate) &&
+         value_of(s, &o->tls_privatekey, "tls_privatekey", &p->private_key) &&
+         value_of(s, &o->tls_require_ciphers, "tls_require_ciphers", &p->ciphers) &&
+         value_of(s, &o->tls_verify_certificates, "tls_verify_certificates", &p->verify_certificates) &&
+         value_of(s, &o->tls_crl, "tls_crl", &p->crl) && value_of(s, &o->tls_eccurve, "tls_eccurve", &p->groups) &&
+         value_of(s, &o->tls_dhparam, "tls_dhparam", &p->dhparam) && value_of(s, &o->tls_alpn, "tls_alpn", &p->alpn);
+}
+
+static void on_verify_error(void *arg, struct str text) {
+  struct smtp_session *s = arg;
+  acl_log(s->c, LOG_MAIN, "[%.*s] %.*s", STRF(s->c->client->host_address), STRF(log_printable(s->c->arena, text)));
+}
+
+/* The client named a server: the options may depend on it. */
+static int on_sni(void *arg, struct str sni, struct tls_params *p) {
+  struct smtp_session *s = arg;
+  struct tls_info seen = {.server = true, .sni = str_dup(s->c->arena, sni)};
+  seen.sni.taint = STR_TAINTED;
+  struct tls_info *saved = s->c->client->tls;
+  s->c->client->tls = &seen;
+  bool ok = expand_params(s, p);
+  s->c->client->tls = saved;
+  return ok ? 1 : -1;
+}
+
+int smtp_tls_start(struct smtp_session *s) {
+  struct client *cl = s->c->client;
+  struct tls_params p = {.arg = s, .on_verify_error = on_verify_error, .self_signed_name = s->o->primary_hostname,
+      .openssl_options = s->o->openssl_options, .dh_max_bits = s->o->tls_dh_max_bits};
+  if (!expand_params(s, &p))
+    return -EINVAL;
+  if (str_find_byte(s->o->tls_certificate.text, '$') >= 0 || str_find_byte(s->o->tls_privatekey.text, '$') >= 0)
+    p.on_sni = on_sni;
+  if (smtp_match_host(s, &s->o->tls_verify_hosts))
+    p.verify = TLS_VERIFY_REQUIRED;
+  else if (smtp_match_host(s, &s->o->tls_try_verify_hosts))
+    p.verify = TLS_VERIFY_OPTIONAL;
+  p.require_alpn = smtp_match_host(s, &s->o->hosts_require_alpn);
+  struct str error = STR_UNSET;
+  stream_discard_input(s->stream);
+  int rc = tls_server_start(s->stream, &p, deadline_in(smtp_timeout_of(s)), s->arena, &cl->tls, &error);
+  if (rc < 0) {
+    cl->tls = NULL;
+    bool config = rc == -ENOENT || rc == -EINVAL;
+    acl_log(s->c, config ? LOG_MAIN | LOG_PANIC : LOG_MAIN, "TLS error on connection from %.*s %.*s", STRF(smtp_sender_who(s)),
+        STRF(log_printable(s->c->arena, error)));
+    return rc;
+  }
+  smtp_set_protocol(s);
+  return 0;
+}
 
 enum smtp_next smtp_verb_starttls(struct smtp_session *s, struct str args) {
+  struct ctx *c = s->c;
   if (!s->ad_tls)
     return smtp_synprot(s, true, 503, STR_UNSET, "STARTTLS command used when not advertised");
-  smtp_say(s, "454 TLS currently unavailable");
+  enum acl_result r = smtp_acl(s, ACL_STARTTLS, &s->o->acl_smtp_starttls, ACL_OK);
+  if (r != ACL_OK)
+    return smtp_acl_refused(s, ACL_STARTTLS, r, STR("STARTTLS"));
+  smtp_reset(s);
+  if (stream_peek(s->stream).len > 0)
+    acl_log(c, LOG_MAIN, "Non-empty input buffer after STARTTLS; naive attack?");
+  smtp_say(s, "220 TLS go ahead");
+  if (smtp_flush(s) < 0)
+    return smtp_notquit(s, "connection-lost", NULL, " ");
+  int rc = smtp_tls_start(s);
+  if (rc == -ENOENT || rc == -EINVAL) {
+    smtp_say(s, "454 TLS currently unavailable");
+    return smtp_notquit(s, "tls-failed", NULL, " ");
+  }
+  if (rc < 0)
+    return smtp_notquit(s, "tls-failed", NULL, " ");
+  /* What was said in clear counts no more (RFC 3207 section 4.2). */
+  struct client *cl = c->client;
+  s->helo_seen = s->esmtp = false;
+  cl->helo_name = STR_UNSET;
+  cl->helo_verified = cl->helo_verify_failed = false;
+  cl->host_authenticated = s->p->host_authenticated;
+  cl->authenticated_id = s->p->authenticated_id;
+  client_set_fullhost(s->arena, cl);
+  s->ad_pipelining = s->ad_chunking = s->ad_auth = s->ad_tls = s->ad_size = false;
+  s->auth_advertised = STR_EMPTY;
+  s->helo_free = s->auth_free = true;
+  s->starttls_free = false;
+  smtp_set_protocol(s);
   return SMTP_GO_ON;
 }
