@@ -14,6 +14,7 @@ delivered by this process (-odi), by the daemon or a child (-odb), or waits
 #include "daemon/daemon.h"
 #include "deliver/deliver.h"
 #include "log/log.h"
+#include "loop/fiber.h"
 #include "loop/stream.h"
 #include "message/message.h"
 #include "queue/spool.h"
@@ -36,7 +37,8 @@ static struct {
 static void deliver_now(struct message *m) {
   struct arena *a = arena_new("delivery");
   struct ctx *c = ctx_new(a, run.p->config);
-  (void)deliver_message(c, m, run.p->cli.no_delivery ? DELIVER_DRY : 0);
+  struct deliver_how how = {.first = true, .dont_deliver = run.p->cli.no_delivery, .give_up_reason = STR_UNSET, .select_recipient = STR_UNSET};
+  (void)deliver_message(c, m, &how);
   message_free(m);
   arena_free(a);
 }
@@ -77,27 +79,40 @@ static void accepted(void *arg, struct ctx *c, struct message *m, bool queue) {
   keep(m);
 }
 
-static void submitted(void *arg, struct ctx *c, struct message *m) { keep(m); }
+static void submitted(struct ctx *c, struct message *m) { keep(m); }
 
-/* Without a daemon: a child delivers what is kept, so that the caller has his prompt back. */
-static void deliver_in_background(void) {
-  if (!run.first)
-    return;
+/* Without a daemon: a child delivers what is kept, so that the caller has his prompt back. The locks on the messages do not
+pass to a child: it reads them again. */
+static int deliver_in_background(void) {
+  VEC(struct str) ids = {0}, queues = {0};
+  while (run.first) {
+    struct pending *w = run.first;
+    run.first = w->next;
+    vec_push(run.p->arena, &ids, str_dup(run.p->arena, str_c(w->message->id)));
+    vec_push(run.p->arena, &queues, str_dup(run.p->arena, w->message->queue_name));
+    message_free(w->message);
+    free(w);
+  }
+  run.last = &run.first;
+  if (!ids.n)
+    return 0;
   fflush(NULL);
   pid_t pid = fork();
-  if (pid != 0) {
-    while (run.first) {
-      struct pending *w = run.first;
-      run.first = w->next;
-      message_free(w->message);
-      free(w);
-    }
-    if (pid < 0)
-      log_write(LOG_MAIN | LOG_PANIC, NULL, "cannot fork for delivery; the message waits in the queue");
-    return;
-  }
+  if (pid < 0)
+    log_write(LOG_MAIN | LOG_PANIC, NULL, "cannot fork for delivery; the message waits in the queue");
+  if (pid != 0)
+    return 0;
   setsid();
-  run.foreground = true;
+  loop_reinit();
+  for (size_t i = 0; i < ids.n; i++) {
+    struct message *m = NULL;
+    if (spool_read_message(run.p->ctx, queues.v[i], ids.v[i], true, &m) == SPOOL_OK)
+      keep(m);
+  }
+  deliver_kept();
+  smtp_pool_close_all();
+  log_done();
+  _exit(0);
 }
 
 static bool must_queue(void *arg, struct ctx *c, int messages, struct str *ret_why) {
@@ -170,7 +185,7 @@ int mode_receive(struct process *p) {
   run.p = p;
   run.last = &run.first;
   run.foreground = p->cli.delivery_given && p->cli.delivery == DELIVER_FOREGROUND;
-  deliver_set_submitted(submitted, NULL);
+  deliver_take_over = submitted;
   int status;
   switch (p->cli.mode) {
   case MODE_SMTP:
@@ -187,7 +202,7 @@ int mode_receive(struct process *p) {
     status = message(p);
   }
   if (!run.foreground)
-    deliver_in_background();
+    (void)deliver_in_background();
   deliver_kept();
   smtp_pool_close_all();
   return status;

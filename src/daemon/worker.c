@@ -43,20 +43,16 @@ static void wake_scheduler(void) {
     fiber_wake(w.scheduler);
 }
 
-static void attempt_ended(struct queue_entry *e, struct message *m, enum deliver_end end) {
-  switch (end) {
-  case DELIVER_COMPLETE:
+#define LOCKED_SECONDS 60 /* another process works on the message: look again then */
+
+static void attempt_ended(struct queue_entry *e, struct message *m, enum deliver_result end) {
+  if (end == DELIVER_COMPLETE) {
     queue_remove(e);
     atomic_fetch_add(&w.slot->delivered, 1);
-    break;
-  case DELIVER_LOCKED: /* another process works on it: look again soon */
-    queue_put_back(e, time(NULL) + 60, e->frozen);
-    break;
-  case DELIVER_WAITING: {
-    int64_t due = w.p.daemon->runs_n && m && m->next_attempt > 0 ? m->next_attempt : QUEUE_NEVER;
-    queue_put_back(e, due, m && m->frozen);
-    break;
-  }
+  } else if (!m) {
+    queue_put_back(e, time(NULL) + LOCKED_SECONDS, e->frozen);
+  } else {
+    queue_put_back(e, w.p.daemon->runs_n && m->next_attempt > 0 ? m->next_attempt : QUEUE_NEVER, m->frozen);
   }
   atomic_store(&w.slot->queued, (int)queue_count());
 }
@@ -66,17 +62,18 @@ static void deliver_fiber(void *arg) {
   struct message *m = job->message;
   struct arena *a = arena_new("delivery");
   struct ctx *c = ctx_new(a, w.config);
-  enum deliver_end end = DELIVER_WAITING;
-  unsigned how = (job->entry->forced ? DELIVER_FORCED : 0) | (job->entry->forced_frozen ? DELIVER_FORCED_FROZEN : 0);
+  enum deliver_result end = DELIVER_TROUBLE;
+  struct deliver_how how = {.first = m != NULL, .queue_run = m == NULL, .force = job->entry->forced, .force_frozen = job->entry->forced_frozen,
+      .dont_deliver = w.p.daemon->no_delivery, .give_up_reason = STR_UNSET, .select_recipient = STR_UNSET};
   if (!m) {
     enum spool_read r = spool_read_message(c, job->entry->queue_name, str_c(job->entry->id), true, &m);
     if (r != SPOOL_OK) {
       m = NULL;
-      end = r == SPOOL_NOT_FOUND ? DELIVER_COMPLETE : DELIVER_LOCKED;
+      end = r == SPOOL_NOT_FOUND ? DELIVER_COMPLETE : DELIVER_TROUBLE;
     }
   }
   if (m)
-    end = deliver_message(c, m, how | (w.p.daemon->no_delivery ? DELIVER_DRY : 0));
+    end = deliver_message(c, m, &how);
   attempt_ended(job->entry, m, end);
   if (m)
     message_free(m);
@@ -130,7 +127,7 @@ static void accepted(void *arg, struct ctx *c, struct message *m, bool queue) {
 }
 
 /* Bounces and warnings that a delivery of ours has written. */
-static void submitted(void *arg, struct ctx *c, struct message *m) { accepted(NULL, c, m, false); }
+static void submitted(struct ctx *c, struct message *m) { accepted(NULL, c, m, false); }
 
 /* --- sessions --- */
 
@@ -300,7 +297,7 @@ static int worker_main(void *arg) {
     plan_set_runner(&plan_runner_agent);
     identity_set_can_switch(true);
   }
-  deliver_set_submitted(submitted, NULL);
+  deliver_take_over = submitted;
   message_id_set_filter(id_is_ours, NULL);
   (void)fiber_spawn("control", control_fiber, NULL);
   for (int i = 0; i < w.p.listeners->n; i++)
