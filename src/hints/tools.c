@@ -1,0 +1,188 @@
+/* exim_dumpdb and exim_tidydb. */
+#include <stdio.h>
+#include <time.h>
+#include "base/vec.h"
+#include "hints/records.h"
+#include "base/buf.h"
+
+struct str hints_time(struct arena *a, int64_t t, bool utc) {
+  time_t when = (time_t)t;
+  struct tm tm;
+  char text[40];
+  if (utc)
+    gmtime_r(&when, &tm);
+  else
+    localtime_r(&when, &tm);
+  strftime(text, sizeof text, "%d-%b-%Y %H:%M:%S", &tm);
+  return str_c(arena_strdup(a, text));
+}
+
+struct dump {
+  const struct hints_dump_options *o;
+  const char *db;
+  struct arena *a;
+  void (*write)(struct str line, void *arg);
+  void *arg;
+};
+
+static void dump_retry(struct dump *d, struct str key, struct str value) {
+  struct hint_retry r;
+  if (!hint_retry_decode(value, &r))
+    return;
+  d->write(str_printf(d->a, "  %.*s %d %d %.*s\n%.*s  %.*s  %.*s%s\n", STRF(key), r.basic_errno, r.more_errno, STRF(r.text),
+    STRF(hints_time(d->a, r.first_failed, d->o->utc)), STRF(hints_time(d->a, r.last_try, d->o->utc)),
+    STRF(hints_time(d->a, r.next_try, d->o->utc)), r.expired ? " *" : ""), d->arg);
+}
+
+static const char *answer_text(enum hint_answer v) {
+  static const char *const texts[] = {"unknown", "accept", "reject", "reject_mfnull", "not tested"};
+  return texts[v];
+}
+
+static struct str test_text(struct dump *d, const char *name, enum hint_answer v, int64_t stamp) {
+  struct str s = str_printf(d->a, " %s=%s", name, answer_text(v));
+  if (v == HINT_ACCEPT || v == HINT_REJECT)
+    s = str_printf(d->a, "%.*s (%.*s)", STRF(s), STRF(hints_time(d->a, stamp, d->o->utc)));
+  return s;
+}
+
+static void dump_callout(struct dump *d, struct str key, struct str value, int64_t stamp) {
+  struct hint_callout r;
+  if (!hint_callout_decode(value, &r))
+    return;
+  struct str tests = STR_EMPTY;
+  if (r.is_domain)
+    tests = str_cat(d->a, test_text(d, "postmaster", r.postmaster, r.postmaster_stamp),
+      test_text(d, "random", r.random, r.random_stamp));
+  d->write(str_printf(d->a, "%.*s %.*s callout=%s%.*s\n", STRF(hints_time(d->a, stamp, d->o->utc)), STRF(key),
+    answer_text(r.result), STRF(tests)), d->arg);
+}
+
+/* "now rate [events]" as acl/ratelimit.c writes it. */
+static void dump_rate(struct dump *d, struct str key, struct str value) {
+  char text[128];
+  double when, rate;
+  int n = snprintf(text, sizeof text, "%.*s", STRF(str_slice(value, 0, 100)));
+  if (n <= 0 || sscanf(text, "%lf %lf", &when, &rate) != 2 || !(when >= 0 && when < 1e12))
+    return;
+  int64_t seconds = (int64_t)when;
+  d->write(str_printf(d->a, "%.*s.%06d rate: %10.3f key: %.*s\n", STRF(hints_time(d->a, seconds, d->o->utc)),
+    (int)((when - (double)seconds) * 1e6), rate, STRF(key)), d->arg);
+}
+
+static bool dump_one(struct str key, struct str value, int64_t stamp, void *arg) {
+  struct dump *d = arg;
+  struct arena_mark mark = arena_mark(d->a);
+  struct str when = hints_time(d->a, stamp, d->o->utc);
+  if (d->o->keys_only)
+    d->write(str_printf(d->a, "  %.*s\n", STRF(key)), d->arg);
+  else if (strcmp(d->db, "retry") == 0)
+    dump_retry(d, key, value);
+  else if (strcmp(d->db, "callout") == 0)
+    dump_callout(d, key, value, stamp);
+  else if (strcmp(d->db, "ratelimit") == 0)
+    dump_rate(d, key, value);
+  else if (strncmp(d->db, "wait-", 5) == 0)
+    d->write(str_printf(d->a, "%.*s %.*s\n", STRF(key), STRF(value)), d->arg);
+  else if (strcmp(d->db, "seen") == 0)
+    d->write(str_printf(d->a, "%.*s\t%.*s\n", STRF(key), STRF(when)), d->arg);
+  else
+    d->write(str_printf(d->a, "%.*s %.*s\n", STRF(when), STRF(key)), d->arg);
+  arena_rewind(d->a, mark);
+  return true;
+}
+
+int hints_dump(struct ctx *c, const char *db, const struct hints_dump_options *o, struct arena *a,
+    void (*write)(struct str line, void *arg), void *arg) {
+  struct dump d = {o, db, a, write, arg};
+  return hints_each_stamped(c, db, dump_one, &d);
+}
+
+/* --- tidying --- */
+
+struct change {
+  struct str key, value; /* unset value: to be deleted */
+};
+
+struct tidy {
+  const char *db;
+  int64_t oldest;
+  struct arena *a;
+  VEC(struct change) changes;
+  bool (*exists)(struct str id, void *arg);
+  void (*write)(struct str line, void *arg);
+  void *arg;
+};
+
+static bool is_id(struct str s) {
+  return (s.len == 23 && s.p[6] == '-' && s.p[18] == '-') || (s.len == 16 && s.p[6] == '-' && s.p[13] == '-');
+}
+
+static void change(struct tidy *t, struct str key, struct str value) {
+  struct change x = {str_dup(t->a, key), str_is_set(value) ? str_dup(t->a, value) : STR_UNSET};
+  vec_push(t->a, &t->changes, x);
+}
+
+/* Messages that wait for a host: those that are gone are taken out. */
+static void tidy_wait(struct tidy *t, struct str key, struct str value) {
+  struct buf out;
+  bool changed = false;
+  buf_init(&out, t->a, 1u << 20);
+  struct str rest = value;
+  while (str_is_set(rest)) {
+    struct str id = str_cut(&rest, ' ');
+    if (id.len == 0)
+      continue;
+    if (!t->exists(id, t->arg)) {
+      changed = true;
+      continue;
+    }
+    if (out.len)
+      buf_add_byte(&out, ' ');
+    buf_add(&out, id);
+  }
+  if (!changed)
+    return;
+  if (out.len == 0) {
+    t->write(str_printf(t->a, "deleted %.*s (empty)\n", STRF(key)), t->arg);
+    change(t, key, STR_UNSET);
+  } else {
+    change(t, key, buf_str(&out));
+  }
+}
+
+static bool tidy_one(struct str key, struct str value, int64_t stamp, void *arg) {
+  struct tidy *t = arg;
+  if (stamp < t->oldest) {
+    t->write(str_printf(t->a, "deleted %.*s (too old)\n", STRF(key)), t->arg);
+    change(t, key, STR_UNSET);
+    return true;
+  }
+  if (t->exists == NULL)
+    return true;
+  if (strncmp(t->db, "wait-", 5) == 0) {
+    tidy_wait(t, key, value);
+    return true;
+  }
+  ptrdiff_t colon = str_rfind_byte(key, ':');
+  if (strcmp(t->db, "retry") == 0 && colon >= 0) {
+    struct str id = str_from(key, (size_t)colon + 1);
+    if (is_id(id) && !t->exists(id, t->arg)) {
+      t->write(str_printf(t->a, "deleted %.*s (no message)\n", STRF(key)), t->arg);
+      change(t, key, STR_UNSET);
+    }
+  }
+  return true;
+}
+
+int hints_tidy(struct ctx *c, const char *db, int64_t max_age, bool (*exists)(struct str id, void *arg),
+    void (*write)(struct str line, void *arg), void *arg) {
+  struct arena *a = arena_new("tidy");
+  struct tidy t = {.db = db, .oldest = (int64_t)time(NULL) - max_age, .a = a, .exists = exists, .write = write, .arg = arg};
+  int r = hints_each_stamped(c, db, tidy_one, &t);
+  for (size_t i = 0; i < t.changes.n && r == OUTCOME_OK; i++)
+    r = str_is_set(t.changes.v[i].value) ? hints_put(c, db, t.changes.v[i].key, t.changes.v[i].value)
+                                         : hints_delete(c, db, t.changes.v[i].key);
+  arena_free(a);
+  return r;
+}
