@@ -113,12 +113,13 @@ class Martlet:
     Runs unprivileged (as nobody, when the tests run as root), or with privileged=True as root in a place of its own, with
     system users u0 ... u9. `inside` (or privileged, resolver, tmpfs) makes a place; in it, nothing but its own users,
     resolver and file systems is seen. Other keywords fill the gaps of CONFIGURATION; `configuration` replaces it all.
-    tls: (certificate, key). `allow_panic`, `allow_sanitizer`: patterns of what may be in the panic log or in reports.
+    tls: (certificate, key). layers: unpacked packages in the place; etc: {name: text} of files there; built_in_paths: the
+    configuration leaves spool and logs where the program has them by default. `allow_panic`, `allow_sanitizer`: patterns of what may be in the panic log or in reports.
     """
 
     def __init__(self, directory, configuration=None, users=('u0', 'u1', 'u2', 'u3', 'u4', 'u5', 'u6', 'u7', 'u8', 'u9'),
                  privileged=False, inside=False, resolver=None, hosts=None, tmpfs=None, arguments=('-q30m',), allow_panic=None,
-                 environment=None, daemon=True, program='martlet', tls=None, **gaps):
+                 environment=None, daemon=True, program='martlet', tls=None, layers=(), etc=None, built_in_paths=False, **gaps):
         self.directory = d = str(directory)
         self.port = free_port()
         self.privileged, self.allow_panic, self.arguments, self.daemon = privileged, allow_panic, list(arguments), daemon
@@ -128,10 +129,12 @@ class Martlet:
         self.place = None
         # $MARTLET_REFERENCE: the binary is Debian's Exim, to check the tests with; its user has a fixed name.
         reference = os.environ.get('MARTLET_REFERENCE')
-        if privileged or inside or resolver or tmpfs or hosts is not None or reference:
+        if privileged or inside or resolver or tmpfs or hosts is not None or reference or layers:
             self.user = self.group = 'Debian-exim' if reference else 'martlet'
             names = [self.user] + [(f'u{n}', f'/home/u{n}') for n in range(10)]
-            self.place = place.Place(os.path.join(d, 'place'), (), names, resolver, hosts)
+            self.place = place.Place(os.path.join(d, 'place'), layers, names, resolver, hosts)
+            for name, text in (etc or {}).items():
+                self.place.etc(name, text)
             for where, options in (tmpfs or {}).items():
                 self.place.mount_tmpfs(where.format(d=d), options.format(uid=self.place.uid(self.user)))
             self.uid = self.place.uid(self.user)
@@ -142,7 +145,11 @@ class Martlet:
             self.group = str(self.gid)
             import grp
             self.group = grp.getgrgid(self.gid).gr_name
-        for sub in ('spool', 'log', 'mail', 'reports'):
+        self.spool_dir, self.log_dir = 'spool', 'log'
+        if built_in_paths:
+            self.spool_dir, self.log_dir = 'place/var/spool/martlet', 'place/var/log/martlet'
+            os.chown(self._own('place/run/martlet'), self.uid, self.gid)
+        for sub in (self.spool_dir, self.log_dir, 'mail', 'reports'):
             self._own(sub)
         os.chmod(os.path.join(d, 'reports'), 0o1777)
         # A copy, since the checkout may be closed to the user it runs as.
@@ -205,7 +212,7 @@ class Martlet:
         self.started = True
         if not self.daemon:
             return self
-        done = self.run('-bd', *self.arguments, '-oP', self.pidfile, check=False, tool=True)
+        done = self.run('-bd', *[x.replace('@PORT@', str(self.port)) for x in self.arguments], '-oP', self.pidfile, check=False, tool=True)
         if wait:
             if done.returncode != 0:
                 raise AssertionError(f'martlet -bd ended with status {done.returncode}: {done.stdout}{self.logs()}')
@@ -267,7 +274,7 @@ class Martlet:
     def check_clean(self):
         reports = glob.glob(os.path.join(self.directory, 'reports', 'san*'))
         assert not reports, 'sanitizer report: ' + read(reports[0])[:6000]
-        panic = [line for line in read(self.outside('log/paniclog')).split('\n') if line.strip()]
+        panic = [line for line in read(self.outside(f'{self.log_dir}/paniclog')).split('\n') if line.strip()]
         if self.allow_panic:
             panic = [line for line in panic if not re.search(self.allow_panic, line)]
         assert not panic, 'panic log: ' + '\n'.join(panic[:20])
@@ -308,7 +315,7 @@ class Martlet:
         return path
 
     def log(self, kind='main'):
-        return read(self.outside(f'log/{kind}log'))
+        return read(self.outside(f'{self.log_dir}/{kind}log'))
 
     def logs(self):
         return ''.join(f'\n--- {k}log\n{self.log(k)[-8000:]}' for k in ('main', 'reject', 'panic')) + ''.join(
@@ -332,7 +339,7 @@ class Martlet:
 
     def queue(self):
         """The ids of the messages on the spool."""
-        names = glob.glob(self.outside('spool/input/*-H')) + glob.glob(self.outside('spool/input/?/*-H'))
+        names = glob.glob(self.outside(f'{self.spool_dir}/input/*-H')) + glob.glob(self.outside(f'{self.spool_dir}/input/?/*-H'))
         return sorted(os.path.basename(n)[:-2] for n in names)
 
     def wait_empty(self, patience=None):
@@ -340,7 +347,7 @@ class Martlet:
 
     def spool_files(self):
         found = []
-        for where, _, names in os.walk(self.outside('spool/input')):
+        for where, _, names in os.walk(self.outside(f'{self.spool_dir}/input')):
             found += [os.path.join(where, n) for n in names]
         return sorted(found)
 
