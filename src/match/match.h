@@ -52,6 +52,9 @@ int match_text(struct ctx *c, enum list_kind kind, struct str list, struct str s
 #define MATCH_LITERAL_SEPARATOR 2u
 int match_host_text(struct ctx *c, struct str list, struct str name, struct str address, struct str *ret_data);
 int match_client_host_text(struct ctx *c, struct str list, struct str *ret_data);
+/* One item of an address list, as rewriting and retry rules have it: separators have no meaning, the case of the local
+part counts, and $0, $1 … are set as the manual's section "Rewriting patterns" says. The pattern is expanded. */
+int match_address_pattern(struct ctx *c, const struct option_expr *pattern, struct str address);
 /* A plain string list: exact, *suffix, ^regex, lookups. */
 int match_string(struct ctx *c, struct str list, struct str subject, bool caseful, struct str *ret_data);
 /* One pattern of such a list; separators and `!` have no meaning. */

@@ -49,6 +49,7 @@ struct message {
   struct arena *arena;
   char id[24];                       /* "" until given */
   struct str reverse_path;           /* envelope sender, "" for a bounce */
+  struct str reverse_path_before;    /* as it was before rewriting; unset: not yet rewritten */
   bool reverse_path_local, reverse_path_set_untrusted;
   struct str originator_login, originator_name;
   uint32_t originator_uid, originator_gid;
