@@ -1,6 +1,7 @@
 #include "core/main_options.h"
 #include "core/module.h"
 #include "expand/modules.h"
+#include "lookup/types.h"
 
 /* All modules. A module's number is its place here; the order decides the order
 of words in -bV and of calls at each moment (module_hooks). */
@@ -13,5 +14,6 @@ const struct module *const modules[] = {
   &expand_charset_module,
   &expand_address_module,
   &expand_net_module,
+  &lookup_module,
   NULL,
 };

@@ -275,6 +275,12 @@ int match_host(struct ctx *c, const struct option_expr *list, struct str name, s
   return match_end(&m, match_option(&m, list), ret_data);
 }
 
+int match_ip(struct ctx *c, const struct option_expr *list, struct str address, struct str *ret_data) {
+  struct match m = match_start_host(c, STR_EMPTY, address);
+  m.ip_only = true;
+  return match_end(&m, match_option(&m, list), ret_data);
+}
+
 static int match_now(struct match *m, struct str text, unsigned flags, struct str *ret_data) {
   struct list_ref *ref;
   int r = match_list(m, list_cache_text(m->kind, text, flags & MATCH_LITERAL_SEPARATOR, &ref));

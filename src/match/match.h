@@ -44,6 +44,8 @@ int match_address(struct ctx *c, const struct option_expr *list, struct str addr
 /* The client host of c->client, or the host given (for hosts_require_tls and the like). Host name looked up on need. */
 int match_client_host(struct ctx *c, const struct option_expr *list, struct str *ret_data);
 int match_host(struct ctx *c, const struct option_expr *list, struct str name, struct str address, struct str *ret_data);
+/* match_ip: the subject is an IP address or empty, no name is ever looked up. */
+int match_ip(struct ctx *c, const struct option_expr *list, struct str address, struct str *ret_data);
 /* The same for list text computed now (ACL conditions, ${if match_domain…}). LIST_HOST: as match_ip, the subject is an
 IP address or empty and no name is ever looked up. A list whose literal text changed the separator before it was
 expanded is to be marked with MATCH_LITERAL_SEPARATOR. */
