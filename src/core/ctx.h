@@ -46,6 +46,7 @@ struct policy_vars {
   struct str initial_cwd;
   struct str event_name, event_data;
   struct str rcpt_count_text;
+  struct str bounce_recipient, warn_message_delay, warn_message_recipients;
 };
 
 struct acl_frame; /* acl/acl.h */

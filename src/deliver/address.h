@@ -91,6 +91,7 @@ struct address {
   unsigned dsn_flags;
   struct str dsn_orcpt;
   int64_t started, time_taken;    /* usec */
+  bool retry_timed_out;           /* failed because its last retry cut-off has passed */
   struct str retry_key;           /* D:… T:… R:… */
   bool special_action_freeze;     /* :freeze:/ERROR: freeze the message */
 };

@@ -244,6 +244,10 @@ struct str logline_deferred(struct ctx *c, const struct address *a) {
   struct buf b;
   buf_init(&b, c->arena, LINE_MAX);
   add_address(&b, a, false);
+  if (a->basic_errno == ERROR_ROUTING_RETRY) {
+    buf_printf(&b, " routing defer (%d): %.*s", a->basic_errno, STRF(a->message));
+    return log_printable(c->arena, buf_str(&b));
+  }
   add_sender(&b, c);
   add_drivers(&b, a);
   add_times(&b, c, a, false);

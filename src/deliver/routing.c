@@ -83,18 +83,25 @@ static void defer(struct delivery *d, struct address *a, int error, struct str t
   delivery_outcome(d, a, true);
 }
 
+static int domain_listed(struct delivery *d, struct address *a, const struct option_expr *list) {
+  address_set_vars(d->c, a);
+  int rc = match_domain(d->c, list, a->domain, NULL);
+  address_clear_vars(d->c);
+  return rc;
+}
+
 /* hold_domains and queue_domains. True: the address waits. */
 static bool held(struct delivery *d, struct address *a) {
   const struct main_options *o = main_options(d->c->config);
   if (str_is_set(o->hold_domains.text) && !d->how->force) {
-    int rc = match_domain(d->c, &o->hold_domains, a->domain, NULL);
+    int rc = domain_listed(d, a, &o->hold_domains);
     if (rc == OUTCOME_OK)
       return defer(d, a, ERROR_HELD, STR("domain is held")), true;
     if (rc != OUTCOME_FAIL)
       return defer(d, a, ERROR_LIST_DEFER, STR("hold_domains lookup deferred")), true;
   }
   if (str_is_set(o->queue_domains.text) && !d->how->queue_run && !d->how->force) {
-    int rc = match_domain(d->c, &o->queue_domains, a->domain, NULL);
+    int rc = domain_listed(d, a, &o->queue_domains);
     if (rc == OUTCOME_OK)
       return defer(d, a, ERROR_QUEUE_DOMAIN, STR("domain is in queue_domains")), true;
     if (rc != OUTCOME_FAIL)
@@ -194,23 +201,24 @@ static void add_children(struct delivery *d, struct address *parent, struct addr
   d->fresh = children;
 }
 
-/* Why a remote address has to wait although it is routed; unset: it need not. */
-static struct str waits(struct delivery *d, const struct address *a) {
+/* A remote address may have to wait although it is routed. */
+static bool waits(struct delivery *d, struct address *a) {
   const struct main_options *o = main_options(d->c->config);
   if (d->how->local_only)
-    return STR("remote deliveries wait");
-  bool queue = d->how->queue_smtp;
-  if (!queue && str_is_set(o->queue_smtp_domains.text) && !d->how->queue_run && !d->how->force)
-    queue = match_domain(d->c, &o->queue_smtp_domains, a->domain, NULL) != OUTCOME_FAIL;
-  return queue ? STR("first-pass only routing due to -odqs, queue_smtp_domains or control=queue") : STR_UNSET;
+    return defer(d, a, ERROR_LOCAL_ONLY, STR("remote deliveries wait")), true;
+  if (d->how->queue_smtp)
+    return defer(d, a, 0, STR("SMTP delivery explicitly queued")), true;
+  if (!str_is_set(o->queue_smtp_domains.text) || d->how->queue_run || d->how->force)
+    return false;
+  if (domain_listed(d, a, &o->queue_smtp_domains) == OUTCOME_FAIL)
+    return false;
+  defer(d, a, ERROR_UNKNOWN, STR("first-pass only routing due to -odqs, queue_smtp_domains or control=queue"));
+  return true;
 }
 
 static void place_remote(struct delivery *d, struct address *a) {
-  struct str reason = waits(d, a);
-  if (str_is_set(reason)) {
-    defer(d, a, d->how->local_only ? ERROR_LOCAL_ONLY : ERROR_UNKNOWN, reason);
+  if (waits(d, a))
     return;
-  }
   a->next = d->remote;
   d->remote = a;
 }

@@ -1,0 +1,241 @@
+#include "deliver/deliver.h"
+
+#include <time.h>
+#include "base/time.h"
+#include "core/main_options.h"
+#include "deliver/delivery.h"
+#include "deliver/errors.h"
+#include "deliver/logline.h"
+#include "deliver/report.h"
+#include "log/log.h"
+#include "queue/retry.h"
+#include "queue/spool.h"
+
+/* --- frozen messages --- */
+
+static int64_t age_of(const struct message *m) { return time(NULL) - m->received_time.tv_sec; }
+
+static void unfreeze(struct delivery *d, const char *why) {
+  log_write(LOG_MAIN, d->m, "Unfrozen by %s", why);
+  msglog_add(&d->log, "Unfrozen by %s", why);
+  d->m->frozen = false;
+  d->m->manual_thaw = false;
+  d->rewrite_header = true;
+}
+
+/* A frozen message may be thawed, or given up. False: it stays as it is. */
+static bool thaw(struct delivery *d, struct deliver_how *how) {
+  const struct main_options *o = main_options(d->c->config);
+  struct message *m = d->m;
+  int64_t frozen_for = time(NULL) - m->frozen_time;
+  if (how->force_frozen) {
+    unfreeze(d, "forced delivery");
+    return true;
+  }
+  if (how->give_up)
+    return true;
+  if (o->timeout_frozen_after > 0 && age_of(m) >= o->timeout_frozen_after) {
+    log_write(LOG_MAIN, m, "cancelled by timeout_frozen_after");
+    how->give_up = true;
+    return true;
+  }
+  if (!m->reverse_path.len && age_of(m) >= o->ignore_bounce_errors_after) {
+    unfreeze(d, "errmsg timer");
+    return true;
+  }
+  if (o->auto_thaw > 0 && frozen_for >= o->auto_thaw && !m->manual_thaw) {
+    unfreeze(d, "auto-thaw");
+    return true;
+  }
+  if (log_selected(LOGSEL_skip_delivery))
+    log_write(LOG_MAIN, m, "Message is frozen");
+  return false;
+}
+
+static void tell_frozen(struct delivery *d) {
+  const struct main_options *o = main_options(d->c->config);
+  struct submit s;
+  struct str text = o->freeze_tell.text;
+  if (!str_is_set(text) || !text.len || d->m->local_error_message)
+    return;
+  submit_init(&s, d->c->arena, d->m);
+  for (struct str rest = text; str_is_set(rest) && rest.len;) {
+    struct str to = str_trim(str_cut(&rest, ','));
+    if (!to.len)
+      continue;
+    if (str_find_byte(to, '@') < 0)
+      to = str_printf(d->c->arena, "%.*s@%.*s", STRF(to), STRF(o->qualify_domain));
+    vec_push(d->c->arena, &s.recipients, to);
+  }
+  struct str references = report_references(d->c, d->m);
+  buf_printf(&s.header, "Auto-Submitted: auto-replied\nFrom: %.*s\nTo: %.*s\n%.*sSubject: Message frozen\n", STRF(submit_from(d->c)),
+      STRF(text), STRF(str_is_set(references) ? references : STR_EMPTY));
+  buf_printf(&s.body, "Message %s has been frozen%.*s.\nThe sender is <%.*s>.\n", d->m->id, STRF(d->freeze_reason),
+      STRF(d->m->reverse_path));
+  if (d->deferred)
+    buf_add_c(&s.body, "\nThe following address(es) have yet to be delivered:\n");
+  for (const struct address *a = d->deferred; a; a = a->next) {
+    buf_printf(&s.body, "  %.*s", STRF(a->address));
+    if (str_is_set(a->message) && a->message.len)
+      buf_printf(&s.body, ": %.*s", STRF(a->message));
+    buf_add_byte(&s.body, '\n');
+  }
+  submit_message(d->c, &s);
+}
+
+static void freeze(struct delivery *d) {
+  d->m->frozen = true;
+  d->m->frozen_time = time(NULL);
+  d->m->manual_thaw = false;
+  d->rewrite_header = true;
+  log_write(LOG_MAIN, d->m, "Frozen%.*s", STRF(d->freeze_reason));
+  msglog_add_plain(&d->log, str_printf(d->c->arena, "*** Frozen%.*s", STRF(d->freeze_reason)));
+  tell_frozen(d);
+}
+
+int deliver_freeze(struct ctx *c, struct message *m, struct str reason) {
+  struct msglog log;
+  msglog_init(&log, c->arena);
+  m->frozen = true;
+  m->frozen_time = time(NULL);
+  log_write(LOG_MAIN, m, "%.*s", STRF(reason));
+  msglog_add(&log, "%.*s", STRF(reason));
+  msglog_write(&log, c, m);
+  return spool_write_header(c, m, true);
+}
+
+/* --- after all attempts --- */
+
+/* Temporary failures write their retry records; those whose time is up become permanent. */
+static void update_retry(struct delivery *d) {
+  for (struct address **link = &d->deferred, *a; (a = *link);) {
+    if (a->basic_errno <= ERROR_RETRY_BASE || d->how->dont_deliver || !retry_address_deferred(d->c, a)) {
+      link = &a->next;
+      continue;
+    }
+    *link = a->next;
+    struct str shown = (a->pass_message || a->host_used) && str_is_set(a->message) ? a->message : a->user_message;
+    log_write(LOG_MAIN, d->m, "** %.*s: retry timeout exceeded", STRF(logline_address(d->c, a, false)));
+    msglog_add(&d->log, "%.*s: retry timeout exceeded", STRF(logline_address(d->c, a, false)));
+    a->message = str_is_set(shown) && shown.len ? str_printf(d->c->arena, "%.*s: retry timeout exceeded", STRF(shown))
+                                                : STR("retry timeout exceeded");
+    a->pass_message = a->retry_timed_out = true;
+    a->result = OUTCOME_FAIL;
+    a->next = d->failed;
+    d->failed = a;
+  }
+}
+
+/* Addresses that were delivered together with another one. Some may depend on others of them. */
+static void settle_duplicates(struct delivery *d) {
+  bool progress = true;
+  while (progress) {
+    progress = false;
+    for (struct address **link = &d->duplicates, *a; (a = *link);) {
+      if (!a->duplicate_of->done) {
+        link = &a->next;
+        continue;
+      }
+      *link = a->next;
+      a->next = NULL;
+      delivery_done(d, a);
+      progress = true;
+    }
+  }
+}
+
+/* one_time: what is left of a list's members become recipients, and the list is done. */
+static void keep_one_time(struct delivery *d) {
+  struct message *m = d->m;
+  for (struct address *a = d->deferred; a; a = a->next) {
+    const struct address *top = address_top(a);
+    if (!a->one_time || a->kind != ADDRESS_MAIL || a == top)
+      continue;
+    struct recipient r = {.address = str_dup(m->arena, a->address), .errors_to = str_dup(m->arena, a->prop.errors_address),
+        .orcpt = STR_UNSET, .parent = a->recipient};
+    if (!str_is_set(a->prop.errors_address))
+      r.errors_to = STR_UNSET;
+    vec_push(m->arena, &m->recipients, r);
+    delivery_done(d, (struct address *)top);
+    d->rewrite_header = true;
+  }
+}
+
+static void log_completed(struct delivery *d) {
+  if (!log_selected(LOGSEL_queue_time_overall)) {
+    log_write(LOG_MAIN, d->m, "Completed");
+    return;
+  }
+  bool millis = log_selected(LOGSEL_millisec);
+  const struct timeval *from = log_selected(LOGSEL_queue_time_exclusive) ? &d->m->received_complete : &d->m->received_time;
+  int64_t queued = time_now_usec() - (from->tv_sec * 1000000LL + from->tv_usec);
+  log_write(LOG_MAIN, d->m, "Completed QT=%.*s", STRF(time_format_duration(d->c->arena, queued < 0 ? 0 : queued, millis)));
+}
+
+static enum deliver_result finish(struct delivery *d) {
+  struct message *m = d->m;
+  bool first = m->deliver_first_time;
+  if (!d->deferred && !d->duplicates && !d->freeze) {
+    log_completed(d);
+    /* A message that never waited has no message log. */
+    if (!first || !d->how->first)
+      msglog_remove(d->c, m);
+    int rc = spool_remove(d->c, m);
+    if (rc)
+      log_write(LOG_MAIN | LOG_PANIC, m, "failed to remove spool files: %s", strerror(-rc));
+    return DELIVER_COMPLETE;
+  }
+  if (d->freeze)
+    freeze(d);
+  m->deliver_first_time = false;
+  msglog_write(&d->log, d->c, m);
+  /* What was crossed off must survive; that an attempt was made need not. */
+  bool must = d->done.n || d->rewrite_header;
+  if (must || first) {
+    int rc = spool_write_header(d->c, m, must);
+    if (rc) {
+      log_write(LOG_MAIN | LOG_PANIC, m, "failed to update spool file: %s", strerror(-rc));
+      delivery_journal(d);
+      return DELIVER_TROUBLE;
+    }
+  }
+  return m->frozen ? DELIVER_FROZEN : DELIVER_DEFERRED;
+}
+
+/* --- the whole --- */
+
+static struct ctx *delivery_ctx(struct ctx *c, struct arena *a, struct message *m) {
+  struct ctx *own = ctx_new(a, c->config);
+  own->client = &m->client;
+  own->message = m;
+  own->acl_m = m->acl_m;
+  return own;
+}
+
+static enum deliver_result deliver(struct delivery *d, struct deliver_how *how) {
+  if (d->m->frozen && !thaw(d, how))
+    return DELIVER_FROZEN;
+  delivery_recipients(d);
+  delivery_route(d);
+  if (d->m->header_rewritten)
+    d->rewrite_header = true;
+  delivery_run_local(d);
+  delivery_run_remote(d);
+  update_retry(d);
+  delivery_bounce(d);
+  settle_duplicates(d);
+  keep_one_time(d);
+  delivery_warn(d);
+  return finish(d);
+}
+
+enum deliver_result deliver_message(struct ctx *c, struct message *m, const struct deliver_how *how) {
+  struct arena *arena = arena_new("delivery");
+  struct deliver_how own = *how;
+  struct delivery d = {.c = delivery_ctx(c, arena, m), .m = m, .how = &own, .freeze_reason = STR_EMPTY};
+  d.seen = map_new(arena);
+  msglog_init(&d.log, arena);
+  enum deliver_result result = deliver(&d, &own);
+  arena_free(arena);
+  return result;
+}

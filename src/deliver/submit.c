@@ -1,0 +1,144 @@
+#include "deliver/submit.h"
+
+#include <errno.h>
+#include <pwd.h>
+#include <unistd.h>
+#include "core/build.h"
+#include "core/main_options.h"
+#include "deliver/deliver.h"
+#include "expand/expand.h"
+#include "log/log.h"
+#include "loop/fiber.h"
+#include "smtp/receive.h"
+
+#define TEXT_MAX (64u << 20)
+#define PIECE (64u << 10)
+
+void (*deliver_take_over)(struct ctx *c, struct message *m);
+
+void submit_init(struct submit *s, struct arena *a, const struct message *parent) {
+  memset(s, 0, sizeof *s);
+  s->arena = a;
+  s->sender = STR_EMPTY;
+  s->parent = parent;
+  s->body_fd = -1;
+  buf_init(&s->header, a, TEXT_MAX);
+  buf_init(&s->body, a, TEXT_MAX);
+  buf_init(&s->tail, a, TEXT_MAX);
+}
+
+struct str submit_from(struct ctx *c) {
+  const struct main_options *o = main_options(c->config);
+  struct str from;
+  if (!expand_option(c, &o->dsn_from, &from) && str_is_set(from) && from.len)
+    return from;
+  log_write(LOG_MAIN | LOG_PANIC, c->message, "Failed to expand dsn_from: %.*s", STRF(c->error));
+  return str_printf(c->arena, "Mail Delivery System <Mailer-Daemon@%.*s>", STRF(o->qualify_domain));
+}
+
+/* Whose name stands in U= and Received:. */
+static struct str our_name(struct ctx *c, struct arena *a) {
+  const struct option_user *u = &main_options(c->config)->exim_user;
+  if (u->set && str_is_set(u->text) && u->text.len && (u->text.p[0] < '0' || u->text.p[0] > '9'))
+    return str_dup(a, u->text);
+  uid_t uid = u->set ? u->id : geteuid();
+  const struct passwd *p = !u->set && uid == 0 && build.user ? NULL : getpwuid(uid);
+  return str_dup(a, str_c(p ? p->pw_name : build.user ? build.user : "nobody"));
+}
+
+struct piece {
+  int fd;
+  int64_t offset;
+  char *p;
+  size_t size;
+  ssize_t n;
+};
+
+static int read_piece(void *arg) {
+  struct piece *p = arg;
+  p->n = pread(p->fd, p->p, p->size, p->offset);
+  return p->n < 0 ? -errno : 0;
+}
+
+/* The body that is returned; what cannot be read any more is left out. */
+static void push_file(struct reception *r, const struct submit *s, struct arena *a) {
+  struct piece p = {.fd = s->body_fd, .offset = s->body_offset, .p = arena_bytes(a, PIECE)};
+  int64_t left = s->body_length;
+  if (!s->body_offset)
+    p.offset = lseek(s->body_fd, 0, SEEK_CUR);
+  while (left > 0) {
+    p.size = left < (int64_t)PIECE ? (size_t)left : PIECE;
+    if (fiber_offload(read_piece, &p) || p.n <= 0)
+      return;
+    receive_push(r, str_n(p.p, (size_t)p.n));
+    p.offset += p.n;
+    left -= p.n;
+  }
+}
+
+static struct message *make_message(struct ctx *c, const struct submit *s, struct submitter *who) {
+  struct message *m = message_new("message");
+  struct client *cl = &m->client;
+  cl->local = true;
+  cl->ident = our_name(c, m->arena);
+  cl->protocol = STR("local");
+  m->reverse_path = str_dup(m->arena, s->sender);
+  m->sender_local = true;
+  m->originator_login = cl->ident;
+  m->originator_uid = geteuid();
+  m->originator_gid = getegid();
+  m->deliver_first_time = true;
+  m->local_error_message = !s->sender.len;
+  if (s->parent)
+    m->parent_id = str_dup(m->arena, str_c(s->parent->id));
+  for (size_t i = 0; i < s->recipients.n; i++) {
+    struct recipient r = {.address = str_dup(m->arena, s->recipients.v[i]), .errors_to = STR_UNSET, .orcpt = STR_UNSET, .parent = -1};
+    vec_push(m->arena, &m->recipients, r);
+  }
+  *who = (struct submitter){.login = cl->ident, .name = STR_EMPTY, .uid = m->originator_uid, .gid = m->originator_gid,
+      .trusted = true, .admin = true};
+  return m;
+}
+
+static int receive(struct ctx *own, struct submit *s, struct message *m, const struct submitter *who) {
+  struct receive_params p = {.dot = DOT_PLAIN, .local = true, .submitter = who, .full_name = STR_UNSET, .sender_forced = true,
+      .bounced_id = m->parent_id};
+  struct reception r;
+  receive_begin(&r, own, m, &p);
+  receive_push(&r, buf_str(&s->header));
+  receive_push(&r, STR("\n"));
+  receive_push(&r, buf_str(&s->body));
+  if (s->body_fd >= 0)
+    push_file(&r, s, own->arena);
+  receive_push(&r, buf_str(&s->tail));
+  if (receive_end(&r) || receive_commit(&r)) {
+    receive_abandon(&r);
+    return -EIO;
+  }
+  return 0;
+}
+
+int submit_message(struct ctx *c, struct submit *s) {
+  struct submitter who;
+  struct message *m = make_message(c, s, &who);
+  struct ctx *own = ctx_new(m->arena, c->config);
+  own->client = &m->client;
+  own->message = m;
+  int rc = s->header.overflow || s->body.overflow || s->tail.overflow ? -EMSGSIZE : receive(own, s, m, &who);
+  if (s->body_fd >= 0)
+    close(s->body_fd);
+  s->body_fd = -1;
+  if (rc) {
+    message_free(m);
+    return rc;
+  }
+  memcpy(s->id, m->id, sizeof s->id);
+  if (deliver_take_over) {
+    deliver_take_over(c, m);
+    return 0;
+  }
+  struct deliver_how how = {.first = true};
+  deliver_message(c, m, &how);
+  message_free(m);
+  return 0;
+}
