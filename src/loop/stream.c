@@ -300,15 +300,13 @@ void stream_discard_input(struct stream *s) {
 bool stream_input_pending(struct stream *s) {
   if (s->in_len || s->eof || s->read_error)
     return true;
-  if (s->layer && s->layer->pending && s->layer->pending(s->layer_state))
-    return true;
-  if (!ready_now(s->in.fd, POLLIN))
-    return false;
   if (!s->layer)
-    return true;
-  /* What the kernel holds may be no more than a record of the TLS protocol itself. */
-  int want;
-  return read_once(s, &want) != -EAGAIN;
+    return ready_now(s->in.fd, POLLIN);
+  /* What has come may be no more than a part of a record, or one of the TLS protocol itself. */
+  int want, r = read_once(s, &want);
+  if (r == -EAGAIN)
+    in_release(s);
+  return r != -EAGAIN;
 }
 
 bool stream_at_eof(const struct stream *s) { return s->eof && s->in_len == 0; }

@@ -74,7 +74,6 @@ struct stream_layer {
   A write that returned -EAGAIN is repeated with the same bytes. */
   int (*read)(void *state, char *p, size_t n, int *want);
   int (*write)(void *state, const char *p, size_t n, int *want);
-  bool (*pending)(void *state);
   void (*shutdown)(void *state); /* best effort, does not suspend */
   void (*free)(void *state);
 };

@@ -33,7 +33,9 @@ struct tls_params {
   struct str groups;       /* tls_eccurve */
   struct str dhparam;
   int64_t dh_max_bits;     /* 0: 2236 */
-  struct str self_signed_name; /* for the certificate that is made when `certificate` is empty; "localhost" if unset */
+  /* For the certificate that is made when `certificate` is empty: the host's name, or
+  a whole subject, "/C=UK/O=Organisation/CN=name". Unset: "localhost". */
+  struct str self_signed_name;
   int self_signed_lifetime;    /* seconds; 0: a week */
   /* Called in the handshake when the client sends a name (SNI, tainted). May change
   *p, and returns 1 to use it, 0 to go on as before, -1 to break off. It may

@@ -1,0 +1,384 @@
+/* Contexts: made from the options in an offload thread, because files are read,
+and kept until an option or a file is another one. */
+#include <errno.h>
+#include <openssl/err.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "base/arena.h"
+#include "base/buf.h"
+#include "tls/tls_internal.h"
+
+#define CACHE_MAX 64
+#define FILES_MAX 32
+/* Files are looked at again after this time at the earliest. */
+#define CHECK_EVERY USEC_PER_SEC
+
+struct watched {
+  char *name;
+  struct timespec mtime;
+  off_t size;
+  ino_t inode;
+  bool exists;
+};
+
+struct entry {
+  struct str key; /* all options, in our own memory */
+  struct tls_context context;
+  struct watched files[FILES_MAX];
+  size_t files_n;
+  usec_t checked, used;
+  usec_t until; /* DEADLINE_NEVER, or when the made certificate must be made again */
+};
+
+static struct entry *cache[CACHE_MAX];
+
+/* --- files --- */
+
+static void watch_state(struct watched *w) {
+  struct stat st;
+  w->exists = stat(w->name, &st) == 0;
+  if (!w->exists)
+    return;
+  w->mtime = st.st_mtim;
+  w->size = st.st_size;
+  w->inode = st.st_ino;
+}
+
+static bool watch_changed(const struct watched *w) {
+  struct watched now = *w;
+  watch_state(&now);
+  return now.exists != w->exists || (now.exists && (now.mtime.tv_sec != w->mtime.tv_sec ||
+      now.mtime.tv_nsec != w->mtime.tv_nsec || now.size != w->size || now.inode != w->inode));
+}
+
+/* --- making one, in an offload thread --- */
+
+struct job {
+  bool server;
+  const struct tls_params *p;
+  struct entry *entry;
+  char *error;
+  struct arena *a;
+};
+
+/* The file's name as a C string, noted for changes. NULL and an error: too many or
+not usable. */
+static const char *use_file(struct job *j, struct str name) {
+  struct entry *e = j->entry;
+  if (str_is_tainted(name)) {
+    snprintf(j->error, TLS_ERROR_MAX, "tainted file name '%.*s' for TLS", STRF(name));
+    return NULL;
+  }
+  if (name.len == 0 || name.p[0] != '/' || memchr(name.p, 0, name.len)) {
+    snprintf(j->error, TLS_ERROR_MAX, "file name \"%.*s\" for TLS is not absolute", STRF(name));
+    return NULL;
+  }
+  if (e->files_n == FILES_MAX) {
+    snprintf(j->error, TLS_ERROR_MAX, "more than %d files for TLS", FILES_MAX);
+    return NULL;
+  }
+  struct watched *w = &e->files[e->files_n++];
+  w->name = xmalloc((size_t)name.len + 1);
+  memcpy(w->name, name.p, name.len);
+  w->name[name.len] = '\0';
+  watch_state(w);
+  return w->name;
+}
+
+static int file_error(struct job *j, const char *where, const char *name) {
+  char place[400];
+  snprintf(place, sizeof place, "%s file=%.300s", where, name);
+  tls_error_text(j->error, place);
+  return access(name, R_OK) < 0 ? -ENOENT : -EINVAL;
+}
+
+/* Cuts the next item of a colon list, without blanks around it. */
+static struct str next_item(struct str *rest) { return str_trim(str_cut(rest, ':')); }
+
+static int load_certificates(struct job *j, SSL_CTX *ctx) {
+  struct str certificates = j->p->certificate, keys = str_trim(j->p->private_key);
+  bool have_keys = keys.len > 0;
+  while (str_is_set(certificates) && certificates.len) {
+    struct str item = next_item(&certificates);
+    struct str key_item = have_keys && str_is_set(keys) ? next_item(&keys) : item;
+    const char *file = use_file(j, item);
+    const char *key = file ? use_file(j, key_item) : NULL;
+    if (!key)
+      return -EINVAL;
+    if (!SSL_CTX_use_certificate_chain_file(ctx, file))
+      return file_error(j, "SSL_CTX_use_certificate_chain_file", file);
+    /* A key of another kind than the certificate is only found by the check. */
+    if (!SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) || !SSL_CTX_check_private_key(ctx))
+      return file_error(j, "SSL_CTX_use_PrivateKey_file", key);
+  }
+  return 0;
+}
+
+/* Adds a file or a hashed directory to the trust store. */
+static int load_trust(struct job *j, SSL_CTX *ctx, X509_STORE *store) {
+  struct stat st;
+  const char *name = use_file(j, str_trim(j->p->verify_certificates));
+  if (!name)
+    return -EINVAL;
+  if (stat(name, &st) < 0) {
+    snprintf(j->error, TLS_ERROR_MAX, "failed to stat %s for certificates", name);
+    return -ENOENT;
+  }
+  if (S_ISDIR(st.st_mode))
+    return X509_STORE_load_path(store, name) ? 0 : file_error(j, "X509_STORE_load_path", name);
+  if (!X509_STORE_load_file(store, name))
+    return file_error(j, "X509_STORE_load_file", name);
+  if (j->server) /* tells the clients which authorities are accepted */
+    SSL_CTX_set_client_CA_list(ctx, SSL_load_client_CA_file(name));
+  return 0;
+}
+
+static int load_crl(struct job *j, X509_STORE *store) {
+  struct stat st;
+  const char *name = use_file(j, str_trim(j->p->crl));
+  if (!name)
+    return -EINVAL;
+  if (stat(name, &st) < 0) {
+    snprintf(j->error, TLS_ERROR_MAX, "failed to stat %s for certificates revocation lists", name);
+    return -ENOENT;
+  }
+  if (S_ISDIR(st.st_mode)) {
+    if (!X509_STORE_load_path(store, name))
+      return file_error(j, "X509_STORE_load_path", name);
+  } else if (X509_load_crl_file(X509_STORE_add_lookup(store, X509_LOOKUP_file()), name, X509_FILETYPE_PEM) <= 0) {
+    return file_error(j, "X509_load_crl_file", name);
+  }
+  return X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL) ? 0 : -EINVAL;
+}
+
+static int make_store(struct job *j, SSL_CTX *ctx) {
+  const struct tls_params *p = j->p;
+  X509_STORE *store = X509_STORE_new();
+  j->entry->context.store = store;
+  if (!store || !X509_STORE_set_default_paths(store))
+    return -EINVAL;
+  ERR_clear_error(); /* the system may have no certificates: no error */
+  if (!str_eq_c(str_trim(p->verify_certificates), "system")) {
+    int r = load_trust(j, ctx, store);
+    if (r < 0)
+      return r;
+  }
+  if (str_trim(p->crl).len) {
+    int r = load_crl(j, store);
+    if (r < 0)
+      return r;
+  }
+  SSL_CTX_set1_verify_cert_store(ctx, store);
+  return 0;
+}
+
+/* tls_eccurve: a list of groups, or "auto" for the library's own. */
+static int set_groups(struct job *j, SSL_CTX *ctx) {
+  struct str groups = str_trim(j->p->groups);
+  if (groups.len == 0)
+    return 0;
+  struct buf list;
+  buf_init(&list, j->a, 1024);
+  struct str rest = groups;
+  while (str_is_set(rest)) {
+    struct str item = next_item(&rest);
+    if (str_ieq_c(item, "auto"))
+      return 0;
+    if (list.len && item.len)
+      buf_add_byte(&list, ':');
+    buf_add(&list, item);
+  }
+  if (!list.overflow && SSL_CTX_set1_groups_list(ctx, buf_str(&list).p))
+    return 0;
+  ERR_clear_error();
+  snprintf(j->error, TLS_ERROR_MAX, "Unknown curve name in tls_eccurve '%.*s'", STRF(groups));
+  return -EINVAL;
+}
+
+static int set_common(struct job *j, SSL_CTX *ctx) {
+  uint64_t options;
+  struct str bad;
+  if (!tls_options_parse(j->p->openssl_options, &options, &bad)) {
+    snprintf(j->error, TLS_ERROR_MAX, "openssl_options: unknown item '%.*s'", STRF(bad));
+    return -EINVAL;
+  }
+  SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
+  /* A peer that closes without ceremony is at its end of file; SMTP and BDAT know whether that is too early. */
+  SSL_CTX_set_options(ctx, options | SSL_OP_IGNORE_UNEXPECTED_EOF);
+  SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+  SSL_CTX_set_read_ahead(ctx, 1);
+  SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+  if (options & SSL_OP_NO_TICKET)
+    SSL_CTX_set_num_tickets(ctx, 0);
+  /* Mail goes in clear where TLS fails: old keys are better than none. @SECLEVEL in the cipher list can change it. */
+  SSL_CTX_set_security_level(ctx, 1);
+  if (str_trim(j->p->ciphers).len && !SSL_CTX_set_cipher_list(ctx, str_dup_c(j->a, str_trim(j->p->ciphers)))) {
+    tls_error_text(j->error, "SSL_CTX_set_cipher_list");
+    return -EINVAL;
+  }
+  return 0;
+}
+
+static int fill_context(struct job *j) {
+  const struct tls_params *p = j->p;
+  SSL_CTX *ctx = j->entry->context.ctx = SSL_CTX_new(j->server ? TLS_server_method() : TLS_client_method());
+  if (!ctx)
+    return -ENOMEM;
+  int r = set_common(j, ctx);
+  if (r == 0 && str_trim(p->certificate).len)
+    r = load_certificates(j, ctx);
+  else if (r == 0 && j->server && !tls_self_signed_use(ctx, p->self_signed_name, p->self_signed_lifetime, &j->entry->until))
+    r = -EINVAL;
+  if (r == 0 && str_trim(p->verify_certificates).len)
+    r = make_store(j, ctx);
+  if (r == 0)
+    r = set_groups(j, ctx);
+  if (r == 0 && j->server) {
+    if (!tls_dh_use(ctx, p->dhparam, p->dh_max_bits, j->error))
+      r = -EINVAL;
+    tls_session_callbacks(ctx);
+  }
+  return r;
+}
+
+static int make_context(void *arg) {
+  struct job *j = arg;
+  ERR_clear_error();
+  j->error[0] = '\0';
+  j->entry->until = DEADLINE_NEVER;
+  j->a = arena_new("tls context");
+  int r = fill_context(j);
+  if (r < 0 && !j->error[0])
+    tls_error_text(j->error, "tls context");
+  arena_free(j->a);
+  return r;
+}
+
+/* --- the cache --- */
+
+static void entry_free(struct entry *e) {
+  tls_context_release(&e->context);
+  for (size_t i = 0; i < e->files_n; i++)
+    free(e->files[i].name);
+  free((char *)(uintptr_t)e->key.p);
+  free(e);
+}
+
+static void add_part(struct buf *b, struct str s) {
+  buf_printf(b, "%u.%u:", s.len, str_is_tainted(s));
+  buf_add_n(b, s.p, s.len);
+}
+
+/* All that a context is made of, in one string. */
+static struct str key_of(struct arena *a, bool server, const struct tls_params *p) {
+  struct buf b;
+  buf_init(&b, a, 1u << 20);
+  const struct str common[] = {p->certificate, p->private_key, p->ciphers, p->verify_certificates, p->crl,
+      p->openssl_options, p->groups};
+  buf_printf(&b, "%d", server);
+  for (size_t i = 0; i < sizeof common / sizeof *common; i++)
+    add_part(&b, common[i]);
+  if (server) {
+    add_part(&b, p->dhparam);
+    add_part(&b, p->self_signed_name);
+    buf_printf(&b, "%lld %d", (long long)p->dh_max_bits, p->self_signed_lifetime);
+  }
+  return buf_str(&b);
+}
+
+static bool entry_fresh(struct entry *e) {
+  usec_t now = loop_now_fresh();
+  if (now >= e->until)
+    return false;
+  if (now - e->checked < CHECK_EVERY)
+    return true;
+  for (size_t i = 0; i < e->files_n; i++)
+    if (watch_changed(&e->files[i]))
+      return false;
+  e->checked = now;
+  return true;
+}
+
+static struct entry *cache_find(struct str key) {
+  for (size_t i = 0; i < CACHE_MAX; i++) {
+    struct entry *e = cache[i];
+    if (!e || !str_eq(e->key, key))
+      continue;
+    if (entry_fresh(e))
+      return e;
+    entry_free(e);
+    cache[i] = NULL;
+  }
+  return NULL;
+}
+
+/* Takes the free place, or that of the one not used for longest. */
+static void cache_add(struct entry *e) {
+  size_t place = 0;
+  for (size_t i = 0; i < CACHE_MAX && cache[place]; i++)
+    if (!cache[i] || cache[i]->used < cache[place]->used)
+      place = i;
+  if (cache[place])
+    entry_free(cache[place]);
+  cache[place] = e;
+}
+
+static void hand_out(struct entry *e, struct tls_context *ret) {
+  e->used = loop_now_fresh();
+  *ret = e->context;
+  SSL_CTX_up_ref(ret->ctx);
+  if (ret->store)
+    X509_STORE_up_ref(ret->store);
+}
+
+int tls_context_get(bool server, const struct tls_params *p, struct tls_context *ret, char error[TLS_ERROR_MAX]) {
+  struct arena *a = arena_new("tls key");
+  struct str key = key_of(a, server, p);
+  struct entry *e = cache_find(key);
+  int r = 0;
+  if (!e) {
+    e = xcalloc(1, sizeof *e);
+    char *copy = xmalloc((size_t)key.len + 1);
+    memcpy(copy, key.p, key.len);
+    e->key = str_n(copy, key.len);
+    e->checked = loop_now_fresh(); /* before the files are read */
+    struct job job = {.server = server, .p = p, .entry = e, .error = error};
+    r = fiber_offload(make_context, &job);
+    if (r == 0)
+      cache_add(e);
+    else
+      entry_free(e);
+  }
+  if (r == 0)
+    hand_out(e, ret);
+  arena_free(a);
+  return r;
+}
+
+void tls_context_release(struct tls_context *c) {
+  SSL_CTX_free(c->ctx);
+  X509_STORE_free(c->store);
+  *c = (struct tls_context){0};
+}
+
+void tls_cache_clear(void) {
+  for (size_t i = 0; i < CACHE_MAX; i++) {
+    if (cache[i])
+      entry_free(cache[i]);
+    cache[i] = NULL;
+  }
+  tls_self_signed_clear();
+}
+
+int tls_server_check(const struct tls_params *p, struct arena *a, struct str *ret_error) {
+  char error[TLS_ERROR_MAX];
+  struct tls_context c;
+  int r = tls_context_get(true, p, &c, error);
+  if (r < 0)
+    *ret_error = str_dup(a, str_c(error));
+  else
+    tls_context_release(&c);
+  return r;
+}
