@@ -93,8 +93,6 @@ static int exists_offloaded(void *arg) {
 }
 
 static int eval_exists(struct ctx *c, const struct expand_condition_def *def, const struct expand_args *args, bool *ret) {
-  if (str_is_tainted(args->value[0]))
-    return ctx_fail(c, OUTCOME_ERROR, "Tainted name '%.*s' for stat", STRF(args->value[0]));
   if (str_find_byte(args->value[0], '\0') >= 0)
     return 0;
   struct exists_call call = {.path = str_dup_c(c->arena, args->value[0])};

@@ -1,7 +1,6 @@
-/* match_domain and its kin, and acl. */
+/* match_domain and its kin. */
 #include "expand/conditions.h"
 
-#include "acl/acl.h"
 #include "base/ip.h"
 #include "expand/internal.h"
 #include "match/match.h"
@@ -43,7 +42,7 @@ static int eval_match_list(struct ctx *c, const struct expand_condition_def *def
     struct ip_addr ip;
     if (subject.len > 0 && !ip_parse(subject, &ip))
       return ctx_fail(c, OUTCOME_ERROR, "\"%.*s\" is not an IP address", STRF(subject));
-    rc = match_ip(c, &m->list, subject, &data);
+    rc = match_text(c, LIST_HOST, m->list.text, subject, 0, &data);
     break;
   }
   default:
@@ -58,46 +57,7 @@ static int eval_match_list(struct ctx *c, const struct expand_condition_def *def
   return 0;
 }
 
-/* {{name}{arg}…} */
-struct acl_condition {
-  const struct expr *arg[ACL_ARGS_MAX + 1];
-  int n;
-};
-
-static const void *compile_acl(struct expand_compiler *k, const struct expand_condition_def *def) {
-  struct acl_condition *a = arena_new_of(k->arena, struct acl_condition);
-  if (!expand_accept(k, '{') || expand_peek(k) != '{')
-    return expand_compile_error(k, "too few arguments or bracketing error for acl");
-  while (a->n <= ACL_ARGS_MAX && expand_accept(k, '{'))
-    if ((a->arg[a->n++] = expand_compile_string(k)) == NULL)
-      return NULL;
-  if (expand_accept(k, '}'))
-    return a;
-  if (expand_peek(k) == '{')
-    return expand_compile_error(k, "Too many arguments for 'acl' (max is %d)", ACL_ARGS_MAX + 1);
-  return expand_compile_error(k, "missing '}' after 'acl'");
-}
-
-static int eval_acl(struct ctx *c, const struct expand_condition_def *def, const struct expand_args *args, bool *ret) {
-  const struct acl_condition *a = args->custom;
-  struct str v[ACL_ARGS_MAX + 1];
-  for (int i = 0; i < a->n; i++) {
-    int rc = expand_arg(c, a->arg[i], &v[i]);
-    if (rc != 0)
-      return rc;
-  }
-  struct str message;
-  int rc = expand_call_acl(c, v[0], v + 1, a->n - 1, &message);
-  if (rc == OUTCOME_OK || rc == OUTCOME_FAIL) {
-    *ret = rc == OUTCOME_OK;
-    c->expand.value = message;
-    return 0;
-  }
-  return rc;
-}
-
 const struct expand_condition_def match_conditions[] = {
-  {"acl", 0, 0, EXPAND_LAZY, compile_acl, eval_acl},
   {"match_address", 0, 0, EXPAND_LAZY, compile_match_list, eval_match_list},
   {"match_domain", 0, 0, EXPAND_LAZY, compile_match_list, eval_match_list},
   {"match_ip", 0, 0, EXPAND_LAZY, compile_match_list, eval_match_list},

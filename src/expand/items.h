@@ -34,6 +34,8 @@ struct list_builder {
   bool started;
 };
 void list_builder_add(struct list_builder *b, struct str item);
+/* Adds a text with its newlines replaced (eol NULL: as they are). */
+void add_with_eol(struct buf *out, struct str text, const struct str *eol);
 /* The error of an item that evaluates a part of it many times: `"…" inside "map" item`. */
 int fail_inside(struct ctx *c, int rc, const char *what, const char *name);
 /* Value of "x" in `x=1 y="a b"`; false: not there. */

@@ -23,35 +23,54 @@ const struct module expand_list_module = {
   .variables = system_variables,
 };
 
-const struct module expand_data_module = {
-  .name = "expand-data",
+const struct module expand_field_module = {
+  .name = "expand-field",
   .summary = "fields, numbers and the message in expansions",
   .items = extract_items,
   .operators = number_operators,
+  .conditions = crypt_conditions,
   .variables = message_variables,
 };
 
-const struct module expand_digest_module = {
-  .name = "expand-digest",
-  .summary = "digests and encodings in expansions",
+const struct module expand_data_module = {
+  .name = "expand-data",
+  .summary = "files, the environment and digests in expansions",
+  .items = data_items,
   .operators = digest_operators,
 };
 
-const struct module expand_charset_module = {
-  .name = "expand-charset",
-  .summary = "character sets in expansions",
+const struct module expand_net_module = {
+  .name = "expand-net",
+  .summary = "sockets and IP addresses in expansions",
+  .items = socket_items,
+  .operators = net_operators,
+  .variables = policy_variables,
+};
+
+const struct module expand_lookup_module = {
+  .name = "expand-lookup",
+  .summary = "lookups and list matches in expansions",
+  .items = lookup_items,
   .operators = charset_operators,
+  .conditions = match_conditions,
+};
+
+const struct module expand_run_module = {
+  .name = "expand-run",
+  .summary = "commands in expansions",
+  .items = run_items,
 };
 
 const struct module expand_address_module = {
   .name = "expand-address",
   .summary = "mail addresses in expansions",
+  .items = prvs_items,
   .operators = address_operators,
 };
 
-const struct module expand_net_module = {
-  .name = "expand-net",
-  .summary = "IP addresses and files in expansions",
-  .operators = net_operators,
-  .variables = policy_variables,
+const struct module expand_later_module = {
+  .name = "expand-later",
+  .summary = "words of expansions that are not supported yet",
+  .items = later_items,
+  .conditions = auth_conditions,
 };

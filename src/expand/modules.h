@@ -5,9 +5,14 @@
 
 extern const struct module expand_text_module;
 extern const struct module expand_list_module;
+extern const struct module expand_field_module;
 extern const struct module expand_data_module;
-extern const struct module expand_digest_module;
-extern const struct module expand_charset_module;
-extern const struct module expand_address_module;
 extern const struct module expand_net_module;
+extern const struct module expand_lookup_module;
+extern const struct module expand_run_module;
+extern const struct module expand_address_module;
+extern const struct module expand_later_module;
 extern const struct module expand_host_module;
+extern const struct module expand_body_module;
+extern const struct module expand_tls_module;
+extern const struct module expand_acl_module;

@@ -4,6 +4,7 @@
 #include "base/ascii.h"
 #include "core/main_options.h"
 #include "expand/internal.h"
+#include "lookup/lookup.h"
 
 static void add_like(struct buf *out, struct str piece, uint32_t taint) {
   piece.taint = taint;
@@ -64,9 +65,23 @@ static void add_quoted(struct buf *out, struct str s) {
   out->taint = str_taint_join(out->taint, s.taint);
 }
 
+/* ${quote_TYPE:…} or ${quote_TYPE_option:…}; a type's own name may hold an underscore. */
+static int quote_for_lookup(struct ctx *c, struct str arg, struct str s, struct buf *out) {
+  const struct lookup_def *def = lookup_by_name(arg);
+  struct str option = STR_UNSET;
+  ptrdiff_t under = str_rfind_byte(arg, '_');
+  if (def == NULL && under >= 0) {
+    def = lookup_by_name(str_slice(arg, 0, (size_t)under));
+    option = str_from(arg, (size_t)under + 1);
+  }
+  if (def == NULL)
+    return ctx_fail(c, OUTCOME_ERROR, "unknown lookup type \"%.*s\"", STRF(arg));
+  return lookup_quote(c, def, s, option, out);
+}
+
 static int eval_quote(struct ctx *c, const struct expand_operator_def *def, struct str arg, struct str s, struct buf *out) {
   if (str_is_set(arg))
-    return ctx_fail(c, OUTCOME_ERROR, "unknown lookup type \"%.*s\"", STRF(arg));
+    return quote_for_lookup(c, arg, s, out);
   bool plain = s.len > 0;
   for (size_t i = 0; i < s.len && plain; i++)
     plain = ascii_is_alnum(s.p[i]) || (s.p[i] != '\0' && strchr("_-.", s.p[i]) != NULL);

@@ -49,7 +49,6 @@ const struct variable_def later_variables[] = {
   FIXED("prdr_requested", 'n'),
   EMPTY("proxy_external_address"), FIXED("proxy_external_port", '0'), EMPTY("proxy_local_address"),
   FIXED("proxy_local_port", '0'), FIXED("proxy_session", 'n'),
-  EMPTY("prvscheck_address"), EMPTY("prvscheck_keynum"), EMPTY("prvscheck_result"),
   EMPTY("queue_size"),
   FIXED("rcpt_defer_count", '0'), FIXED("rcpt_fail_count", '0'),
   EMPTY("recipient_data"),

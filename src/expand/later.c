@@ -1,0 +1,41 @@
+/* Words that are known and refused until their rooms are there; and those that Martlet will not have. */
+#include "expand/conditions.h"
+#include "expand/items.h"
+
+#include "expand/internal.h"
+
+static int eval_dlfunc(struct ctx *c, const struct expand_item_def *def, const struct expand_args *args, struct buf *out) {
+  return ctx_fail(c, OUTCOME_ERROR, "\"${dlfunc\" is not supported: Martlet loads no code at run time");
+}
+
+const struct expand_item_def later_items[] = {
+  {"authresults", 1, 1, EXPAND_LATER, NULL, NULL},
+  {"certextract", 2, 2, EXPAND_LATER | EXPAND_YES_NO, NULL, NULL},
+  {"dlfunc", 2, 10, 0, NULL, eval_dlfunc},
+  {"imapfolder", 1, 1, EXPAND_LATER, NULL, NULL},
+  {"perl", 1, 9, EXPAND_LATER, NULL, NULL},
+  {"srs_encode", 3, 3, EXPAND_LATER, NULL, NULL},
+  {0},
+};
+
+/* {{user}{password}{service}{realm}} */
+static const void *compile_saslauthd(struct expand_compiler *k, const struct expand_condition_def *def) {
+  int n = 0;
+  if (!expand_accept(k, '{'))
+    return expand_compile_error(k, "missing { after \"saslauthd\"");
+  for (; n < 4 && expand_accept(k, '{'); n++)
+    if (expand_compile_string(k) == NULL)
+      return NULL;
+  if (n < 2 || !expand_accept(k, '}'))
+    return expand_compile_error(k, "too few arguments or bracketing error for saslauthd");
+  return def;
+}
+
+const struct expand_condition_def auth_conditions[] = {
+  {"inbound_srs", 2, 2, EXPAND_LATER, NULL, NULL},
+  {"ldapauth", 1, 1, EXPAND_LATER, NULL, NULL},
+  {"pam", 1, 1, EXPAND_LATER, NULL, NULL},
+  {"radius", 1, 1, EXPAND_LATER, NULL, NULL},
+  {"saslauthd", 0, 0, EXPAND_LATER, compile_saslauthd, NULL},
+  {0},
+};
