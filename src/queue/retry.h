@@ -28,3 +28,7 @@ void retry_host_failed(struct ctx *c, const struct instance *t, const struct hos
 void retry_host_ok(struct ctx *c, const struct instance *t, const struct host *h, int port);
 /* Have all hosts of the chain been failing past the last cut-off? */
 bool retry_hosts_exhausted(struct ctx *c, const struct instance *t, const struct address *chain);
+/* A 4xx reply to RCPT: the record is about the recipient (and the sender, with address_retry_include_sender). True: its
+time is up, the address fails. */
+bool retry_recipient_deferred(struct ctx *c, const struct instance *t, const struct address *a, const struct host *h,
+  struct str text);
