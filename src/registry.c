@@ -1,12 +1,21 @@
+#include "acl/acl.h"
 #include "core/main_options.h"
 #include "core/module.h"
+#include "daemon/options.h"
 #include "expand/modules.h"
 #include "lookup/types.h"
+#include "message/rewrite.h"
+#include "route/options.h"
+#include "sasl/sasl.h"
+#include "smtp/client/module.h"
+#include "smtp/server/server.h"
+#include "transport/module.h"
 
 /* All modules. A module's number is its place here; the order decides the order
 of words in -bV and of calls at each moment (module_hooks). */
 const struct module *const modules[] = {
   &core_module,
+  &daemon_module,
   &expand_text_module,
   &expand_list_module,
   &expand_field_module,
@@ -20,5 +29,12 @@ const struct module *const modules[] = {
   &expand_body_module,
   &expand_tls_module,
   &lookup_module,
+  &rewrite_module,
+  &acl_module,
+  &smtp_server_module,
+  &sasl_module,
+  &routers_module,
+  &transport_module,
+  &smtp_client_module,
   NULL,
 };

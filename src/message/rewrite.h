@@ -34,3 +34,5 @@ struct str rewrite_header_text(struct ctx *c, const struct rewrite_rules *rules,
 void rewrite_change_domain(struct ctx *c, struct message *m, struct str from, struct str to);
 /* -brw: what becomes of an address in each place. */
 void rewrite_test(struct ctx *c, struct str text, FILE *out);
+
+extern const struct module rewrite_module;

@@ -11,7 +11,6 @@
 
 #define RULES_MAX 10000
 
-extern const struct module rewrite_module;
 
 static const struct {
   char letter;

@@ -23,12 +23,6 @@ static struct address *first_address(struct ctx *c, struct str text, const struc
   return a;
 }
 
-static size_t count(const struct address *list) {
-  size_t n = 0;
-  for (; list; list = list->next)
-    n++;
-  return n;
-}
 
 /* --- for ACLs --- */
 
