@@ -214,8 +214,8 @@ static enum route_result address_item(struct redirect_run *run, const struct red
   enum route_result rc;
   if (str_find_byte(text, '@') < 0 && (rc = qualify(run, item, &text)))
     return rc;
-  if (run->o->rewrite && !(rewrite_envelope_recipient(c, &text)))
-    return router_defer(c, run->a, ERROR_EXPAND_FAIL, "rewriting of %.*s failed: %.*s", STRF(text), STRF(c->error));
+  if (run->o->rewrite)
+    (void)rewrite_envelope_recipient(c, &text);
   if (run->o->check_ancestor && same_ancestor(run->a, text))
     text = run->a->address;
   *ret = address_child(c->arena, run->a, text);

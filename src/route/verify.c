@@ -23,7 +23,6 @@ static struct address *first_address(struct ctx *c, struct str text, const struc
   return a;
 }
 
-
 /* --- for ACLs --- */
 
 static enum outcome answer(struct ctx *c, const struct address *a, enum outcome result) {
