@@ -93,9 +93,10 @@ static int exists_offloaded(void *arg) {
 }
 
 static int eval_exists(struct ctx *c, const struct expand_condition_def *def, const struct expand_args *args, bool *ret) {
-  if (str_find_byte(args->value[0], '\0') >= 0)
+  struct str name = args->value[0];
+  if (name.len == 0 || name.p[0] != '/' || str_find_byte(name, '\0') >= 0)
     return 0;
-  struct exists_call call = {.path = str_dup_c(c->arena, args->value[0])};
+  struct exists_call call = {.path = str_dup_c(c->arena, name)};
   fiber_offload(exists_offloaded, &call);
   *ret = call.found;
   return 0;

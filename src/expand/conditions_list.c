@@ -19,7 +19,7 @@ static const void *compile_for(struct expand_compiler *k, const struct expand_co
   if ((f->list = expand_compile_string(k)) == NULL)
     return NULL;
   if (!expand_accept(k, '{'))
-    return expand_compile_error(k, "missing 2nd string in {} after \"%s\"", def->name);
+    return expand_compile_error(k, "missing { after \"%s\"", def->name);
   bool skipping = expand_compiler_skipping(k, true);
   f->condition = expand_compile_condition(k);
   expand_compiler_skipping(k, skipping);

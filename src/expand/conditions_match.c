@@ -22,7 +22,12 @@ static const void *compile_match_list(struct expand_compiler *k, const struct ex
   m->list.tree = expand_compile_plain(k);
   if (m->list.tree == NULL)
     return NULL;
-  return expr_is_constant(m->list.tree, &m->list.text) ? m : NULL;
+  if (!expr_is_constant(m->list.tree, &m->list.text))
+    return NULL;
+  /* A list of IP addresses is a host list, and those are expanded when they are looked at. */
+  if (def->name[6] == 'i')
+    m->list.tree = expr_compile(k->arena, m->list.text, NULL);
+  return m;
 }
 
 static int eval_match_list(struct ctx *c, const struct expand_condition_def *def, const struct expand_args *args, bool *ret) {
@@ -42,7 +47,7 @@ static int eval_match_list(struct ctx *c, const struct expand_condition_def *def
     struct ip_addr ip;
     if (subject.len > 0 && !ip_parse(subject, &ip))
       return ctx_fail(c, OUTCOME_ERROR, "\"%.*s\" is not an IP address", STRF(subject));
-    rc = match_text(c, LIST_HOST, m->list.text, subject, 0, &data);
+    rc = match_ip(c, &m->list, subject, &data);
     break;
   }
   default:

@@ -54,21 +54,25 @@ static bool compile_end(struct expand_compiler *k, struct extract_item *x) {
   x->rest[x->n] = (expand_peek(k), expand_rest(k));
   if (expand_accept(k, '}'))
     goto done;
-  if (expand_peek(k) == '{')
+  bool more = expand_peek(k) == '{';
+  if (k->skipping && (more || !str_eq_c(compile_name(k, "_"), "fail") || !expand_accept(k, '}')))
+    return expand_compile_error(k, "missing '}' closing extract");
+  if (more)
     x->n++;
-  else if (x->n < needed)
+  else if (k->skipping)
+    x->fail = true;
+  else if (x->n < needed && !(constant && key.len == 0))
     return expand_compile_error(k, "missing '{' for arg %d of extract", x->n + 1);
   else if (str_eq_c(compile_name(k, "_"), "fail") && expand_accept(k, '}'))
     x->fail = true;
-  else if (!k->skipping && x->n == needed + 1)
+  else if (x->n == needed + 1)
     return expand_compile_error(k, "syntax error in \"extract\" item - \"fail\" expected");
-  else if (!k->skipping)
+  else
     return expand_compile_error(k, "curly-bracket problem in conditional yes/no parsing: %s\n remaining string is '%.*s'",
         x->n == needed ? "'yes' part did not start with '{'" : "did not close with '}'", STRF(x->rest[x->n]));
-  if (!x->fail && k->skipping)
-    return expand_compile_error(k, "missing '}' closing extract");
 done:
-  if (!constant && x->n <= EXTRACT_MAX_ARGS)
+  /* An empty key is complained of before all else. */
+  if ((!constant || key.len == 0) && x->n <= EXTRACT_MAX_ARGS)
     return true;
   struct str error = brace_error(k->arena, x, key);
   return !str_is_set(error) || expand_compile_error(k, "%.*s", STRF(error));

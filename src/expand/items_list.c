@@ -226,9 +226,9 @@ static int sort_collect(struct ctx *c, const struct sort_item *s, struct list_it
     c->expand.item = item;
     if (expand_arg(c, s->extractor, &e.key) != 0)
       return ctx_fail(c, OUTCOME_ERROR, "field-extract in sort: \"%.*s\"", STRF(s->extractor->source));
-    int rc = order->numeric ? expand_to_int(c, e.key, &e.number) : 0;
-    if (rc != 0)
-      return rc;
+    /* What is no number sorts as 0. */
+    if (order->numeric && expand_to_int(c, e.key, &e.number) != 0)
+      e.number = 0;
     vec_push(c->arena, &v, e);
   }
   *ret = v.v;

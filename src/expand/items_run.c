@@ -22,7 +22,8 @@ struct run_word {
 
 struct run_item {
   bool preexpand;
-  const struct expr *command;
+  const struct expr *command; /* with preexpand */
+  struct str source;
   VEC(struct run_word) words;
   const struct expand_branches *branches;
 };
@@ -60,6 +61,23 @@ static bool next_word(struct arena *a, struct str *command, struct str *ret) {
   return true;
 }
 
+/* The command as written, up to the brace that closes it. What is in it is read word by word, and its errors count only when
+it runs. */
+static bool raw_command(struct expand_compiler *k, struct str *ret) {
+  struct str rest = expand_rest(k);
+  size_t depth = 0, i = 0;
+  for (; i < rest.len && (depth > 0 || rest.p[i] != '}'); i++) {
+    depth += rest.p[i] == '{';
+    depth -= rest.p[i] == '}';
+    i += rest.p[i] == '\\';
+  }
+  if (i >= rest.len)
+    return expand_compile_error(k, "missing '}' closing command arg of run");
+  *ret = str_slice(rest, 0, i);
+  expand_advance(k, i + 1);
+  return true;
+}
+
 static const void *compile_run(struct expand_compiler *k, const struct expand_item_def *def) {
   struct run_item *r = arena_new_of(k->arena, struct run_item);
   if (k->p < k->end && *k->p == ',') {
@@ -71,9 +89,9 @@ static const void *compile_run(struct expand_compiler *k, const struct expand_it
   }
   if (!expand_accept(k, '{'))
     return expand_compile_error(k, "missing '{' for command arg of run");
-  if ((r->command = expand_compile_string(k)) == NULL)
+  if (r->preexpand ? (r->command = expand_compile_string(k)) == NULL : !raw_command(k, &r->source))
     return NULL;
-  struct str rest = r->command->source, word;
+  struct str rest = r->source, word;
   while (!r->preexpand && r->words.n < RUN_MAX_ARGS && next_word(k->arena, &rest, &word))
     vec_push(k->arena, &r->words, ((struct run_word){word, expr_compile(k->arena, word, NULL)}));
   r->branches = expand_compile_branches(k, def->name);
@@ -96,7 +114,7 @@ static int run_arguments(struct ctx *c, const struct run_item *r, str_list *argv
     int rc = expand_arg(c, r->words.v[i].tree, &word);
     if (rc != 0)
       return ctx_fail(c, rc, "Expansion of \"%.*s\" from command \"%.*s\" in ${run} expansion failed: %.*s",
-          STRF(r->words.v[i].source), STRF(r->command->source), STRF(c->error));
+          STRF(r->words.v[i].source), STRF(r->source), STRF(c->error));
     vec_push(c->arena, argv, word);
   }
   return 0;

@@ -58,7 +58,9 @@ static int64_t calc_number(struct calc *k) {
       return calc_fail(k, "too deeply nested");
     int64_t v = calc_or(k, true);
     k->depth--;
-    if (k->error == NULL && calc_peek(k) != ')')
+    if (k->error != NULL)
+      return 0;
+    if (calc_peek(k) != ')')
       return calc_fail(k, "expecting closing parenthesis");
     k->p++;
     return v;
