@@ -36,8 +36,8 @@ bool hint_callout_decode(struct str value, struct hint_callout *ret);
 struct hints_dump_options {
   bool utc, keys_only;
 };
-/* Adds the lines for one database ("retry", "wait-smtp", "callout", "misc", "ratelimit", "seen", others) to `out`. */
-int hints_dump(struct ctx *c, const char *db, const struct hints_dump_options *o, struct arena *a,
+/* Gives the lines for one database ("retry", "wait-smtp", "callout", "misc", "ratelimit", "seen", others) to `write`. */
+int hints_dump(struct ctx *c, const char *db, const struct hints_dump_options *o,
     void (*write)(struct str line, void *arg), void *arg);
 /* Removes records older than max_age seconds, and what names messages that are no longer there: exists(id). Reports as
 exim_tidydb does. */

@@ -72,7 +72,6 @@ static void dump_rate(struct dump *d, struct str key, struct str value) {
 
 static bool dump_one(struct str key, struct str value, int64_t stamp, void *arg) {
   struct dump *d = arg;
-  struct arena_mark mark = arena_mark(d->a);
   struct str when = hints_time(d->a, stamp, d->o->utc);
   if (d->o->keys_only)
     d->write(str_printf(d->a, "  %.*s\n", STRF(key)), d->arg);
@@ -88,14 +87,16 @@ static bool dump_one(struct str key, struct str value, int64_t stamp, void *arg)
     d->write(str_printf(d->a, "%.*s\t%.*s\n", STRF(key), STRF(when)), d->arg);
   else
     d->write(str_printf(d->a, "%.*s %.*s\n", STRF(when), STRF(key)), d->arg);
-  arena_rewind(d->a, mark);
+  arena_reset(d->a);
   return true;
 }
 
-int hints_dump(struct ctx *c, const char *db, const struct hints_dump_options *o, struct arena *a,
+int hints_dump(struct ctx *c, const char *db, const struct hints_dump_options *o,
     void (*write)(struct str line, void *arg), void *arg) {
-  struct dump d = {o, db, a, write, arg};
-  return hints_each_stamped(c, db, dump_one, &d);
+  struct dump d = {o, db, arena_new("dump"), write, arg};
+  int r = hints_each_stamped(c, db, dump_one, &d);
+  arena_free(d.a);
+  return r;
 }
 
 /* --- tidying --- */

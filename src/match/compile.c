@@ -15,7 +15,7 @@ static void compile_regex(struct arena *a, unsigned flags, struct item *i) {
     return;
   i->re = pcre_compile(a, i->text, PCRE_CASELESS, &error);
   if (i->re == NULL)
-    item_error(i, str_printf(a, "regular expression error: %.*s while compiling %.*s", STRF(error), STRF(i->text)));
+    item_error(i, error);
 }
 
 /* "type;data". false: the part before the semicolon is no lookup type (*ret_error says why). */

@@ -168,7 +168,8 @@ static int match_option(struct match *m, const struct option_expr *e) {
 }
 
 static struct str memo_key(const struct match *m, const struct named_list *l) {
-  struct str subject = m->kind == LIST_HOST ? m->host_address : m->caseful ? m->original : m->subject;
+  /* With its case: the list may contain +caseful. */
+  struct str subject = m->kind == LIST_HOST ? m->host_address : m->original;
   return str_printf(m->c->arena, "+%d,%u,%d,%d,%.*s", (int)m->kind, l->number, m->caseful,
     m->kind == LIST_HOST && m->is_client, STRF(subject));
 }

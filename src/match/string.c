@@ -20,7 +20,7 @@ static int match_regex(struct match *m, const struct item *i, struct str subject
     struct str error = STR_EMPTY;
     re = pcre_get(m->c->arena, i->text, caseful ? 0 : PCRE_CASELESS, &error);
     if (re == NULL)
-      return ctx_fail(m->c, OUTCOME_ERROR, "regular expression error: %.*s while compiling %.*s", STRF(error), STRF(i->text));
+      return ctx_fail(m->c, OUTCOME_ERROR, "%.*s", STRF(error));
   }
   int n = pcre_match(re, subject, groups, CAPTURES_MAX);
   if (n <= 0)
