@@ -10,6 +10,8 @@
 #include "core/module.h"
 #include "expand/expand_test.h"
 #include "log/log.h"
+#include "message/rewrite.h"
+#include "queue/retry_rules.h"
 #include "route/verify.h"
 
 int mode_version(struct process *p) {
@@ -77,4 +79,14 @@ int mode_address(struct process *p) {
       (void)route_test_addresses(p->ctx, &t, str_tainted(str_dup(p->arena, text)));
   }
   return t.exit_code;
+}
+
+int mode_retry(struct process *p) {
+  return retry_test(p->ctx, p->cli.args.v, p->cli.args.n, p->cli.sender_given ? p->cli.sender : STR_UNSET, stdout, stderr);
+}
+
+int mode_rewrite(struct process *p) {
+  for (size_t i = 0; i < p->cli.args.n; i++)
+    rewrite_test(p->ctx, p->cli.args.v[i], stdout);
+  return 0;
 }

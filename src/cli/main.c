@@ -27,7 +27,7 @@ static const struct {
     {MODE_MESSAGE, mode_queue},        {MODE_ADDRESS_TEST, mode_address}, {MODE_VERIFY, mode_address},
     {MODE_EXPAND_TEST, mode_expand},   {MODE_PRINT, mode_print},        {MODE_VERSION, mode_version},
     {MODE_INFO, mode_info},            {MODE_RETRY_TEST, mode_retry},   {MODE_REWRITE_TEST, mode_rewrite},
-    {MODE_ALIASES, mode_aliases},      {MODE_UTILITY, mode_utility},
+    {MODE_ALIASES, mode_aliases},
 };
 
 /* The three standard descriptors exist in every process after this: a log file must never become number 2. */
@@ -84,6 +84,8 @@ static int run_mode(void *arg) {
 static int start(struct process *p) {
   if (p->cli.mode == MODE_DEMO)
     return mode_demo(p);
+  if (p->cli.mode == MODE_UTILITY)
+    return mode_utility(p);
   source_of_cli(p);
   drop_for_foreign_config(p);
   if (load(p))

@@ -347,7 +347,7 @@ static const struct option_word words[] = {
 
 /* Modes in which every word behind the option belongs to it, hyphen or not. */
 static bool takes_rest(const struct cli *c) {
-  return c->mode_given && (c->mode == MODE_UTILITY || c->mode == MODE_EXPAND_TEST);
+  return c->mode_given && c->mode == MODE_EXPAND_TEST;
 }
 
 static void mode_of_name(struct cli *c) {
@@ -419,8 +419,8 @@ bool cli_parse(struct cli *c, struct arena *a, int argc, char **argv, int *ret_s
         return bad(arg);
       value = str_c(argv[i]);
     }
-    if (w->kind == ARG_NONE && w->apply == set_mode && w->value == MODE_UTILITY)
-      value = str_c(w->word + 1);
+    if (w->kind == ARG_NONE && w->apply == set_mode)
+      value = w->value == MODE_UTILITY ? str_c(w->word + 1) : STR_EMPTY;
     if (!w->apply(c, w, value, arg))
       return false;
   }

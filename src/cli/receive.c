@@ -8,7 +8,7 @@ delivered by this process (-odi), by the daemon or a child (-odb), or waits
 #include <time.h>
 #include <unistd.h>
 
-#include "cli/process.h"
+#include "cli/queue_modes.h"
 #include "core/build.h"
 #include "core/main_options.h"
 #include "daemon/daemon.h"
@@ -23,44 +23,11 @@ delivered by this process (-odi), by the daemon or a child (-odb), or waits
 #include "smtp/server/server.h"
 
 /* Messages accepted in this run, in order: delivered when the input has ended, or one by one with -odi. */
-struct pending {
-  struct message *message;
-  struct pending *next;
-};
-
 static struct {
   struct process *p;
-  struct pending *first, **last;
+  struct queue_mode_kept kept;
   bool foreground;
 } run;
-
-static void deliver_now(struct message *m) {
-  struct arena *a = arena_new("delivery");
-  struct ctx *c = ctx_new(a, run.p->config);
-  struct deliver_how how = {.first = true, .dont_deliver = run.p->cli.no_delivery, .give_up_reason = STR_UNSET, .select_recipient = STR_UNSET};
-  (void)deliver_message(c, m, &how);
-  message_free(m);
-  arena_free(a);
-}
-
-/* What a delivery of ours writes (bounces) is delivered behind it, also in the foreground. */
-static void keep(struct message *m) {
-  struct pending *w = xcalloc(1, sizeof *w);
-  w->message = m;
-  *run.last = w;
-  run.last = &w->next;
-}
-
-static void deliver_kept(void) {
-  while (run.first) {
-    struct pending *w = run.first;
-    run.first = w->next;
-    if (!run.first)
-      run.last = &run.first;
-    deliver_now(w->message);
-    free(w);
-  }
-}
 
 static void accepted(void *arg, struct ctx *c, struct message *m, bool queue) {
   if (queue || m->frozen) {
@@ -68,32 +35,27 @@ static void accepted(void *arg, struct ctx *c, struct message *m, bool queue) {
     return;
   }
   if (run.foreground) {
-    keep(m);
-    deliver_kept();
+    deliver_take_over(c, m);
+    queue_mode_deliver_kept(&run.kept);
     return;
   }
   if (!build.deliver_without_daemon && daemon_notify(run.p->config, m->id, m->queue_name)) {
     message_free(m); /* the daemon has been told */
     return;
   }
-  keep(m);
+  deliver_take_over(c, m);
 }
-
-static void submitted(struct ctx *c, struct message *m) { keep(m); }
 
 /* Without a daemon: a child delivers what is kept, so that the caller has his prompt back. The locks on the messages do not
 pass to a child: it reads them again. */
 static int deliver_in_background(void) {
   VEC(struct str) ids = {0}, queues = {0};
-  while (run.first) {
-    struct pending *w = run.first;
-    run.first = w->next;
-    vec_push(run.p->arena, &ids, str_dup(run.p->arena, str_c(w->message->id)));
-    vec_push(run.p->arena, &queues, str_dup(run.p->arena, w->message->queue_name));
-    message_free(w->message);
-    free(w);
+  struct message *w;
+  while ((w = queue_mode_take_kept(&run.kept))) {
+    vec_push(run.p->arena, &ids, str_dup(run.p->arena, str_c(w->id)));
+    vec_push(run.p->arena, &queues, str_dup(run.p->arena, w->queue_name));
+    message_free(w);
   }
-  run.last = &run.first;
   if (!ids.n)
     return 0;
   fflush(NULL);
@@ -107,9 +69,9 @@ static int deliver_in_background(void) {
   for (size_t i = 0; i < ids.n; i++) {
     struct message *m = NULL;
     if (spool_read_message(run.p->ctx, queues.v[i], ids.v[i], true, &m) == SPOOL_OK)
-      keep(m);
+      deliver_take_over(run.p->ctx, m);
   }
-  deliver_kept();
+  queue_mode_deliver_kept(&run.kept);
   smtp_pool_close_all();
   log_done();
   _exit(0);
@@ -183,9 +145,8 @@ static int message(struct process *p) {
 
 int mode_receive(struct process *p) {
   run.p = p;
-  run.last = &run.first;
   run.foreground = p->cli.delivery_given && p->cli.delivery == DELIVER_FOREGROUND;
-  deliver_take_over = submitted;
+  queue_mode_keep_submitted(&run.kept, p);
   int status;
   switch (p->cli.mode) {
   case MODE_SMTP:
@@ -203,7 +164,7 @@ int mode_receive(struct process *p) {
   }
   if (!run.foreground)
     (void)deliver_in_background();
-  deliver_kept();
+  queue_mode_deliver_kept(&run.kept);
   smtp_pool_close_all();
   return status;
 }

@@ -1,0 +1,152 @@
+/* -q in all its forms, once: each message that is due is delivered by this
+process, in order (Exim manual, chapter "The Exim command line", -q, -R, -S). */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/pcre.h"
+#include "cli/process.h"
+#include "cli/queue_modes.h"
+#include "core/build.h"
+#include "core/main_options.h"
+#include "deliver/deliver.h"
+#include "log/log.h"
+#include "message/message.h"
+#include "queue/spool.h"
+#include "smtp/client/client.h"
+
+struct runner {
+  struct process *p;
+  const struct cli_queue_run *q;
+  struct queue_mode_kept kept;
+};
+
+static bool selected_by(struct arena *a, struct str wanted, bool regex, struct str text) {
+  return regex ? pcre_match_text(a, wanted, text, NULL, 0) > 0 : str_ifind(text, wanted) >= 0;
+}
+
+/* -R and -S pick messages by a part of an address that is still to be done, or of the sender. */
+static bool selected(struct runner *r, const struct message *m) {
+  const struct cli *o = &r->p->cli;
+  struct arena *a = r->p->arena;
+  if (str_is_set(o->select_sender) && !selected_by(a, o->select_sender, o->select_sender_regex, m->reverse_path))
+    return false;
+  if (!str_is_set(o->select_recipient))
+    return true;
+  for (size_t i = 0; i < m->recipients.n; i++)
+    if (!map_has(m->nonrecipients, m->recipients.v[i].address) &&
+        selected_by(a, o->select_recipient, o->select_recipient_regex, m->recipients.v[i].address))
+      return true;
+  return false;
+}
+
+static void run_one(struct runner *r, const char *id) {
+  struct arena *a = arena_new("delivery");
+  struct ctx *c = ctx_new(a, r->p->config);
+  struct message *m = NULL;
+  enum spool_read got = spool_read_message(c, r->q->queue_name, str_c(id), true, &m);
+  if (got == SPOOL_OK && selected(r, m) && !(r->q->first_only && !m->deliver_first_time)) {
+    struct deliver_how how = {.queue_run = true, .force = r->q->force, .force_frozen = r->q->force_frozen, .local_only = r->q->local_only,
+        .dont_deliver = r->p->cli.no_delivery, .give_up_reason = STR_UNSET, .select_recipient = r->p->cli.select_recipient};
+    (void)deliver_message(c, m, &how);
+  }
+  if (got == SPOOL_OK)
+    message_free(m);
+  arena_free(a);
+  queue_mode_deliver_kept(&r->kept); /* bounces that it made */
+}
+
+static struct str describe(struct runner *r) {
+  const struct cli_queue_run *q = r->q;
+  const struct cli *o = &r->p->cli;
+  struct arena *a = r->p->arena;
+  struct str s = str_printf(a, "%s%s%s%s%s%s%.*s", q->two_stage ? "q" : "", q->first_only ? "i" : "", q->force ? "f" : "",
+      q->force_frozen ? "f" : "", q->local_only ? "l" : "", q->queue_name.len ? "G" : "", STRF(q->queue_name));
+  if (s.len)
+    s = str_printf(a, " -q%.*s", STRF(s));
+  if (str_is_set(o->select_recipient))
+    s = str_printf(a, "%.*s -R%s %.*s", STRF(s), o->select_recipient_regex ? "r" : "", STRF(o->select_recipient));
+  if (str_is_set(o->select_sender))
+    s = str_printf(a, "%.*s -S%s %.*s", STRF(s), o->select_sender_regex ? "r" : "", STRF(o->select_sender));
+  return s;
+}
+
+static bool in_range(struct process *p, const char *id) {
+  struct str from = p->cli.args.n > 0 ? p->cli.args.v[0] : STR_UNSET, to = p->cli.args.n > 1 ? p->cli.args.v[1] : STR_UNSET;
+  return !(str_is_set(from) && str_cmp(str_c(id), from) < 0) && !(str_is_set(to) && str_cmp(str_c(id), to) > 0);
+}
+
+static int run_queue(struct process *p, const struct cli_queue_run *q) {
+  struct runner r = {.p = p, .q = q};
+  struct spool_entry *v;
+  size_t n = 0;
+  struct str what = describe(&r);
+  queue_mode_keep_submitted(&r.kept, p);
+  log_write(LOG_MAIN, NULL, "Start %s%.*squeue run: pid=%d%.*s", q->queue_name.len ? "'" : "",
+      STRF(q->queue_name.len ? str_printf(p->arena, "%.*s' ", STRF(q->queue_name)) : STR_EMPTY), (int)getpid(), STRF(what));
+  if (spool_scan(p->ctx, q->queue_name, p->arena, &v, &n) == 0)
+    for (size_t i = 0; i < n; i++)
+      if (in_range(p, v[i].id))
+        run_one(&r, v[i].id);
+  smtp_pool_close_all();
+  log_write(LOG_MAIN, NULL, "End %s%.*squeue run: pid=%d%.*s", q->queue_name.len ? "'" : "",
+      STRF(q->queue_name.len ? str_printf(p->arena, "%.*s' ", STRF(q->queue_name)) : STR_EMPTY), (int)getpid(), STRF(what));
+  return 0;
+}
+
+int mode_run_queue(struct process *p) {
+  if (main_options(p->config)->prod_requires_admin && !process_require_admin(p))
+    return 1;
+  int status = 0;
+  for (size_t i = 0; i < p->cli.queue_runs.n; i++)
+    status |= run_queue(p, &p->cli.queue_runs.v[i]);
+  return status;
+}
+
+/* --- messages that deliveries of this process write --- */
+
+struct queue_mode_item {
+  struct message *message;
+  struct queue_mode_item *next;
+};
+
+static struct queue_mode_kept *keeper;
+
+static void take_over(struct ctx *c, struct message *m) {
+  struct queue_mode_item *i = xcalloc(1, sizeof *i);
+  i->message = m;
+  *keeper->last = i;
+  keeper->last = &i->next;
+}
+
+void queue_mode_keep_submitted(struct queue_mode_kept *k, struct process *p) {
+  *k = (struct queue_mode_kept){.p = p};
+  k->last = &k->first;
+  keeper = k;
+  deliver_take_over = take_over;
+}
+
+struct message *queue_mode_take_kept(struct queue_mode_kept *k) {
+  struct queue_mode_item *i = k->first;
+  if (!i)
+    return NULL;
+  struct message *m = i->message;
+  k->first = i->next;
+  if (!k->first)
+    k->last = &k->first;
+  free(i);
+  return m;
+}
+
+void queue_mode_deliver_kept(struct queue_mode_kept *k) {
+  struct message *m;
+  while ((m = queue_mode_take_kept(k))) {
+    struct arena *a = arena_new("delivery");
+    struct ctx *c = ctx_new(a, k->p->config);
+    struct deliver_how how = {.first = true, .dont_deliver = k->p->cli.no_delivery, .give_up_reason = STR_UNSET, .select_recipient = STR_UNSET};
+    (void)deliver_message(c, m, &how);
+    message_free(m);
+    arena_free(a);
+  }
+}

@@ -1,0 +1,92 @@
+/* Exim's small tools as options of the one program: --dumpdb, --tidydb,
+--msgdate (Exim manual, chapter "Exim utilities"). They need no configuration
+but the spool directory they are given. */
+
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/process.h"
+#include "core/ctx.h"
+#include "hints/hints.h"
+#include "hints/records.h"
+#include "message/message.h"
+
+static void write_line(struct str line, void *arg) { printf("%.*s%s", STRF(line), str_ends(line, STR("\n")) ? "" : "\n"); }
+
+static bool open_store(struct process *p, struct str *ret_db) {
+  if (p->cli.args.n != 2) {
+    fprintf(stderr, "usage: %s <spool-directory> <database>\n", p->cli.program);
+    return false;
+  }
+  *ret_db = p->cli.args.v[1];
+  p->ctx = ctx_new(p->arena, p->config);
+  return hints_open_directory(p->cli.args.v[0]) == OUTCOME_OK;
+}
+
+static int dump_database(struct process *p) {
+  struct hints_dump_options o = {0};
+  struct str db;
+  size_t keep = 0;
+  for (size_t i = 0; i < p->cli.args.n; i++) {
+    if (str_eq_c(p->cli.args.v[i], "-z"))
+      o.utc = true;
+    else if (str_eq_c(p->cli.args.v[i], "-k"))
+      o.keys_only = true;
+    else
+      p->cli.args.v[keep++] = p->cli.args.v[i];
+  }
+  p->cli.args.n = keep;
+  if (!open_store(p, &db))
+    return 1;
+  int e = hints_dump(p->ctx, str_dup_c(p->arena, db), &o, p->arena, write_line, NULL);
+  hints_close();
+  return e == OUTCOME_OK || e == OUTCOME_FAIL ? 0 : 1;
+}
+
+static bool message_exists(struct str id, void *arg) {
+  struct process *p = arg;
+  struct str name = str_printf(p->arena, "%.*s/input/%.*s-H", STRF(p->cli.args.v[0]), STRF(id));
+  if (access(name.p, F_OK) == 0)
+    return true;
+  name = str_printf(p->arena, "%.*s/input/%c/%.*s-H", STRF(p->cli.args.v[0]), id.len > 5 ? id.p[5] : '0', STRF(id));
+  return access(name.p, F_OK) == 0;
+}
+
+static int tidy_database(struct process *p) {
+  struct str db;
+  if (!open_store(p, &db))
+    return 1;
+  int e = hints_tidy(p->ctx, str_dup_c(p->arena, db), 30 * 86400, message_exists, write_line, p);
+  hints_close();
+  return e == OUTCOME_OK || e == OUTCOME_FAIL ? 0 : 1;
+}
+
+static int message_date(struct process *p) {
+  int status = 0;
+  for (size_t i = 0; i < p->cli.args.n; i++) {
+    struct str id = p->cli.args.v[i];
+    if (!message_id_valid(id)) {
+      fprintf(stderr, "%.*s is not a message id\n", STRF(id));
+      status = 1;
+      continue;
+    }
+    printf("%.*s\n", STRF(hints_time(p->arena, message_id_time(id), false)));
+  }
+  return status;
+}
+
+int mode_utility(struct process *p) {
+  static const struct {
+    const char *name;
+    int (*run)(struct process *p);
+  } tools[] = {{"dumpdb", dump_database}, {"tidydb", tidy_database}, {"msgdate", message_date}};
+  struct str name = p->cli.mode_arg;
+  if (str_starts(name, STR("-")))
+    name = str_from(name, 1);
+  for (size_t i = 0; i < sizeof tools / sizeof *tools; i++)
+    if (str_eq_c(name, tools[i].name))
+      return tools[i].run(p);
+  fprintf(stderr, "martlet: --%.*s is not supported yet\n", STRF(name));
+  return 1;
+}
