@@ -7,14 +7,6 @@
 #include "log/log.h"
 #include "match/match.h"
 
-#define AUTH_VARS 4
-
-/* $auth1…, kept with the session; a client's exchange in a delivery has no session and keeps them in expand captures. */
-struct sasl_session {
-  struct str auth[AUTH_VARS];
-  int n;
-};
-
 static const struct authenticator_def *def_of(const struct instance *i) { return (const struct authenticator_def *)(const void *)i->driver; }
 
 static const struct authenticator_options *generic(const struct instance *i) { return i->generic; }
@@ -67,17 +59,10 @@ const struct instance *sasl_server_find(struct ctx *c, struct str name) {
 
 /* ---- $auth<n> ---- */
 
-static struct sasl_session *state(struct ctx *c) {
-  return c->session ? session_module_state(c->session, &sasl_module) : NULL;
-}
-
 void sasl_set_auth(struct ctx *c, int n, struct str value) {
-  struct sasl_session *s = state(c);
   value.taint |= STR_TAINTED;
-  if (s && n >= 1 && n <= AUTH_VARS) {
-    s->auth[n - 1] = value;
-    s->n = n > s->n ? n : s->n;
-  }
+  if (n >= 1 && n <= (int)(sizeof c->auth / sizeof *c->auth))
+    c->auth[n - 1] = value;
   if (n < CAPTURES_MAX) {
     c->expand.capture[n] = value;
     if (c->expand.captures <= n)
@@ -86,24 +71,10 @@ void sasl_set_auth(struct ctx *c, int n, struct str value) {
 }
 
 void sasl_clear_auth(struct ctx *c) {
-  struct sasl_session *s = state(c);
-  if (s)
-    *s = (struct sasl_session){0};
+  memset(c->auth, 0, sizeof c->auth);
   memset(c->expand.capture, 0, sizeof c->expand.capture);
   c->expand.captures = 0;
 }
-
-static int get_auth(struct ctx *c, const struct variable_def *def, struct str *ret) {
-  struct sasl_session *s = state(c);
-  *ret = s ? s->auth[def->flags] : c->expand.capture[def->flags + 1];
-  if (!str_is_set(*ret))
-    *ret = STR_EMPTY;
-  return 0;
-}
-
-static const struct variable_def variables[] = {
-    {"auth1", get_auth, 0, 0}, {"auth2", get_auth, 0, 1}, {"auth3", get_auth, 0, 2}, {"auth4", get_auth, 0, 3}, {0},
-};
 
 /* ---- the server ---- */
 
@@ -198,6 +169,4 @@ const struct module sasl_module = {
     .summary = "SMTP authentication",
     .driver_class = &class_def,
     .drivers = drivers,
-    .variables = variables,
-    .session_state = {.size = sizeof(struct sasl_session)},
 };

@@ -10,6 +10,7 @@
 #include "core/module.h"
 #include "dns/dns.h"
 #include "expand/expand.h"
+#include "lookup/memo.h"
 #include "match/match.h"
 #include "smtp/helo.h"
 
@@ -123,6 +124,8 @@ void smtp_reset(struct smtp_session *s) {
   /* What refers to the transaction's arena goes with it. */
   as->sender_verify = (struct acl_sender_verify){0};
   as->recipient = NULL;
+  memo_forget(s->c);
+  memset(s->c->auth, 0, sizeof s->c->auth);
   memset(&s->c->vars, 0, sizeof s->c->vars);
   memset(&s->c->expand, 0, sizeof s->c->expand);
   s->c->acl_m = NULL;
