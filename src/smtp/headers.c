@@ -12,6 +12,7 @@ submitter, rewrites (Exim manual, chapter "Message processing"). */
 #include "log/log.h"
 #include "match/match.h"
 #include "message/address.h"
+#include "message/rewrite.h"
 #include "smtp/receive.h"
 
 #define T_RECIPIENTS_MAX 100000
@@ -320,9 +321,7 @@ int receive_fix_headers(struct reception *r) {
   if (fix && !find_type(m, 'F', r->resent))
     add_from(r, submission);
   check_sender(r, submission);
-  int rc = receive_rewrite(r);
-  if (rc)
-    return rc;
+  rewrite_received(r->c, m);
   if (fix && !(r->resent ? r->have_resent_date : r->have_date))
     add_header(r, ' ', str_printf(m->arena, "%sDate: %.*s\n", r->resent ? "Resent-" : "",
         STRF(time_rfc2822(r->c->arena, m->received_time.tv_sec))));

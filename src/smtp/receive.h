@@ -108,8 +108,6 @@ void receive_keep_client(struct ctx *c, struct message *m, const struct submitte
 void receive_classify(struct reception *r, struct header *h);
 /* After the last header line: removals, additions, rewriting. */
 int receive_fix_headers(struct reception *r);
-/* Qualifies and rewrites envelope and header addresses (message/rewrite.h). */
-int receive_rewrite(struct reception *r);
 /* Our Received: line, at the start of the header. 0 or OUTCOME_*. */
 int receive_add_received(struct reception *r);
 /* Renews its time stamp at the end of reception. */

@@ -7,6 +7,7 @@
 #include "expand/expand.h"
 #include "match/match.h"
 #include "message/address.h"
+#include "message/rewrite.h"
 #include "sasl/sasl.h"
 #include "smtp/server/internal.h"
 #include "smtp/space.h"
@@ -225,6 +226,7 @@ enum smtp_next smtp_verb_mail(struct smtp_session *s, struct str args) {
   struct str text = s->mail_data, error;
   if (take_parameters(s, &text, false) != OUTCOME_OK)
     return SMTP_GO_ON;
+  rewrite_smtp(c, true, &text);
   struct mail_address address;
   unsigned flags = ADDRESS_ALLOW_EMPTY | ADDRESS_ALLOW_DOMAIN_LITERAL | (s->o->strip_trailing_dot ? ADDRESS_STRIP_TRAILING_DOT : 0);
   if (address_parse(c->arena, text, flags, &address, &error) < 0)

@@ -2,6 +2,7 @@
 #include "expand/expand.h"
 #include "match/match.h"
 #include "message/address.h"
+#include "message/rewrite.h"
 #include "smtp/server/internal.h"
 
 static enum smtp_next too_many(struct smtp_session *s) {
@@ -104,6 +105,7 @@ enum smtp_next smtp_verb_rcpt(struct smtp_session *s, struct str args) {
   text = args;
   if (smtp_take_rcpt_parameters(s, &text) != OUTCOME_OK)
     return SMTP_GO_ON;
+  rewrite_smtp(c, false, &text);
   unsigned flags = ADDRESS_ALLOW_DOMAIN_LITERAL | (s->o->strip_trailing_dot ? ADDRESS_STRIP_TRAILING_DOT : 0);
   if (address_parse(c->arena, text, flags, &address, &error) < 0) {
     s->rcpt_failed++;
