@@ -105,7 +105,7 @@ static enum route_result get_rule(struct ctx *c, const struct instance *r, struc
     if (rc == OUTCOME_FORCED || (!rc && !str_trim(data).len))
       return ROUTE_DECLINE;
     if (rc)
-      return router_defer(c, a, ERROR_EXPAND_FAIL, "%.*s", STRF(c->error));
+      return router_defer(c, a, ERROR_EXPAND_FAIL, "failed to expand \"%.*s\": %.*s", STRF(o->route_data.text), STRF(c->error));
     manualroute_parse_data(c->arena, data, rule);
     return expand_hosts(c, r, a, rule);
   }

@@ -126,7 +126,7 @@ static enum route_result get_file(struct redirect_run *run, struct str *ret) {
   if (rc == OUTCOME_FORCED)
     return ROUTE_DECLINE;
   if (rc)
-    return router_defer(c, run->a, ERROR_EXPAND_FAIL, "%.*s", STRF(c->error));
+    return router_defer(c, run->a, ERROR_EXPAND_FAIL, "failed to expand \"%.*s\": %.*s", STRF(run->o->file.text), STRF(c->error));
   if (!path.len || path.p[0] != '/')
     return router_defer(c, run->a, ERROR_UNKNOWN, "\"%.*s\" is not an absolute path", STRF(path));
   if (str_is_tainted(path))
@@ -145,7 +145,8 @@ static enum route_result get_data(struct redirect_run *run, struct str *ret) {
   if (rc == OUTCOME_FORCED)
     return ROUTE_DECLINE;
   if (rc)
-    return router_defer(run->c, run->a, ERROR_EXPAND_FAIL, "%.*s", STRF(run->c->error));
+    return router_defer(run->c, run->a, ERROR_EXPAND_FAIL, "failed to expand \"%.*s\": %.*s", STRF(run->o->data.text),
+        STRF(run->c->error));
   return str_trim(*ret).len ? ROUTE_OK : ROUTE_DECLINE;
 }
 
@@ -199,7 +200,8 @@ static enum route_result qualify(struct redirect_run *run, const struct redirect
     if (rc == OUTCOME_FORCED)
       return ROUTE_DECLINE;
     if (rc)
-      return router_defer(c, run->a, ERROR_EXPAND_FAIL, "%.*s", STRF(c->error));
+      return router_defer(c, run->a, ERROR_EXPAND_FAIL, "failed to expand \"%.*s\": %.*s", STRF(run->o->qualify_domain.text),
+          STRF(c->error));
   } else {
     domain = main_options(c->config)->qualify_recipient;
   }

@@ -130,7 +130,7 @@ static enum route_result forced_verify_fail(struct ctx *c, const struct instance
   const struct router_options *o = router_options(r);
   if (!(a->verify_sender && o->fail_verify_sender) && !(a->verify_recipient && o->fail_verify_recipient))
     return ROUTE_OK;
-  return router_fail(c, a, "%.*s router forced verify fail", STRF(r->name));
+  return router_fail(c, a, "%.*s router forced verify failure", STRF(r->name));
 }
 
 static enum route_result skip_by_module(struct ctx *c, struct address *a) {
