@@ -12,7 +12,6 @@
 #define NOTHING(name, value)                                                                                           \
   __attribute__((weak)) int name(void);                                                                                \
   __attribute__((weak)) int name(void) { return value; }
-PENDING(mode_queue)
 PENDING(tls_server_start)
 PENDING(tls_client_start)
 NOTHING(retry_host_ok, 0)

@@ -39,7 +39,7 @@ static int dump_database(struct process *p) {
   p->cli.args.n = keep;
   if (!open_store(p, &db))
     return 1;
-  int e = hints_dump(p->ctx, str_dup_c(p->arena, db), &o, p->arena, write_line, NULL);
+  int e = hints_dump(p->ctx, str_dup_c(p->arena, db), &o, write_line, NULL);
   hints_close();
   return e == OUTCOME_OK || e == OUTCOME_FAIL ? 0 : 1;
 }
