@@ -105,7 +105,7 @@ class Place:
 
     def command(self, cmd, user=None):
         enter = self.group.command() if self.group else []
-        enter += ['nsenter', '-t', str(self.init), '-m', '-p', '-r']
+        enter += ['nsenter', '-t', str(self.init), '-m', '-p', '-r', '-w']
         if user:
             uid = str(self.uid(user))
             enter += ['setpriv', '--reuid', uid, '--regid', uid, '--clear-groups']
