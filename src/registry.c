@@ -5,6 +5,7 @@
 #include "expand/modules.h"
 #include "lookup/types.h"
 #include "message/rewrite.h"
+#include "queue/retry.h"
 #include "route/options.h"
 #include "sasl/sasl.h"
 #include "smtp/client/module.h"
@@ -36,5 +37,6 @@ const struct module *const modules[] = {
   &routers_module,
   &transport_module,
   &smtp_client_module,
+  &retry_module,
   NULL,
 };

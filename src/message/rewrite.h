@@ -10,6 +10,8 @@ qualification of addresses in header lines. All functions that evaluate rules
 
 struct rewrite_rules;
 
+extern const struct module rewrite_module;
+
 /* The rules of `begin rewrite`; NULL: none. */
 const struct rewrite_rules *rewrite_rules(const struct config *c);
 /* Those of a transport's headers_rewrite (colon list), kept by the process; NULL: unset, empty, or wrong (logged once). */

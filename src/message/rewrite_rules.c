@@ -11,7 +11,6 @@
 
 #define RULES_MAX 10000
 
-
 static const struct {
   char letter;
   unsigned flags;

@@ -8,6 +8,8 @@ so), T:[host]:[ip]:port and the like for hosts. */
 #include "core/ctx.h"
 #include "deliver/address.h"
 
+extern const struct module retry_module;
+
 /* --- for deliver --- */
 
 /* May the address be tried now? Asked in queue runs that are not forced, before it is routed (`routing`) and before a

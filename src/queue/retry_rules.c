@@ -9,8 +9,7 @@
 #include "expand/expand.h"
 #include "log/log.h"
 #include "match/match.h"
-
-extern const struct module retry_module;
+#include "queue/retry.h"
 
 static const struct {
   const char *name;
