@@ -291,7 +291,7 @@ static void print_rule(struct ctx *c, const struct retry_rule *r, FILE *out) {
     const struct retry_param *p = &r->v[i];
     fprintf(out, "%c,%.*s,%.*s", p->letter, STRF(time_format_interval(a, p->cutoff)),
       STRF(time_format_interval(a, p->interval)));
-    if (p->letter != 'F')
+    if (p->letter == 'G')
       fprintf(out, ",%.*s", STRF(value_fixed_text(a, p->factor)));
     fputs("; ", out);
   }

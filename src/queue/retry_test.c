@@ -9,6 +9,7 @@
 #include "expand/expand.h"
 #include "hints/records.h"
 #include "match/match.h"
+#include "message/message.h"
 #include "queue/retry.h"
 #include "queue/retry_rules.h"
 #include "route/options.h"
@@ -86,23 +87,23 @@ static const struct {
   {{"dark.star.ex"}, NULL, "Retry rule: *.star.ex  *  F,3d,10m; \n"},
   {{"x@9CDE.ex"}, NULL, "Retry rule: *@\\N^\\d  *  F,5d,1m; \n"},
   {{"9CDE.ex"}, NULL, "Retry rule: *@\\N^\\d  *  F,5d,1m; \n"},
-  {{"xyz12.abc.example"}, NULL, "Retry rule: \\N^[^@]+@xyz\\d+\\.abc\\.example$\\N  *  G,1h,10m,2; \n"},
+  {{"xyz12.abc.example"}, NULL, "Retry rule: \\N^[^@]+@xyz\\d+\\.abc\\.example$\\N  *  G,1h,10m,2.0; \n"},
   {{"x@Q.abcd.ex"}, NULL, "Retry rule: *@*.abcd.ex  *  F,5d,2m; \n"},
   {{"x@Q.abcd.ex"}, "", "Retry rule: *  *  G,1d,1m,1.5; \n"},
   {{"x@Q.abcd.ex"}, "d@e.f", "Retry rule: *  *  G,2d,2m,1.5; \n"},
   {{"x@not.not.ex"}, NULL, "Retry rule: *  *  F,1w5d,2h30m; \n"},
-  {{"x@other.ex"}, NULL, "Retry rule: !*.not.ex  *  F,2d,20m; H,1h30m,1h,2; \n"},
+  {{"x@other.ex"}, NULL, "Retry rule: !*.not.ex  *  F,2d,20m; H,1h30m,1h; \n"},
   {{"x@not.not.ex", "dark.star.ex"}, NULL, "Retry rule: *.star.ex  *  F,3d,10m; \n"},
   {{"x@rcpt4xx.test.ex", "rcpt_4xx"}, NULL, "Retry rule: rcpt4xx.test.ex  *  F,1w3d,1m; \n"},
   {{"x@rcpt45x.test.ex", "rcpt_451"}, NULL, "Retry rule: rcpt45x.test.ex  *  F,1w3d,2m; \n"},
   {{"x@rcpt463.test.ex", "rcpt_463"}, NULL, "Retry rule: rcpt463.test.ex  *  F,1w3d,3m; \n"},
-  {{"x@rcpt463.test.ex", "rcpt_464"}, NULL, "Retry rule: !*.not.ex  *  F,2d,20m; H,1h30m,1h,2; \n"},
+  {{"x@rcpt463.test.ex", "rcpt_464"}, NULL, "Retry rule: !*.not.ex  *  F,2d,20m; H,1h30m,1h; \n"},
   {{"alice@quota.test", "quota_6d"}, NULL, "Retry rule: alice@quota.test  quota_5d  F,1w,3h; \n"},
   {{"bob@quota.test", "quota_6d"}, NULL, "Retry rule: quota.test  quota_5d  \n"},
-  {{"alice@quota.test", "quota_4d"}, NULL, "Retry rule: !*.not.ex  *  F,2d,20m; H,1h30m,1h,2; \n"},
+  {{"alice@quota.test", "quota_4d"}, NULL, "Retry rule: !*.not.ex  *  F,2d,20m; H,1h30m,1h; \n"},
   {{"a.b", "lookup"}, NULL, "Retry rule: *  *  F,1w3d,30m; \n"},
   {{"a.b", "refused_MX"}, NULL, "Retry rule: *  refused_MX  F,1h,1m; \n"},
-  {{"a.b", "refused_A"}, NULL, "Retry rule: !*.not.ex  *  F,2d,20m; H,1h30m,1h,2; \n"},
+  {{"a.b", "refused_A"}, NULL, "Retry rule: !*.not.ex  *  F,2d,20m; H,1h30m,1h; \n"},
   {{"a.b", "timeout_connect_A"}, NULL, "Retry rule: *  timeout_connect_A  F,1h,2m; \n"},
   {{"a.b", "timeout_A"}, NULL, "Retry rule: *  timeout  F,1h,3m; \n"},
   {{"a.b", "zork"}, NULL, "unknown or malformed retry error \"zork\"\n"},
