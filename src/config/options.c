@@ -328,9 +328,17 @@ static int set_bool(struct config_reader *r, const struct option_def *def, void 
   return set_text(r, def, block, rc > 0 ? text : value ? STR("true") : STR("false"), false);
 }
 
+/* ":" and the like: a list without items. */
+static bool is_empty_list(struct str text) {
+  for (size_t i = 0; i < text.len; i++)
+    if (text.p[i] != ':' && !ascii_is_space(text.p[i]))
+      return false;
+  return true;
+}
+
 /* A value that switches nothing on may be given for what is not supported yet. */
 static bool is_off(const struct option_def *def, struct str text) {
-  return str_is_empty(text) || str_eq_c(text, "\"\"") ||
+  return str_is_empty(text) || (def->type == OPTION_LIST && is_empty_list(text)) || str_eq_c(text, "\"\"") ||
          (def->default_text == NULL ? str_eq_c(text, "0") || str_eq_c(text, "0s") : str_eq_c(text, def->default_text));
 }
 
