@@ -109,7 +109,7 @@ static int smtp_session(struct process *p, enum session_kind kind) {
       .admin = p->admin};
   struct stream *s = stream_new(0, 1);
   stream_keep_fds(s);
-  struct smtp_params sp = {.config = p->config, .kind = kind, .stream = s, .ident = o->oMt, .host_name = o->oMs,
+  struct smtp_params sp = {.config = p->config, .kind = kind, .stream = s, .ident = str_is_set(o->oMt) || kind == SESSION_TEST ? o->oMt : p->login, .host_name = o->oMs,
       .authenticated_id = o->oMai, .authenticated_sender = o->oMas, .host_authenticated = o->oMaa, .protocol = o->oMr,
       .bounced_id = str_is_set(o->oMm) ? o->oMm : o->bounce_id, .submitter = kind == SESSION_TEST ? NULL : &who,
       .tls_on_connect = o->tls_on_connect, .queue_only = o->delivery_given && o->delivery == DELIVER_QUEUE, .no_qualify = o->no_qualify,

@@ -97,6 +97,8 @@ static int appendfile_init(struct config_reader *r, struct instance *i) {
     o->create = PLAN_CREATE_BELOW_HOME;
   else if (str_eq_c(create, "inhome"))
     o->create = PLAN_CREATE_IN_HOME;
+  else if (create.len && create.p[0] == '/')
+    o->create = PLAN_CREATE_BELOW_PATH;
   else
     return config_error_at(r, i->where, "invalid value given for \"create_file\" for the %.*s transport: '%.*s'", STRF(i->name),
         STRF(create));
@@ -209,6 +211,7 @@ static void appendfile_deliver(struct ctx *c, const struct instance *t, struct a
   }
   p.kind = directory ? PLAN_MAILDIR : PLAN_FILE;
   p.create = o->create;
+  p.create_below = o->create == PLAN_CREATE_BELOW_PATH ? o->create_file : STR_UNSET;
   p.mode = chain->kind == ADDRESS_FILE && chain->mode > 0 ? chain->mode : o->mode;
   p.mode_set = true;
   p.directory_mode = o->directory_mode;

@@ -23,7 +23,7 @@ static const struct field plan_fields[] = {
     {FIELD_INT, P(kind)}, {FIELD_STR, P(transport)}, {FIELD_INT, P(uid)}, {FIELD_INT, P(gid)},
     {FIELD_STR, P(initgroups_user)}, {FIELD_STR, P(cwd)}, {FIELD_STR, P(home)}, {FIELD_STR, P(head)}, {FIELD_STR, P(tail)},
     {FIELD_INT, P(body_offset)}, {FIELD_INT, P(body_length)}, {FIELD_STR, P(check_string)}, {FIELD_STR, P(escape_string)},
-    {FIELD_BOOL, P(use_crlf)}, {FIELD_STR, P(path)}, {FIELD_INT, P(create)}, {FIELD_INT, P(mode)},
+    {FIELD_BOOL, P(use_crlf)}, {FIELD_STR, P(path)}, {FIELD_INT, P(create)}, {FIELD_STR, P(create_below)}, {FIELD_INT, P(mode)},
     {FIELD_INT, P(directory_mode)}, {FIELD_INT, P(lockfile_mode)}, {FIELD_BOOL, P(create_directory)},
     {FIELD_BOOL, P(file_must_exist)}, {FIELD_BOOL, P(allow_symlink)}, {FIELD_BOOL, P(allow_fifo)},
     {FIELD_BOOL, P(check_owner)}, {FIELD_BOOL, P(check_group)}, {FIELD_BOOL, P(mode_fail_narrower)}, {FIELD_BOOL, P(mode_set)},

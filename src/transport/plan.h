@@ -22,7 +22,7 @@ enum plan_kind {
   PLAN_READ,    /* read a user's file (.forward), or a directory's existence */
 };
 
-enum plan_create { PLAN_CREATE_ANYWHERE, PLAN_CREATE_BELOW_HOME, PLAN_CREATE_IN_HOME };
+enum plan_create { PLAN_CREATE_ANYWHERE, PLAN_CREATE_BELOW_HOME, PLAN_CREATE_IN_HOME, PLAN_CREATE_BELOW_PATH };
 
 struct plan {
   int64_t kind;
@@ -40,6 +40,7 @@ struct plan {
   /* files */
   struct str path;
   int64_t create;               /* enum plan_create */
+  struct str create_below;      /* of PLAN_CREATE_BELOW_PATH */
   int64_t mode, directory_mode, lockfile_mode;
   bool create_directory, file_must_exist, allow_symlink, allow_fifo, check_owner, check_group, mode_fail_narrower, mode_set;
   bool lock_fcntl, lock_flock, lock_file;

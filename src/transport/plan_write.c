@@ -188,8 +188,9 @@ bool plan_may_create(const struct plan *p, struct str path) {
   if (p->create == PLAN_CREATE_ANYWHERE)
     return true;
   char real[PATH_MAX], real_home[PATH_MAX], dir[PATH_MAX];
+  struct str home = p->create == PLAN_CREATE_BELOW_PATH ? p->create_below : p->home;
   ptrdiff_t slash = str_rfind_byte(path, '/');
-  if (slash < 0 || !p->home.len || path.len >= sizeof dir || p->home.len >= sizeof real_home)
+  if (slash < 0 || !home.len || path.len >= sizeof dir || home.len >= sizeof real_home)
     return false;
   memcpy(dir, path.p, (size_t)slash);
   dir[slash] = 0;
@@ -197,13 +198,13 @@ bool plan_may_create(const struct plan *p, struct str path) {
   if (str_find(d, STR("/../")) >= 0 || str_ends(d, STR("/..")))
     return false;
   if (p->create == PLAN_CREATE_IN_HOME)
-    return str_eq(d, p->home);
-  if (!str_starts(d, p->home) || (d.len > p->home.len && d.p[p->home.len] != '/'))
+    return str_eq(d, home);
+  if (!str_starts(d, home) || (d.len > home.len && d.p[home.len] != '/'))
     return false;
   /* No symbolic link may lead out of the home directory: the deepest directory that exists is looked at. */
   char home_text[PATH_MAX];
-  memcpy(home_text, p->home.p, p->home.len);
-  home_text[p->home.len] = 0;
+  memcpy(home_text, home.p, home.len);
+  home_text[home.len] = 0;
   if (!realpath(home_text, real_home))
     return false;
   while (!realpath(dir, real)) {
@@ -211,7 +212,7 @@ bool plan_may_create(const struct plan *p, struct str path) {
     if (errno != ENOENT || !up || up == dir)
       return false;
     *up = 0;
-    if (strlen(dir) < p->home.len)
+    if (strlen(dir) < home.len)
       return false;
   }
   size_t n = strlen(real_home);
