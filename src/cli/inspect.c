@@ -10,6 +10,7 @@
 #include "core/module.h"
 #include "expand/expand_test.h"
 #include "log/log.h"
+#include "message/message.h"
 #include "message/rewrite.h"
 #include "queue/retry_rules.h"
 #include "route/verify.h"
@@ -66,6 +67,12 @@ int mode_address(struct process *p) {
   if (main_options(p->config)->commandline_checks_require_admin && !process_require_admin(p))
     return 1;
   p->ctx->is_test = true;
+  if (t.kind == ROUTE_TEST_BT)
+    log_set_echo(LOG_ECHO_TESTING);
+  /* Routers may ask for the sender: -f, or the caller. */
+  p->ctx->message = message_new("address test");
+  p->ctx->message->reverse_path = p->cli.sender_given ? p->cli.sender
+                                  : str_printf(p->arena, "%.*s@%.*s", STRF(p->login), STRF(main_options(p->config)->qualify_domain));
   for (size_t i = 0; i < p->cli.args.n; i++)
     (void)route_test_addresses(p->ctx, &t, p->cli.args.v[i]);
   while (!p->cli.args.n) {

@@ -48,8 +48,8 @@ static struct str received_line(struct arena *a, const struct message *m) {
     buf_printf(&b, " U=%.*s", STRF(cl->ident));
   if (str_is_set(cl->protocol) && cl->protocol.len)
     buf_printf(&b, " P=%.*s", STRF(cl->protocol));
-  buf_printf(&b, " S=%llu\n", (unsigned long long)m->size);
-  return log_printable(a, buf_str(&b));
+  buf_printf(&b, " S=%llu", (unsigned long long)m->size);
+  return str_cat(a, log_printable(a, buf_str(&b)), STR("\n"));
 }
 
 struct job {

@@ -133,7 +133,7 @@ int submit_message(struct ctx *c, struct submit *s) {
     return rc;
   }
   memcpy(s->id, m->id, sizeof s->id);
-  if (deliver_take_over) {
+  if (deliver_take_over && !build.deliver_without_daemon) {
     deliver_take_over(c, m);
     return 0;
   }

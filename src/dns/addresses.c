@@ -33,7 +33,11 @@ bool host_name_is_ours(struct ctx *c, struct str name) {
 bool host_is_ignored(struct ctx *c, const struct option_expr *ignore, struct str name, struct str address) {
   if (ignore == NULL || !str_is_set(ignore->text))
     return false;
+  /* The list may ask for $host_address. */
+  struct host this = {.name = name, .address = address}, *saved = c->host;
+  c->host = &this;
   int r = match_host(c, ignore, name, address, NULL);
+  c->host = saved;
   if (r == OUTCOME_OK)
     DEBUG(host_lookup, "host %.*s [%.*s] ignored\n", STRF(name), STRF(address));
   return r == OUTCOME_OK;

@@ -58,7 +58,7 @@ bool host_is_local(struct ctx *c, const struct ip_addr *address) {
   struct ip_addr ip = *address;
   ip_unmap(&ip);
   ip.scope = 0;
-  if (ip_is_loopback(&ip))
+  if (ip_is_loopback(&ip) || ip_is_any(&ip)) /* 0.0.0.0 connects to this machine */
     return true;
   if (c->config == NULL)
     return is_interface(&ip);

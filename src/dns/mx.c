@@ -158,6 +158,16 @@ static struct host *find_all_addresses(struct search *s, unsigned flags, struct 
   return first;
 }
 
+/* An address that several names have is tried once, where it is preferred most. */
+static void remove_repeated(struct host *first) {
+  for (struct host *h = first; h; h = h->next)
+    for (struct host **link = &h->next; *link;)
+      if ((*link)->port == h->port && ip_eq(&(*link)->ip, &h->ip))
+        *link = (*link)->next;
+      else
+        link = &(*link)->next;
+}
+
 /* Addresses of hosts of equal preference: IPv6 of all of them before IPv4, or the other way round. */
 static struct host *sort_families(struct host *first, bool ipv4_first) {
   struct host *out = NULL, **link = &out;
@@ -265,6 +275,7 @@ enum host_find host_find_by_dns(struct ctx *c, struct arena *a, struct str domai
     return r;
   struct tally t = {0};
   struct host *first = find_all_addresses(&s, p->flags, &t);
+  remove_repeated(first);
   if (first == NULL)
     return nothing_found(&s, &t);
   *ret = sort_families(first, p->flags & HOST_FIND_IPV4_FIRST);

@@ -1,6 +1,7 @@
 /* The ipliteral router: user@[10.0.0.1] (Exim manual, chapter "The ipliteral
 router"; RFC 5321 4.1.3). */
 
+#include "core/main_options.h"
 #include "dns/dns.h"
 #include "match/match.h"
 #include "route/router.h"
@@ -17,7 +18,7 @@ static bool literal_address(struct str domain, struct ip_addr *ret) {
 static enum route_result ipliteral_route(struct ctx *c, const struct instance *r, struct address *a, struct route_lists *lists) {
   const struct router_options *o = router_options(r);
   struct ip_addr ip;
-  if (!literal_address(a->domain, &ip))
+  if (!literal_address(a->domain, &ip) || (ip.family == AF_INET6 && main_options(c->config)->disable_ipv6))
     return ROUTE_DECLINE;
   struct host *h = arena_new_of(c->arena, struct host);
   h->name = a->domain;

@@ -241,13 +241,14 @@ static void print_failed(struct listing *l, const struct address *a, enum outcom
 static enum outcome test_briefly(struct ctx *c, struct route_test *t, struct address *a, const struct verify_params *p) {
   struct address *last = NULL;
   struct listing l = {.t = t};
+  struct str asked = a->address; /* the percent hack may change the address itself */
   enum outcome result = follow(c, a, p, &last);
   if (result == OUTCOME_OK) {
-    fprintf(t->out, "%.*s verified\n", STRF(a->address));
+    fprintf(t->out, "%.*s verified\n", STRF(asked));
     return result;
   }
   struct address shown = *last;
-  shown.address = a->address;
+  shown.address = asked;
   shown.parent = NULL;
   print_failed(&l, &shown, result);
   return result;
