@@ -141,6 +141,7 @@ static void header_line(struct reception *r, struct str line) {
     acl_log(r->c, LOG_MAIN | LOG_REJECT, "%.*s", STRF(r->log));
   }
   r->header_bytes += line.len;
+  r->header_lines++;
   if (line.len == 1) {
     end_header(r, STR_EMPTY);
     return;
@@ -255,7 +256,7 @@ int receive_end(struct reception *r) {
   m->body_lines = r->dot.lines;
   m->body_zeros = r->dot.zeros;
   m->size = (uint64_t)(header_size(m, &header_lines) + r->body_bytes + 1);
-  m->lines = header_lines + m->body_lines + 1;
+  m->lines = r->header_lines + m->body_lines; /* as received; headers of ours come in at the end */
   m->max_received_line_length = r->dot.max_line_length;
   if (r->error == RECEIVE_TOO_BIG)
     receive_log_rejection(r->c, LOG_MAIN | LOG_REJECT, r->log);
@@ -287,7 +288,7 @@ int receive_commit(struct reception *r) {
   gettimeofday(&m->received_complete, NULL);
   int64_t lines = 0;
   m->size = (uint64_t)(header_size(m, &lines) + r->body_bytes + 1);
-  m->lines = lines + m->body_lines + 1;
+  m->lines = lines + m->body_lines;
   if (c->is_test) {
     receive_log_arrival(r);
     receive_abandon(r);

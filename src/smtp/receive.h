@@ -66,7 +66,7 @@ struct reception {
   struct str log;            /* what was or is to be logged */
   struct buf physical, current; /* the line being read; the header line so far */
   bool first_line, header_done, spool_open, spooled;
-  int64_t header_bytes, body_bytes, total;
+  int64_t header_bytes, header_lines, body_bytes, total;
   bool resent, have_date, have_from, have_message_id, have_sender, have_resent_date;
   struct header *received;   /* ours, at the top */
   struct str message_id_value; /* for the log: of the Message-ID: line, angle brackets removed */

@@ -400,7 +400,8 @@ static void set_client(struct smtp_session *s) {
   const struct smtp_params *p = s->p;
   struct client *cl = s->c->client;
   cl->local = p->peer.family == 0;
-  cl->ident = p->ident;
+  /* A local caller is named also when -oMa makes a host of it; a host test has nobody behind it. */
+  cl->ident = str_is_set(p->ident) || !p->submitter || p->kind == SESSION_TEST ? p->ident : p->submitter->login;
   cl->connection_id = s->base.connection_id;
   cl->host_authenticated = p->host_authenticated;
   cl->authenticated_id = p->authenticated_id;
