@@ -12,6 +12,7 @@ struct message *message_new(const char *arena_name) {
   m->headers_tail = &m->headers;
   m->data_fd = -1;
   m->reverse_path = m->queue_name = STR_EMPTY;
+  m->nonrecipients = map_new(a);
   return m;
 }
 

@@ -54,9 +54,17 @@ enum spool_read spool_read_message(struct ctx *c, struct str queue_name, struct 
 int spool_open_body(struct ctx *c, const struct message *m);
 /* The whole body when it is in memory; unset if it is only in a file. Valid while the message is. */
 struct str spool_body_memory(const struct message *m);
-/* The text of the -H or -D file ('H', 'D') for -Mvh and -Mvb, at most `max` bytes, without locking. 0 or -errno. */
+/* The text of the -H or -D file ('H', 'D'), or of the message log ('L'), at most `max` bytes, without locking. 0 or
+-errno. */
 int spool_read_file(struct ctx *c, struct str queue_name, struct str id, char which, struct arena *a, size_t max,
   struct str *ret);
+
+/* Moves the files of a message that is locked to another queue; m->queue_name is then that. 0 or -errno. */
+int spool_move(struct ctx *c, struct message *m, struct str queue_name);
+/* Removes what there is of a message that cannot be read (-Mrm). True: there was something. */
+bool spool_remove_unread(struct ctx *c, struct str queue_name, struct str id);
+/* Removes a message's log. */
+void spool_remove_log(struct ctx *c, const struct message *m);
 
 /* Ids on disk, in order of id; for start-up, -q and -bp. 0 or -errno; no directory is no messages. [suspends] */
 struct spool_entry {

@@ -1,12 +1,14 @@
 /* Directories of the spool, each opened once: SPOOL[/QUEUE]/input[/X]. */
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include "core/main_options.h"
 #include "queue/spool_internal.h"
 
-#define DIRS_MAX 256
+/* Queues times letters; descriptors are never given back while the process runs, as threads may use them. */
+#define DIRS_MAX 1000
 #define DIR_MODE 0750
 
 static struct spool_root root = {.fd = -1};
@@ -14,7 +16,8 @@ static struct cached_dir {
   char name[100];
   int fd;
 } dirs[DIRS_MAX];
-static size_t dirs_n, dirs_next;
+static size_t dirs_n;
+static pthread_mutex_t dirs_lock = PTHREAD_MUTEX_INITIALIZER;
 
 const struct spool_root *spool_root(void) {
   return &root;
@@ -23,7 +26,7 @@ const struct spool_root *spool_root(void) {
 void spool_close(void) {
   for (size_t i = 0; i < dirs_n; i++)
     close(dirs[i].fd);
-  dirs_n = dirs_next = 0;
+  dirs_n = 0;
   if (root.fd >= 0)
     close(root.fd);
   root = (struct spool_root){.fd = -1};
@@ -101,12 +104,11 @@ static int cached(const char *name) {
 }
 
 static int cache(const char *name, int fd) {
-  struct cached_dir *d = &dirs[dirs_next];
-  if (dirs_next < dirs_n)
-    close(d->fd);
-  else
-    dirs_n++;
-  dirs_next = (dirs_next + 1) % DIRS_MAX;
+  if (dirs_n == DIRS_MAX) {
+    close(fd);
+    return -EMFILE;
+  }
+  struct cached_dir *d = &dirs[dirs_n++];
   snprintf(d->name, sizeof d->name, "%s", name);
   d->fd = fd;
   return fd;
@@ -133,15 +135,26 @@ static int open_path(const char *path, bool create) {
   return cache(path, fd);
 }
 
-int spool_dir(struct str queue_name, const char *subdir, bool create) {
+static int open_path_locked(const char *path, bool create) {
+  pthread_mutex_lock(&dirs_lock);
+  int fd = open_path(path, create);
+  pthread_mutex_unlock(&dirs_lock);
+  return fd;
+}
+
+int spool_purpose_dir(struct str queue_name, const char *purpose, const char *subdir, bool create) {
   char path[100];
   if (!root.opened || !spool_queue_name_valid(queue_name))
     return -EINVAL;
-  snprintf(path, sizeof path, "%.*s%sinput%s%.1s", STRF(queue_name), queue_name.len ? "/" : "", *subdir ? "/" : "",
-    subdir);
-  return open_path(path, create);
+  snprintf(path, sizeof path, "%.*s%s%s%s%.1s", STRF(queue_name), queue_name.len ? "/" : "", purpose,
+    *subdir ? "/" : "", subdir);
+  return open_path_locked(path, create);
+}
+
+int spool_dir(struct str queue_name, const char *subdir, bool create) {
+  return spool_purpose_dir(queue_name, "input", subdir, create);
 }
 
 int spool_other_dir(const char *name, bool create) {
-  return root.opened ? open_path(name, create) : -EINVAL;
+  return root.opened ? open_path_locked(name, create) : -EINVAL;
 }

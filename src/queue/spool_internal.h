@@ -36,8 +36,11 @@ struct spool_root {
 const struct spool_root *spool_root(void);
 /* As spool_open, from plain values. */
 int spool_open_root(struct str path, bool split, bool change_owner, unsigned uid, unsigned gid);
-/* A cached descriptor of a queue's input directory (subdir: its letter or "") or -errno. Not to be closed. */
+/* A cached descriptor of a queue's input directory (subdir: its letter or "") or -errno. Not to be closed. May be
+called in any thread. */
 int spool_dir(struct str queue_name, const char *subdir, bool create);
+/* The same for "input", "msglog". */
+int spool_purpose_dir(struct str queue_name, const char *purpose, const char *subdir, bool create);
 /* Another directory of the spool, such as "wal". */
 int spool_other_dir(const char *name, bool create);
 /* Gives a new file to the spool's owner, if we are root. */

@@ -14,16 +14,21 @@
 #define SCAN_MAX 10000000
 
 /* Runs fn on the directory the configuration prefers, then on the other, until it does not say -ENOENT. */
-static int each_place(struct str queue_name, const char *id, int (*fn)(int dir, char letter, void *arg), void *arg) {
+static int each_place_of(const char *purpose, struct str queue_name, const char *id,
+    int (*fn)(int dir, char letter, void *arg), void *arg) {
   char letter[2] = {spool_letter(id), '\0'};
   for (int i = 0; i < 2; i++) {
     bool subdir = (i == 0) == spool_root()->split;
-    int dir = spool_dir(queue_name, subdir ? letter : "", false);
+    int dir = spool_purpose_dir(queue_name, purpose, subdir ? letter : "", false);
     int rc = dir < 0 ? dir : fn(dir, subdir ? letter[0] : '\0', arg);
     if (rc != -ENOENT)
       return rc;
   }
   return -ENOENT;
+}
+
+static int each_place(struct str queue_name, const char *id, int (*fn)(int dir, char letter, void *arg), void *arg) {
+  return each_place_of("input", queue_name, id, fn, arg);
 }
 
 struct read_job {
@@ -170,7 +175,10 @@ struct file_job {
 static int read_one(int dir, char letter, void *arg) {
   struct file_job *job = arg;
   char name[SPOOL_NAME_MAX];
-  spool_name(name, job->id, job->which);
+  if (job->which == 'L')
+    snprintf(name, sizeof name, "%s", job->id);
+  else
+    spool_name(name, job->id, job->which);
   return spool_file_read(dir, name, job->max, &job->text, &job->len);
 }
 
@@ -184,7 +192,7 @@ int spool_read_file(struct ctx *c, struct str queue_name, struct str id, char wh
   struct file_job job = {text, which, NULL, max, 0};
   int rc = spool_open(c->config);
   if (rc == 0)
-    rc = each_place(queue_name, text, read_one, &job);
+    rc = each_place_of(which == 'L' ? "msglog" : "input", queue_name, text, read_one, &job);
   if (rc == 0)
     *ret = str_tainted(str_dup(a, str_n(job.text, job.len)));
   free(job.text);

@@ -1,0 +1,68 @@
+/* What administrators do to whole messages: moving between queues, removing what cannot be read. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "core/ctx.h"
+#include "queue/spool_internal.h"
+
+/* -D is there under both names for a moment: a crash leaves a whole message, in one queue or the other. */
+static int move_files(int from, int to, const char *id) {
+  char data[SPOOL_NAME_MAX], header[SPOOL_NAME_MAX], journal[SPOOL_NAME_MAX];
+  spool_name(data, id, 'D');
+  spool_name(header, id, 'H');
+  spool_name(journal, id, 'J');
+  if (linkat(from, data, to, data, 0) && errno != EEXIST)
+    return -errno;
+  if (renameat(from, journal, to, journal) && errno != ENOENT)
+    return -errno;
+  int rc = spool_io_rename(from, header, to, header);
+  if (rc == 0)
+    rc = spool_io_sync_dir(to);
+  if (rc == 0)
+    rc = spool_io_unlink(from, data);
+  return rc;
+}
+
+int spool_move(struct ctx *c, struct message *m, struct str queue_name) {
+  char subdir[2] = {m->spool_subdir[0], '\0'};
+  int from = spool_dir(m->queue_name, subdir, false), to = spool_dir(queue_name, subdir, true);
+  if (from < 0 || to < 0)
+    return from < 0 ? from : to;
+  int rc = from == to ? 0 : move_files(from, to, m->id);
+  if (rc)
+    return rc;
+  from = spool_purpose_dir(m->queue_name, "msglog", subdir, false);
+  to = from < 0 ? -1 : spool_purpose_dir(queue_name, "msglog", subdir, true);
+  if (to >= 0)
+    (void)renameat(from, m->id, to, m->id);
+  m->queue_name = str_dup(m->arena, queue_name);
+  return 0;
+}
+
+bool spool_remove_unread(struct ctx *c, struct str queue_name, struct str id) {
+  char name[SPOOL_NAME_MAX], text[24], letter[2];
+  bool any = false;
+  if (!message_id_valid(id) || spool_open(c->config))
+    return false;
+  snprintf(text, sizeof text, "%.*s", STRF(id));
+  letter[0] = spool_letter(text);
+  letter[1] = '\0';
+  for (int i = 0; i < 2; i++) {
+    int dir = spool_dir(queue_name, i ? letter : "", false);
+    for (const char *which = "HDJ"; dir >= 0 && *which; which++) {
+      spool_name(name, text, *which);
+      any |= spool_io_unlink(dir, name) == 0;
+    }
+    dir = spool_purpose_dir(queue_name, "msglog", i ? letter : "", false);
+    any |= dir >= 0 && unlinkat(dir, text, 0) == 0;
+  }
+  return any;
+}
+
+void spool_remove_log(struct ctx *c, const struct message *m) {
+  char subdir[2] = {m->spool_subdir[0], '\0'};
+  int dir = spool_purpose_dir(m->queue_name, "msglog", subdir, false);
+  if (dir >= 0)
+    (void)unlinkat(dir, m->id, 0);
+}
