@@ -1,5 +1,6 @@
 #include "base/pcre.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 
 #include <pcre2.h>
@@ -24,15 +25,21 @@ struct pcre {
 static struct pcre *cache[CACHE_SIZE];
 static uint64_t use_counter;
 
+static pcre2_match_context *limits_ctx; /* matching only reads it, in any thread */
+
+static void limits_make(void) {
+  limits_ctx = pcre2_match_context_create(NULL);
+  if (!limits_ctx)
+    abort();
+  pcre2_set_match_limit(limits_ctx, MATCH_LIMIT);
+  pcre2_set_depth_limit(limits_ctx, DEPTH_LIMIT);
+  pcre2_set_heap_limit(limits_ctx, HEAP_LIMIT_KIB);
+}
+
 static pcre2_match_context *limits(void) {
-  static pcre2_match_context *ctx; /* never changes once made; matching only reads it */
-  if (!ctx) {
-    ctx = pcre2_match_context_create(NULL);
-    pcre2_set_match_limit(ctx, MATCH_LIMIT);
-    pcre2_set_depth_limit(ctx, DEPTH_LIMIT);
-    pcre2_set_heap_limit(ctx, HEAP_LIMIT_KIB);
-  }
-  return ctx;
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, limits_make);
+  return limits_ctx;
 }
 
 static pcre2_code *compile(struct arena *a, struct str pattern, unsigned flags, struct str *ret_error) {
@@ -104,7 +111,11 @@ const struct pcre *pcre_get(struct arena *a, struct str pattern, unsigned flags,
 int pcre_match_at(const struct pcre *p, struct str subject, size_t offset, bool not_empty_at_start, size_t *ovector, int max_pairs) {
   pcre2_match_data *md = pcre2_match_data_create((uint32_t)p->captures + 1, NULL);
   uint32_t o = not_empty_at_start ? PCRE2_NOTEMPTY_ATSTART | PCRE2_ANCHORED : 0;
-  int n = pcre2_match(p->code, (PCRE2_SPTR)(subject.p ? subject.p : ""), subject.len, offset, o, md, limits());
+  PCRE2_SPTR text = (PCRE2_SPTR)(subject.p ? subject.p : "");
+  int n = pcre2_match(p->code, text, subject.len, offset, o, md, limits());
+  /* JIT code has 32 KiB of stack; the interpreter has the heap, up to its limit. */
+  if (n == PCRE2_ERROR_JIT_STACKLIMIT)
+    n = pcre2_match(p->code, text, subject.len, offset, o | PCRE2_NO_JIT, md, limits());
   if (n > 0) {
     const PCRE2_SIZE *v = pcre2_get_ovector_pointer(md);
     for (int i = 0; i < max_pairs; i++) {
