@@ -19,6 +19,8 @@ struct build_hooks {
   const char *pid_file_path; /* "": below the spool directory */
   const char *program_path;  /* exim_path */
 
+  const char *mailer_name;  /* in Received: lines we write; the harness's runner takes a bracket behind "Martlet 1.2" for part of it */
+
   /* Privilege and trust. */
   bool trust_config_from_any_caller; /* -C and -D from anybody, without losing privilege */
   bool keep_root;                    /* a one-shot command that root started stays root where Exim's suite needs it */

@@ -28,4 +28,5 @@ const struct build_hooks build = {
   .deliver_without_daemon = true,
   .no_connection_pool = true,
   .refused_is_timeout_at = 999999,
+  .mailer_name = "Exim",
 };

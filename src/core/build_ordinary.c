@@ -15,4 +15,5 @@ const struct build_hooks build = {
   .program_path = MARTLET_PROGRAM_PATH,
   .check_config_owner = true,
   .smtputf8_advertise_hosts = "*",
+  .mailer_name = "Martlet",
 };

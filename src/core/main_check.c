@@ -30,6 +30,10 @@ void core_main_defaults(void *block, struct arena *a) {
   o->pid_file_path = str_c(build.pid_file_path);
   o->smtputf8_advertise_hosts.text = str_c(build.smtputf8_advertise_hosts);
   o->localhost_number_value = -1;
+  struct str received = o->received_header_text.text;
+  ptrdiff_t at = str_find(received, STR("(Martlet "));
+  if (at >= 0 && strcmp(build.mailer_name, "Martlet"))
+    o->received_header_text.text = str_printf(a, "%.*s(%s %.*s", (int)at, received.p, build.mailer_name, STRF(str_from(received, (size_t)at + 9)));
 }
 
 /* This host's name: uname's, made complete where it has no dot. */
