@@ -174,7 +174,7 @@ struct str acl_headers_added(struct ctx *c);
 int acl_variable_name(struct arena *a, struct str name, bool *ret_connection, struct str *ret_error);
 void acl_variable_set(struct ctx *c, struct str name, struct str value);
 
-/* Writes to the logs; in a host test (-bh) to stderr as "LOG: …" instead. Bits of log/log.h. */
+/* log_write with the message of the context, once it has an id; nothing for no logs. */
 void acl_log(struct ctx *c, unsigned logs, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* --- how logs name the client (log/ and message/ know nothing of sessions) --- */

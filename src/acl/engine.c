@@ -3,7 +3,6 @@ one fails; the verb says what that means (Exim manual, sections "ACL verbs"
 and "Condition and modifier processing"). */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -366,8 +365,7 @@ static enum acl_result run_statements(struct ctx *c, const struct acl *acl) {
     }
     return result;
   }
-  c->user_message = c->log_message = STR_UNSET;
-  return ACL_FAIL;
+  return ACL_FAIL; /* what the last statement's conditions left says why */
 }
 
 enum acl_result acl_run(struct ctx *c, enum acl_where where, struct str text, const struct str *args, int n, int depth) {
@@ -439,15 +437,8 @@ void acl_log(struct ctx *c, unsigned logs, const char *fmt, ...) {
     return;
   va_list ap;
   va_start(ap, fmt);
-  struct str line = str_vprintf(c->arena, fmt, ap);
+  log_vwrite(logs, c->message && c->message->id[0] ? c->message : NULL, fmt, ap);
   va_end(ap);
-  if (c->is_test) {
-    const char *id = c->message ? c->message->id : "";
-    fprintf(stderr, "LOG: %s%s%.*s\n", id, id[0] ? " " : "", STRF(line));
-    fflush(stderr);
-    return;
-  }
-  log_write(logs, c->message && c->message->id[0] ? c->message : NULL, "%.*s", STRF(line));
 }
 
 unsigned acl_reject_logs(struct ctx *c) {

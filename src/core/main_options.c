@@ -166,7 +166,7 @@ static const struct option_def options[] = {
   {"ldap_require_cert", OPTION_STRING, AT(ldap_require_cert), .flags = OPTION_LATER},
   {"ldap_start_tls", OPTION_BOOL, AT(ldap_start_tls), .flags = OPTION_LATER},
   {"ldap_version", OPTION_INT, AT(ldap_version), "-1", .flags = OPTION_LATER},
-  {"limits_advertise_hosts", OPTION_LIST, AT(limits_advertise_hosts), "*", .flags = OPTION_LATER, .list = LIST_HOST},
+  {"limits_advertise_hosts", OPTION_LIST, AT(limits_advertise_hosts), "*", .list = LIST_HOST},
   {"local_from_check", OPTION_BOOL, AT(local_from_check), "true"},
   {"local_from_prefix", OPTION_STRING, AT(local_from_prefix)},
   {"local_from_suffix", OPTION_STRING, AT(local_from_suffix)},

@@ -5,6 +5,7 @@ submitter, rewrites (Exim manual, chapter "Message processing"). */
 #include <string.h>
 
 #include "acl/acl.h"
+#include "base/pcre.h"
 #include "base/time.h"
 #include "core/main_options.h"
 #include "core/module.h"
@@ -111,10 +112,45 @@ static struct str phrase(struct arena *a, struct str name) {
   return buf_str(&b);
 }
 
+/* The account's full name as gecos_pattern and gecos_name make it; "&" stands for the login with a capital. */
+static struct str account_name(struct reception *r) {
+  struct ctx *c = r->c;
+  const struct main_options *o = main_options(c->config);
+  struct str gecos = r->p.submitter->name, login = r->p.submitter->login, groups[CAPTURES_MAX], name;
+  struct buf b;
+  if (!str_is_set(gecos))
+    return STR_EMPTY;
+  if (str_is_set(o->gecos_pattern) && str_is_set(o->gecos_name.text)) {
+    int n = pcre_match_text(c->arena, o->gecos_pattern, gecos, groups, CAPTURES_MAX);
+    if (n > 0) {
+      struct expand_vars saved = ctx_save(c);
+      for (int i = 0; i < n && i < CAPTURES_MAX; i++)
+        c->expand.capture[i] = groups[i];
+      c->expand.captures = n;
+      int rc = expand_option(c, &o->gecos_name, &name);
+      ctx_restore(c, &saved);
+      if (rc == 0)
+        gecos = name;
+      else
+        acl_log(c, LOG_MAIN | LOG_PANIC, "failed to expand gecos_name string \"%.*s\": %.*s", STRF(o->gecos_name.text), STRF(c->error));
+    }
+  }
+  buf_init(&b, c->arena, BUF_MAX_LINE);
+  for (uint32_t i = 0; i < gecos.len; i++) {
+    if (gecos.p[i] != '&') {
+      buf_add_byte(&b, gecos.p[i]);
+    } else if (login.len > 0) {
+      buf_add_byte(&b, (char)toupper((unsigned char)login.p[0]));
+      buf_add(&b, str_from(login, 1));
+    }
+  }
+  return buf_str(&b);
+}
+
 static struct str full_name(struct reception *r) {
   if (str_is_set(r->p.full_name))
     return r->p.full_name;
-  return r->p.submitter && str_is_set(r->p.submitter->name) ? r->p.submitter->name : STR_EMPTY;
+  return r->p.submitter ? account_name(r) : STR_EMPTY;
 }
 
 static struct str login_address(struct reception *r) {
@@ -171,26 +207,28 @@ static void add_message_id(struct reception *r) {
   add_header(r, 'I', line);
 }
 
+/* The submitter's name goes with the address unless a trusted caller gave the sender himself. */
+static bool name_wanted(const struct reception *r) {
+  return !r->p.submitter || !r->p.submitter->trusted || str_is_set(r->p.full_name) || (!r->p.smtp && !r->p.sender_forced);
+}
+
 static void add_from(struct reception *r, bool submission) {
   const struct acl_message *am = acl_message(r->c);
-  const char *prefix = r->resent ? "Resent-" : "";
-  struct str address, name = STR_EMPTY;
-  if (submission) {
-    address = r->m->reverse_path.len > 0 ? r->m->reverse_path : submission_address(r);
-    if (!str_is_set(address))
-      return;
-    name = str_is_set(am->submission_name) ? am->submission_name : STR_EMPTY;
-  } else {
-    bool untrusted = !r->p.submitter || !r->p.submitter->trusted;
-    address = untrusted || r->m->reverse_path.len == 0 ? login_address(r) : r->m->reverse_path;
-    name = full_name(r);
-    if (r->m->reverse_path.len > 0 && !str_ieq(r->m->reverse_path, login_address(r)) && !str_is_set(r->p.full_name)) {
-      address = r->m->reverse_path;
-      name = STR_EMPTY;
-    }
+  struct str address = r->m->reverse_path, name = STR_EMPTY;
+  if (r->p.local)
+    name = name_wanted(r) ? full_name(r) : STR_EMPTY;
+  else if (str_is_set(am->submission_name))
+    name = am->submission_name;
+  if (address.len == 0) {
+    if (r->m->local_error_message || (r->p.local && !r->p.smtp && !r->p.sender_forced))
+      address = login_address(r);
+    else
+      address = submission ? submission_address(r) : STR_UNSET;
   }
+  if (!str_is_set(address) || address.len == 0)
+    return;
   struct str text = with_name(r, name, address);
-  add_header(r, 'F', str_printf(r->m->arena, "%sFrom: %.*s\n", prefix, STRF(text)));
+  add_header(r, 'F', str_printf(r->m->arena, "%sFrom: %.*s\n", r->resent ? "Resent-" : "", STRF(text)));
 }
 
 /* "From: login" alone becomes the constructed address. */

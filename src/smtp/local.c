@@ -124,11 +124,11 @@ static int hand_over(struct local *l) {
   const struct acl_message *am = acl_message(l->c);
   const struct smtp_hooks *h = l->p->hooks;
   struct message *m = l->m;
-  struct str why;
+  struct str why = STR_EMPTY;
   bool queue = l->p->queue_only || am->queue_only || m->frozen;
   if (!queue && h && h->must_queue && h->must_queue(h->arg, l->c, 0, &why)) {
     queue = true;
-    if (log_selected(LOGSEL_delay_delivery))
+    if (log_selected(LOGSEL_delay_delivery) && why.len > 0)
       acl_log(l->c, LOG_MAIN, "no immediate delivery: %.*s", STRF(why));
   }
   l->m = l->c->message = NULL;

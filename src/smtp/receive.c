@@ -335,10 +335,6 @@ void receive_log_rejection(struct ctx *c, unsigned logs, struct str line) {
   if (!logs)
     return;
   struct message *m = c->message;
-  if (c->is_test) {
-    acl_log(c, logs, "%.*s", STRF(line));
-    return;
-  }
   if (logs != (LOG_MAIN | LOG_REJECT) || !m || !m->headers) {
     log_write(logs, m && m->id[0] ? m : NULL, "%.*s", STRF(line));
     return;

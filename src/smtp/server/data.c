@@ -83,7 +83,7 @@ void smtp_hand_over(struct smtp_session *s) {
   s->c->message = m;
   if (!queue && h && h->must_queue && h->must_queue(h->arg, s->c, s->messages, &why)) {
     queue = true;
-    if (log_selected(LOGSEL_delay_delivery))
+    if (log_selected(LOGSEL_delay_delivery) && why.len > 0)
       acl_log(s->c, LOG_MAIN, "no immediate delivery: %.*s", STRF(why));
   }
   s->message = s->c->message = NULL;

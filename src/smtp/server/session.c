@@ -596,6 +596,8 @@ int smtp_server_run(const struct smtp_params *p) {
   struct smtp_session *s = session_new(p);
   int status = 0;
   fiber_set_local(s->c);
+  if (s->c->is_test)
+    log_set_echo(LOG_ECHO_HOST_CHECK);
   stream_set_write_timeout(p->stream, 300);
   set_client(s);
   if (p->kind == SESSION_BATCH) {
