@@ -76,11 +76,12 @@ int mode_address(struct process *p) {
   for (size_t i = 0; i < p->cli.args.n; i++)
     (void)route_test_addresses(p->ctx, &t, p->cli.args.v[i]);
   while (!p->cli.args.n) {
-    if (isatty(0))
-      fputs("> ", stdout);
+    fputs("> ", stdout);
     fflush(stdout);
-    if (!fgets(line, sizeof line, stdin))
+    if (!fgets(line, sizeof line, stdin)) {
+      putchar('\n');
       break;
+    }
     struct str text = str_trim(str_c(line));
     if (text.len)
       (void)route_test_addresses(p->ctx, &t, str_tainted(str_dup(p->arena, text)));

@@ -78,10 +78,18 @@ static bool joins(struct delivery *d, const struct address *group, const struct 
   return str_eq(group->domain, a->domain) || !def->single_domain || !def->single_domain(d->c, a->transport);
 }
 
+static bool full(struct delivery *d, const struct address *group) {
+  const struct transport_def *def = (const struct transport_def *)group->transport->driver;
+  int64_t max = def->max_addresses ? def->max_addresses(d->c, group->transport) : 0, n = 0;
+  for (; max > 0 && group; group = group->next)
+    n++;
+  return max > 0 && n >= max;
+}
+
 static void add_to_groups(struct remote_run *r, struct address *a) {
   for (size_t i = 0; i < r->groups.n; i++) {
     struct address *last = r->groups.v[i];
-    if (!joins(r->d, last, a))
+    if (!joins(r->d, last, a) || full(r->d, last))
       continue;
     while (last->next)
       last = last->next;

@@ -96,6 +96,8 @@ bool host_addresses_known(struct ctx *c, struct arena *a, struct host *h, unsign
 }
 
 static void shuffle(struct ip_addr *v, size_t n) {
+  if (build.fixed_random) /* as the name server gave them */
+    return;
   for (size_t i = n; i > 1; i--) {
     size_t k = host_random((uint32_t)i);
     struct ip_addr t = v[i - 1];
@@ -163,12 +165,12 @@ static int run_by_name(void *arg) {
   return 0;
 }
 
-static enum host_find by_name_failed(struct ctx *c, struct str name, bool again) {
+static enum host_find by_name_failed(struct ctx *c, struct str name, unsigned flags, bool again) {
   if (again && c->config && match_domain(c, &main_options(c->config)->dns_again_means_nonexist, name, NULL) == OUTCOME_OK)
     again = false;
   if (again)
     return HOST_FIND_AGAIN;
-  if (log_selected(LOGSEL_host_lookup_failed)) {
+  if (!(flags & HOST_FIND_QUIET) && log_selected(LOGSEL_host_lookup_failed)) {
     struct str who = c->client && str_is_set(c->client->fullhost) && c->session ? c->client->fullhost : STR_UNSET;
     log_write(LOG_MAIN, c->message, "no IP address found for host %.*s%s%.*s%s", STRF(name),
       str_is_set(who) ? " (during SMTP connection from " : "", STRF(who), str_is_set(who) ? ")" : "");
@@ -198,7 +200,7 @@ static enum host_find find_by_name(struct ctx *c, struct arena *a, struct host *
   if (b.list)
     freeaddrinfo(b.list);
   if (ips.n == 0)
-    return by_name_failed(c, h->name, b.error == EAI_AGAIN || b.error == EAI_SYSTEM || b.error == EAI_MEMORY);
+    return by_name_failed(c, h->name, flags, b.error == EAI_AGAIN || b.error == EAI_SYSTEM || b.error == EAI_MEMORY);
   return host_set_addresses(c, a, h, ips.v, ips.n, ignore);
 }
 
@@ -216,6 +218,6 @@ enum host_find host_find_addresses(struct ctx *c, struct arena *a, struct host *
     .search_parents = flags & HOST_FIND_SEARCH_PARENTS};
   r = host_addresses_dns(c, a, h, flags, ignore, &o, false, ret_full);
   if (r == HOST_FIND_FAILED && !by_dns)
-    return by_name_failed(c, h->name, false);
+    return by_name_failed(c, h->name, flags, false);
   return r;
 }

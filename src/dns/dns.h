@@ -83,6 +83,7 @@ enum host_find { HOST_FOUND, HOST_FOUND_LOCAL, HOST_FIND_FAILED, HOST_FIND_AGAIN
 #define HOST_FIND_IPV4_FIRST 32u
 #define HOST_FIND_QUALIFY_SINGLE 64u
 #define HOST_FIND_SEARCH_PARENTS 128u
+#define HOST_FIND_QUIET 256u /* no log line when a name has no address */
 
 struct option_expr;
 struct host_find_params {

@@ -47,7 +47,7 @@ static int get_sender(struct ctx *c, const struct variable_def *def, struct str 
 static int get_return_path(struct ctx *c, const struct variable_def *def, struct str *ret) {
   if (c->address != NULL && str_is_set(c->address->prop.errors_address))
     *ret = c->address->prop.errors_address;
-  else if (c->message != NULL && c->session == NULL && !c->is_test)
+  else if (c->message != NULL && c->session == NULL)
     *ret = c->message->reverse_path; /* of deliveries only: not while it is being received */
   return 0;
 }

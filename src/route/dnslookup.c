@@ -110,6 +110,8 @@ static enum route_result find_domain(struct ctx *c, const struct instance *r, st
     p.flags |= HOST_FIND_BY_A | HOST_FIND_BY_AAAA;
   c->error = STR_UNSET;
   *found = host_find_by_dns(c, c->arena, domain, &p, &a->hosts, full);
+  if (str_is_set(*full) && str_ieq(*full, domain))
+    *full = domain; /* what we asked for is no stranger's text */
   return ROUTE_OK;
 }
 

@@ -11,6 +11,8 @@ enum route_result router_change_domain(struct ctx *c, const struct instance *r, 
     bool rewrite_headers, struct route_lists *lists) {
   struct str local = str_slice(a->address, 0, a->address.len - a->domain.len);
   struct address *child = address_child(c->arena, a, str_cat(c->arena, local, domain));
+  /* A name from the DNS does not taint the local part. */
+  child->cc_local_part.taint = child->lc_local_part.taint = child->local_part.taint = a->cc_local_part.taint;
   if (rewrite_headers && c->message && lists->mode == ROUTE_FOR_DELIVERY)
     rewrite_change_domain(c, c->message, a->domain, domain);
   a->router = (struct instance *)r;

@@ -24,6 +24,8 @@ struct transport_def {
   const struct transport_batch *(*batch)(const struct instance *t);
   /* Of a remote transport: must all addresses of a delivery have the same domain (multi_domain is false)? NULL: no. [suspends] */
   bool (*single_domain)(struct ctx *c, const struct instance *t);
+  /* Of a remote transport: how many addresses one delivery may take (max_rcpt); 0 or NULL: any number. [suspends] */
+  int64_t (*max_addresses)(struct ctx *c, const struct instance *t);
   /* Of a remote transport: does it use hosts of its own whatever the router found (hosts with hosts_override)? NULL: no. */
   bool (*overrides_hosts)(const struct instance *t);
   /* Delivers to all addresses of the chain (same transport, same hosts, batch limits applied already).

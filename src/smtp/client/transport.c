@@ -311,8 +311,26 @@ static void smtp_deliver(struct ctx *c, const struct instance *t, struct address
   c->host = saved;
 }
 
+/* An option that fails to expand limits to one: deferring is for the delivery itself to do. */
+static int64_t smtp_max_addresses(struct ctx *c, const struct instance *t) {
+  int64_t max = 0;
+  return expand_option_int(c, &smtp_client_options(t)->max_rcpt, "max_rcpt", &max) ? 1 : max;
+}
+
+static bool smtp_single_domain(struct ctx *c, const struct instance *t) {
+  bool multi = true;
+  return expand_option_bool(c, &smtp_client_options(t)->multi_domain, "multi_domain", &multi) || !multi;
+}
+
+static bool smtp_overrides_hosts(const struct instance *t) {
+  return str_is_set(smtp_client_options(t)->hosts.text) && smtp_client_options(t)->hosts_override;
+}
+
 const struct transport_def transport_smtp = {
     .driver = {.name = "smtp", .class = DRIVER_TRANSPORT, .options = smtp_client_option_table,
         .options_size = sizeof(struct smtp_client_options), .summary = "send over SMTP or LMTP", .init = smtp_client_init},
+    .max_addresses = smtp_max_addresses,
+    .single_domain = smtp_single_domain,
+    .overrides_hosts = smtp_overrides_hosts,
     .deliver = smtp_deliver,
 };
