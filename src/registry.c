@@ -32,6 +32,7 @@ const struct module *const modules[] = {
   &lookup_module,
   &rewrite_module,
   &acl_module,
+  &expand_acl_module,
   &smtp_server_module,
   &sasl_module,
   &routers_module,
