@@ -85,7 +85,7 @@ static bool must_queue(void *arg, struct ctx *c, int messages, struct str *ret_w
   if (asked || (o->queue_only && !(o->queue_only_override && cli->delivery_given)))
     return true;
   if (o->smtp_accept_queue_per_connection > 0 && messages > o->smtp_accept_queue_per_connection) {
-    *ret_why = str_printf(c->arena, "no immediate delivery: more than %lld messages received in one connection",
+    *ret_why = str_printf(c->arena, "more than %lld messages received in one connection",
         (long long)o->smtp_accept_queue_per_connection);
     return true;
   }

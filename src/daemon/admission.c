@@ -89,19 +89,19 @@ bool admission_must_queue(void *arg, struct ctx *c, int messages_in_connection, 
     return true;
   }
   if (o->smtp_accept_queue > 0 && scoreboard_sessions(self->p.board) > o->smtp_accept_queue) {
-    *ret_why = str_printf(c->arena, "no immediate delivery: too many connections (%d, max %lld)", scoreboard_sessions(self->p.board),
+    *ret_why = str_printf(c->arena, "too many connections (%d, max %lld)", scoreboard_sessions(self->p.board),
         (long long)o->smtp_accept_queue);
     return true;
   }
   if (o->smtp_accept_queue_per_connection > 0 && messages_in_connection > o->smtp_accept_queue_per_connection) {
-    *ret_why = str_printf(c->arena, "no immediate delivery: more than %lld messages received in one connection",
+    *ret_why = str_printf(c->arena, "more than %lld messages received in one connection",
         (long long)o->smtp_accept_queue_per_connection);
     return true;
   }
   if (o->queue_only_load >= 0) {
     int64_t load = load_average();
     if (load > o->queue_only_load) {
-      *ret_why = str_printf(c->arena, "no immediate delivery: load average %.2f", (double)load / 1000.0);
+      *ret_why = str_printf(c->arena, "load average %.2f", (double)load / 1000.0);
       return true;
     }
   }
