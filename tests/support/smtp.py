@@ -187,6 +187,9 @@ class Session:
             if verb == 'BDAT':
                 self.bdat(line)
                 continue
+            if verb == 'DATA' and not self.rcpt:
+                self.say('503 no recipient was accepted')
+                continue
             ok = self.say(self.server.choose(verb, line, self))
             if verb == 'QUIT':
                 return
