@@ -115,8 +115,10 @@ static bool satisfied(struct ctx *c, const struct dns_answer *answer, const stru
 static int check_key(struct ctx *c, const struct item *i, struct str prefix, struct str matched, enum settings setting) {
   struct str name = str_printf(c->arena, "%.*s.%.*s", STRF(prefix), STRF(i->domain));
   name.taint = prefix.taint;
-  if (name.len > 253)
+  if (name.len > 253) {
+    acl_log(c, LOG_MAIN, "dnslist query is too long (ignored): %.*s...", STRF(str_slice(name, 0, 1000)));
     return OUTCOME_FAIL;
+  }
   struct dns_answer answer;
   enum dns_result rc = dns_query(c, c->arena, name, DNS_A, &answer);
   DEBUG(dns, "DNS list lookup for %.*s: %d", STRF(name), (int)rc);
@@ -199,5 +201,5 @@ int acl_eval_dnslists(struct ctx *c, const struct acl_clause *clause, struct str
       deferred |= rc == OUTCOME_DEFER;
     }
   }
-  return deferred ? acl_fail(c, OUTCOME_DEFER, "DNS list lookup deferred") : OUTCOME_FAIL;
+  return deferred ? OUTCOME_DEFER : OUTCOME_FAIL;
 }

@@ -289,6 +289,7 @@ static bool apply_verb(struct ctx *c, const struct acl *acl, const struct acl_st
   int r = e->result;
   bool failed = r == OUTCOME_FAIL || r == ACL_EVAL_DROP;
   if (s->verb != VERB_WARN && (r == OUTCOME_DEFER || r == OUTCOME_ERROR)) {
+    e->message = NULL; /* it is for a decision, and there is none */
     set_messages(c, e);
     *ret = r == OUTCOME_DEFER ? ACL_DEFER : ACL_ERROR;
     return true;
@@ -302,8 +303,11 @@ static bool apply_verb(struct ctx *c, const struct acl *acl, const struct acl_st
   switch (s->verb) {
     case VERB_ACCEPT:
     case VERB_DISCARD:
-      if (failed && !e->endpass)
+      if (failed && !e->endpass) {
+        if (!s->next) /* the implicit deny that follows says what this statement would */
+          set_messages(c, e);
         return false;
+      }
       if (!failed && e->endpass) /* message and log_message are for a failure then */
         e->message = e->log_message = NULL;
       if (!failed) /* what conditions left behind is about failures */

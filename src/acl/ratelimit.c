@@ -103,7 +103,7 @@ static int update_rate(struct arena *a, struct str *value, void *arg) {
     u->rate = smooth(old, count, u->now > then ? u->now - then : 0, q->period);
   if (q->mode == MODE_READONLY)
     return 0;
-  if (q->mode != MODE_STRICT && u->rate >= q->limit && ok)
+  if (q->mode != MODE_STRICT && u->rate >= q->limit)
     return 0; /* leaky: what is refused is not counted */
   buf_init(&b, a, 32 + 32 + UNIQUE_MAX * 17);
   buf_printf(&b, "%.6f %.9g", u->now, u->rate);

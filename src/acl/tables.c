@@ -14,7 +14,7 @@ conditions"). Words flagged ACL_LATER are known and refused. */
 #include "message/message.h"
 #include "tls/tls.h"
 
-#define RCPT_ONLY ACL_ONLY(ACL_BIT(ACL_RCPT) | ACL_BIT(ACL_PRDR))
+#define RCPT_ONLY ACL_ONLY(ACL_BIT(ACL_RCPT) | ACL_BIT(ACL_VRFY) | ACL_BIT(ACL_PRDR))
 #define SCAN_ONLY ACL_ONLY(ACL_BIT(ACL_DATA) | ACL_BIT(ACL_PRDR) | ACL_BIT(ACL_MIME) | ACL_BIT(ACL_NOT_SMTP))
 #define MIME_ONLY ACL_ONLY(ACL_BIT(ACL_MIME) | ACL_BIT(ACL_NOT_SMTP_MIME))
 
@@ -28,9 +28,11 @@ static bool is_constant(const struct acl_clause *clause) {
 
 static int expand_list(struct ctx *c, const struct acl_clause *clause, struct str *ret) {
   int rc = expand(c, clause->arg.tree, ret);
-  if (rc && rc != OUTCOME_FORCED)
+  if (rc == OUTCOME_FORCED)
+    return OUTCOME_FAIL; /* no list: nothing is in it */
+  if (rc)
     return acl_fail(c, rc, "failed to expand ACL string \"%.*s\": %.*s", STRF(clause->arg.text), STRF(c->error));
-  return rc;
+  return 0;
 }
 
 static int eval_acl(struct ctx *c, const struct acl_clause *clause, struct str arg) {

@@ -348,8 +348,8 @@ static int verify_reverse(struct ctx *c, const struct options *o) {
   if (rc == OUTCOME_OK)
     return OUTCOME_OK;
   const char *state = rc == OUTCOME_DEFER ? "deferred" : "failed";
-  struct str why = str_is_set(c->error) ? c->error : STR("failed to find host name from IP address");
-  c->log_message = str_printf(c->arena, "host lookup %s for reverse lookup check (%.*s)", state, STRF(why));
+  c->log_message = str_printf(c->arena, "host lookup %s for reverse lookup check%s", state,
+      rc == OUTCOME_DEFER ? "" : " (failed to find host name from IP address)");
   c->vars.acl_verify_message = c->log_message;
   if (main_options(c->config)->smtp_return_error_details)
     c->user_message = str_printf(c->arena, "host lookup %s", state);

@@ -53,7 +53,7 @@ static enum smtp_next reply_accepted(struct smtp_session *s, const char *id) {
   } else if (id[0]) {
     smtp_say(s, "250 OK id=%s", id);
     if (s->p->kind == SESSION_TEST)
-      stream_printf(s->stream, "\r\n**** SMTP testing: that is not a real message id!\r\n\r\n");
+      stream_printf(s->stream, "\n**** SMTP testing: that is not a real message id!\n\n");
   } else {
     smtp_say(s, "250 OK");
   }

@@ -45,26 +45,23 @@ static int verify_now(struct ctx *c) {
   struct ip_addr ip;
   if (literal_address(cl->helo_name, &ip))
     return ip_eq(&ip, &cl->ip) ? OUTCOME_OK : OUTCOME_FAIL;
-  if (!cl->host_name_looked_up && !cl->host_lookup_failed) {
-    host_name_lookup(c);
-    if (c->session)
-      client_set_fullhost(c->session->arena, cl);
-  }
+  bool deferred = cl->host_lookup_deferred;
+  if (!cl->host_name_looked_up && !cl->host_lookup_failed) /* what logs call the client stays as it is */
+    deferred = host_name_lookup(c) == OUTCOME_DEFER;
   if (str_is_set(cl->host_name) && str_ieq(cl->host_name, cl->helo_name))
     return OUTCOME_OK;
   struct str rest = cl->host_aliases;
   while (str_is_set(rest))
     if (str_ieq(str_trim(str_cut(&rest, ':')), cl->helo_name))
       return OUTCOME_OK;
-  return verify_forward(c, cl->helo_name);
+  int rc = verify_forward(c, cl->helo_name);
+  return rc == OUTCOME_FAIL && deferred ? OUTCOME_DEFER : rc;
 }
 
 int smtp_helo_verify(struct ctx *c) {
   struct client *cl = c->client;
-  if (!str_is_set(cl->helo_name) || cl->helo_name.len == 0) {
-    c->log_message = STR("no EHLO/HELO command was issued");
-    return OUTCOME_FAIL;
-  }
+  if (!str_is_set(cl->helo_name) || cl->helo_name.len == 0)
+    return OUTCOME_FAIL; /* no HELO or EHLO was issued */
   if (!str_is_set(cl->host_address) || cl->host_address.len == 0)
     return OUTCOME_OK; /* no client address: assume success */
   if (cl->helo_verified)

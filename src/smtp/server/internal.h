@@ -124,6 +124,12 @@ void smtp_hand_over(struct smtp_session *s);
 /* The client of the session as it is stored with the message. */
 void smtp_copy_client(struct smtp_session *s);
 
+/* --- rcpt.c --- */
+struct mail_address;
+/* What the conditions of the RCPT and VRFY ACLs and $local_part, $domain see; and no more. */
+void smtp_set_recipient(struct smtp_session *s, struct acl_recipient *r, const struct mail_address *a);
+void smtp_clear_recipient(struct smtp_session *s);
+
 /* --- verbs --- */
 enum smtp_next smtp_verb_helo(struct smtp_session *s, struct str args);
 enum smtp_next smtp_verb_ehlo(struct smtp_session *s, struct str args);

@@ -67,8 +67,6 @@ enum smtp_next smtp_verb_vrfy(struct smtp_session *s, struct str args) {
   struct ctx *c = s->c;
   struct mail_address address;
   struct str error;
-  if (s->helo_required && !s->helo_seen)
-    return smtp_synprot(s, true, 503, STR_UNSET, "HELO or EHLO required");
   if (address_parse(c->arena, args, ADDRESS_ALLOW_DOMAIN_LITERAL, &address, &error) < 0) {
     smtp_say(s, "501 %.*s", STRF(error));
     return SMTP_GO_ON;
@@ -82,7 +80,10 @@ enum smtp_next smtp_verb_vrfy(struct smtp_session *s, struct str args) {
     }
     address.address = receive_qualify(c, c->arena, address.address, false);
   }
+  struct acl_recipient recipient;
+  smtp_set_recipient(s, &recipient, &address);
   enum acl_result r = smtp_acl(s, ACL_VRFY, &s->o->acl_smtp_vrfy, ACL_FAIL);
+  smtp_clear_recipient(s);
   if (r != ACL_OK)
     return smtp_acl_refused(s, ACL_VRFY, r, str_printf(c->arena, "VRFY %.*s", STRF(args)));
   struct verify_params p = {0};

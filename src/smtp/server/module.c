@@ -1,6 +1,44 @@
-#include "smtp/server/server.h"
-
 #include "core/module.h"
+#include "expand/expand.h"
+#include "smtp/server/internal.h"
+
+/* The SMTP session of a context, or NULL. */
+static struct smtp_session *session_of(struct ctx *c) {
+  return c->session && c->session->kind != SESSION_STDIN ? (struct smtp_session *)c->session : NULL;
+}
+
+enum { FAILED, DEFERRED };
+
+static int get_count(struct ctx *c, const struct variable_def *def, struct str *ret) {
+  const struct smtp_session *s = session_of(c);
+  int n = !s ? 0 : def->flags == FAILED ? s->rcpt_failed : s->rcpt_deferred;
+  *ret = str_printf(c->arena, "%d", n);
+  return 0;
+}
+
+/* The verbs so far, newest last. */
+static int get_history(struct ctx *c, const struct variable_def *def, struct str *ret) {
+  struct smtp_session *s = session_of(c);
+  *ret = STR_EMPTY;
+  if (s) {
+    struct str text = smtp_history(s);
+    *ret = str_starts(text, STR(" C=")) ? str_from(text, 3) : text;
+  }
+  return 0;
+}
+
+static int get_helo_verified(struct ctx *c, const struct variable_def *def, struct str *ret) {
+  *ret = c->client->helo_verified ? STR("yes") : c->client->helo_verify_failed ? STR("no") : STR_EMPTY;
+  return 0;
+}
+
+static const struct variable_def variables[] = {
+    {"rcpt_defer_count", get_count, 0, DEFERRED},
+    {"rcpt_fail_count", get_count, 0, FAILED},
+    {"sender_helo_verified", get_helo_verified, 0, 0},
+    {"smtp_command_history", get_history, 0, 0},
+    {0},
+};
 
 static const char *const macros[] = {"_HAVE_ESMTP_LIMITS", NULL};
 
@@ -8,5 +46,6 @@ static const char *const macros[] = {"_HAVE_ESMTP_LIMITS", NULL};
 const struct module smtp_server_module = {
     .name = "smtp-server",
     .summary = "SMTP server, local submission",
+    .variables = variables,
     .macros = macros,
 };

@@ -55,7 +55,7 @@ static bool qualify(struct smtp_session *s, struct mail_address *a) {
 }
 
 /* What the ACL's conditions and $local_part, $domain see. */
-static void set_recipient(struct smtp_session *s, struct acl_recipient *r, const struct mail_address *a) {
+void smtp_set_recipient(struct smtp_session *s, struct acl_recipient *r, const struct mail_address *a) {
   struct ctx *c = s->c;
   struct str local, domain;
   address_split(a->address, &local, &domain);
@@ -71,7 +71,7 @@ static void set_recipient(struct smtp_session *s, struct acl_recipient *r, const
   acl_session(c)->recipient = r;
 }
 
-static void clear_recipient(struct smtp_session *s) {
+void smtp_clear_recipient(struct smtp_session *s) {
   struct ctx *c = s->c;
   acl_session(c)->recipient = NULL;
   c->vars.local_part = c->vars.domain = STR_UNSET;
@@ -120,7 +120,7 @@ enum smtp_next smtp_verb_rcpt(struct smtp_session *s, struct str args) {
 
   enum acl_result r = ACL_DISCARD;
   struct acl_recipient recipient;
-  set_recipient(s, &recipient, &address);
+  smtp_set_recipient(s, &recipient, &address);
   if (!s->discard_all) {
     r = smtp_acl(s, ACL_RCPT, &s->o->acl_smtp_rcpt, smtp_is_tcp(s) || s->p->kind == SESSION_LOCAL_SMTP ? ACL_FAIL : ACL_OK);
   } else {
@@ -142,6 +142,6 @@ enum smtp_next smtp_verb_rcpt(struct smtp_session *s, struct str args) {
   } else {
     next = smtp_acl_refused(s, ACL_RCPT, r, str_printf(c->arena, "RCPT %.*s", STRF(args)));
   }
-  clear_recipient(s);
+  smtp_clear_recipient(s);
   return next;
 }

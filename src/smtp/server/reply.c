@@ -71,7 +71,7 @@ void smtp_respond(struct smtp_session *s, struct str code, struct str extended, 
       }
     }
     more = str_is_set(rest) && rest.len > 0;
-    smtp_say(s, "%.*s%c%.*s%.*s", STRF(code), more ? '-' : ' ', STRF(extended), STRF(str_rtrim(line)));
+    smtp_say(s, "%.*s%c%.*s%.*s", STRF(code), more ? '-' : ' ', STRF(extended), STRF(str_trim(line)));
     text = rest;
   }
 }
@@ -160,7 +160,6 @@ static const char *default_code(enum acl_where where, bool defer) {
   switch (where) {
     case ACL_AUTH: return "503";
     case ACL_ETRN: return "458";
-    case ACL_VRFY: return "252";
     default: return "550";
   }
 }
@@ -172,7 +171,7 @@ static void report_sender_verify(struct smtp_session *s, struct str code, bool f
   if (!v || !v->failed_now)
     return;
   v->failed_now = false;
-  if (v->reported)
+  if (v->reported || v->no_details)
     return;
   v->reported = true;
   if (log_selected(LOGSEL_sender_verify_fail)) {
@@ -181,7 +180,7 @@ static void report_sender_verify(struct smtp_session *s, struct str code, bool f
     acl_log(s->c, LOG_MAIN | LOG_REJECT, "%.*s sender verify %s for <%.*s>%s%.*s", STRF(smtp_who(s)), failed ? "fail" : "defer",
         STRF(v->address), has ? ": " : "", STRF(has ? log_printable(s->c->arena, why) : STR_EMPTY));
   }
-  if (!failed || as->no_multiline || v->no_details || !str_is_set(v->user) || v->user.len == 0)
+  if (!failed || as->no_multiline || !str_is_set(v->user) || v->user.len == 0)
     return;
   struct str rest = v->user;
   smtp_say(s, "%.*s-Verification failed for <%.*s>", STRF(code), STRF(v->address));
@@ -219,6 +218,8 @@ enum smtp_next smtp_acl_refused(struct smtp_session *s, enum acl_where where, en
     report_sender_verify(s, code, fail);
   else if (v)
     v->failed_now = false;
+  if (where == ACL_VRFY && fail && str_eq_c(code, "550") && (!str_is_set(c->user_message) || str_eq(user, c->user_message)))
+    code = STR("252"); /* not told: some clients ask before each RCPT */
   smtp_respond(s, code, extended, text);
 
   unsigned logs = acl_reject_logs(c);
