@@ -55,6 +55,8 @@ const char *dns_result_text(enum dns_result r);
 /* Client SMTP authorization (manual, section of that name): the SRV record of a HELO name or one of its parents that
 says something about it. DNS_OK: *ret_code is 'Y', 'N', 'X' or '?', *ret the record. */
 enum dns_result dns_find_csa(struct ctx *c, struct arena *a, struct str domain, struct dns_record *ret, char *ret_code);
+/* All queries go to this server ("IP:PORT") from now on: tests and tools. */
+void dns_use_server(const char *address);
 /* Forgets cached answers and closes the resolver's sockets (leak checkers). */
 void dns_done(void);
 

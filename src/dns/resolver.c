@@ -2,6 +2,7 @@
 
 #include <ares.h>
 #include <event2/event.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include "core/build.h"
@@ -36,6 +37,7 @@ static struct {
   struct str domains[DOMAINS_MAX];
   size_t domains_n;
   char *domains_text;
+  char server[80]; /* instead of the system's */
 } state;
 
 struct request {
@@ -49,6 +51,14 @@ struct request {
 };
 
 static void set_timer(struct channel *ch);
+
+void dns_use_server(const char *address) { snprintf(state.server, sizeof state.server, "%s", address); }
+
+/* The one server for all queries, or NULL: those of the system. */
+static const char *fixed_server(void) {
+  const char *server = build.dns_server_env ? getenv(build.dns_server_env) : NULL;
+  return state.server[0] ? state.server : server;
+}
 
 static void on_fd(evutil_socket_t fd, short what, void *arg) {
   struct watch *w = arg;
@@ -122,7 +132,7 @@ static struct channel *channel_new(const struct resolver_options *o) {
     free(ch);
     return NULL;
   }
-  const char *server = build.dns_server_env ? getenv(build.dns_server_env) : NULL;
+  const char *server = fixed_server();
   if (server && ares_set_servers_ports_csv(ch->ares, server) != ARES_SUCCESS)
     DEBUG(resolver, "DNS server \"%s\" is not understood\n", server);
   return ch;
@@ -227,7 +237,7 @@ static void find_domains(void) {
   struct channel *ch = channel_get(&o);
   struct ares_options ao;
   int mask;
-  if (state.domains_text || ch == NULL || (build.dns_server_env && getenv(build.dns_server_env)))
+  if (state.domains_text || ch == NULL || fixed_server())
     return;
   if (ares_save_options(ch->ares, &ao, &mask) != ARES_SUCCESS)
     return;
