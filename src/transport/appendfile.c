@@ -118,11 +118,11 @@ static bool find_path(struct ctx *c, const struct instance *t, struct address *c
   *ret_directory = e == &o->directory;
   if (str_is_set(e->text)) {
     if (chain->kind == ADDRESS_FILE)
-      c->vars.address_file = chain->local_part;
+      c->vars.address_file = chain->address;
     if (!local_expand(c, t, chain, e, "file or directory name", ret))
       return false;
   } else if (chain->kind == ADDRESS_FILE) {
-    *ret = chain->local_part;
+    *ret = chain->address;
     *ret_directory = str_ends(*ret, STR("/")) || o->maildir_format;
   } else {
     transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,

@@ -130,7 +130,7 @@ static bool split_command(struct ctx *c, const struct instance *t, struct addres
       continue;
     }
     if (expand_args && str_eq_c(arg, "$address_pipe") && ((const struct pipe_options *)t->options)->force_command) {
-      struct str inner = str_from(chain->local_part, 1), part;
+      struct str inner = str_from(chain->address, 1), part;
       while (next_argument(c, &inner, &part))
         if (!add_argument(chain, p, part))
           return false;
@@ -286,8 +286,8 @@ static void pipe_deliver(struct ctx *c, const struct instance *t, struct address
   if (!local_plan_prepare(c, t, chain, &p, &message))
     return;
   if (chain->kind == ADDRESS_PIPE)
-    c->vars.address_pipe = str_from(chain->local_part, 1);
-  command = from_address ? str_ltrim(str_from(chain->local_part, 1)) : o->command.text;
+    c->vars.address_pipe = str_from(chain->address, 1);
+  command = from_address ? str_ltrim(str_from(chain->address, 1)) : o->command.text;
   if (!str_is_set(command) || !command.len) {
     fail(chain, OUTCOME_DEFER, str_printf(c->arena, "no command specified for %.*s transport", STRF(t->name)));
     return;
