@@ -145,7 +145,7 @@ static void print_entries(const struct config_print *p, const struct config *c, 
     if (e->v[i].def != NULL)
       print_option(p, c, e->v[i].def, e->v[i].block);
     else
-      fprintf(p->out, "%s%s\n", p->no_names ? "" : "driver = ", driver);
+      fprintf(p->out, "%s%s\n", p->no_names ? "" : "driver = ", driver != NULL ? driver : "");
   }
 }
 
