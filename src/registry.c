@@ -10,6 +10,7 @@
 #include "sasl/sasl.h"
 #include "smtp/client/module.h"
 #include "smtp/server/server.h"
+#include "tls/module.h"
 #include "transport/module.h"
 
 /* All modules. A module's number is its place here; the order decides the order
@@ -33,6 +34,7 @@ const struct module *const modules[] = {
   &rewrite_module,
   &acl_module,
   &expand_acl_module,
+  &tls_module,
   &smtp_server_module,
   &sasl_module,
   &routers_module,
