@@ -1,6 +1,7 @@
 #include "log/log.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/time.h>
@@ -34,6 +35,14 @@ static struct {
   void *tap_arg;
 } state = {.files = {{.fd = -1}, {.fd = -1}, {.fd = -1}}, .write_reject = true, .syslog_duplication = true,
            .syslog_stamp = true, .syslog_pid = true};
+
+/* Helper threads write log lines too. A child made by fork while one of them does gets the lock free. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void take_lock(void) { pthread_mutex_lock(&lock); }
+static void give_lock(void) { pthread_mutex_unlock(&lock); }
+
+__attribute__((constructor)) static void guard_fork(void) { pthread_atfork(take_lock, give_lock, give_lock); }
 
 static void set_time_zone(struct str zone) {
   if (!str_is_set(zone))
@@ -317,6 +326,7 @@ static void write_entry(unsigned logs, const struct message *m, struct str text,
   int saved_errno = errno;
   struct arena *a = arena_new("log entry");
   struct entry e;
+  take_lock();
   if (logs & LOG_PANIC_DIE)
     logs |= LOG_PANIC;
   if (state.arena == NULL)
@@ -331,6 +341,7 @@ static void write_entry(unsigned logs, const struct message *m, struct str text,
     write_logs(a, logs, &e);
   if (logs & LOG_PANIC)
     write_panic(&e, NULL);
+  give_lock();
   arena_free(a);
   errno = saved_errno;
   if (logs & LOG_PANIC_DIE)
