@@ -11,6 +11,8 @@ struct open_instance {
   struct instance *i;
   uint8_t *seen_generic, *seen_private;
   uint8_t **seen_extra; /* by module number */
+  uint32_t errors;      /* of the reader before it: after one of its own, checks and further complaints are left out */
+  bool bad_driver;      /* its `driver` names none: private options cannot be known */
 };
 
 static size_t table_size(const struct option_def *defs) {
@@ -60,6 +62,8 @@ static int open_instance(struct config_reader *r, enum driver_class class, struc
     i->number++;
   *end = i;
   o->i = i;
+  o->errors = r->n_errors;
+  o->bad_driver = false;
   return 0;
 }
 
@@ -100,6 +104,7 @@ static int set_driver(struct config_reader *r, enum driver_class class, struct o
     return OUTCOME_ERROR;
   const struct driver_def *def = config_driver_def(class, name);
   if (def == NULL) {
+    o->bad_driver = true;
     const char *near = nearest_driver(class, name);
     if (near != NULL)
       return config_error(r, "%s %.*s: cannot find %s driver \"%.*s\"\n  (did you mean \"%s\"?)", kind, STRF(o->i->name),
@@ -113,6 +118,8 @@ static int set_driver(struct config_reader *r, enum driver_class class, struct o
 }
 
 static int unknown_option(struct config_reader *r, enum driver_class class, struct open_instance *o, struct str name) {
+  if (o->bad_driver)
+    return OUTCOME_ERROR;
   if (o->i->driver == NULL)
     return config_error(r, "option \"%.*s\" unknown (\"driver\" must be specified before any private options)", STRF(name));
   const struct option_def *generic = config_driver_class(class)->options, *own = o->i->driver->options;
@@ -157,7 +164,7 @@ static int set_option(struct config_reader *r, enum driver_class class, struct o
 static void close_instance(struct config_reader *r, enum driver_class class, struct open_instance *o) {
   struct instance *i = o->i;
   o->i = NULL;
-  if (i == NULL)
+  if (i == NULL || r->n_errors > o->errors)
     return;
   if (i->driver == NULL) {
     (void)config_error_at(r, i->where, "no driver defined for %s \"%.*s\"", config_class_names[class], STRF(i->name));
