@@ -56,6 +56,7 @@ struct driver_def {
   const struct option_def *options;
   size_t options_size;
   const char *summary;  /* one line for -bV style help */
+  bool later;           /* known, not there yet: not told by -bV, no builtin macros; its init refuses it */
   const char *subtypes; /* "maildir/mailstore/mbx" for -bV, or NULL */
   /* After the options of an instance are read: checks, defaults that depend
   on each other. 0 or OUTCOME_ERROR after config_error_at(). */

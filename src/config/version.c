@@ -35,7 +35,7 @@ static void print_drivers(FILE *out, const char *title, enum driver_class class)
   size_t n = 0;
   for (size_t m = 0; modules[m] != NULL; m++)
     for (const struct driver_def *const *d = modules[m]->drivers; d != NULL && *d != NULL && n < 200; d++)
-      if ((*d)->class == class)
+      if ((*d)->class == class && !(*d)->later)
         found[n++] = *d;
   qsort(found, n, sizeof *found, compare_drivers);
   fprintf(out, "%s (built-in):", title);

@@ -39,6 +39,8 @@ static void make_drivers(const struct maker *m, const struct module *mod) {
     make_options(m, classes_prefix[mod->driver_class->class], "", mod->driver_class->options);
   }
   for (const struct driver_def *const *d = mod->drivers; d != NULL && *d != NULL; d++) {
+    if ((*d)->later)
+      continue;
     make(m, driver_prefix[(*d)->class], "", (*d)->name);
     make_options(m, class_prefix[(*d)->class], (*d)->name, (*d)->options);
   }

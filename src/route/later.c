@@ -44,13 +44,13 @@ static enum route_result never(struct ctx *c, const struct instance *r, struct a
 
 const struct router_def router_queryprogram_def = {
     .driver = {.name = "queryprogram", .class = DRIVER_ROUTER, .options = queryprogram_options, .options_size = sizeof(struct later),
-        .summary = "routes by the output of a command", .init = refuse},
+        .later = true, .summary = "routes by the output of a command", .init = refuse},
     .route = never,
 };
 
 const struct router_def router_iplookup_def = {
     .driver = {.name = "iplookup", .class = DRIVER_ROUTER, .options = iplookup_options, .options_size = sizeof(struct later),
-        .summary = "asks another host for the address", .init = refuse},
+        .later = true, .summary = "asks another host for the address", .init = refuse},
     .flags = ROUTER_NO_TRANSPORT,
     .route = never,
 };

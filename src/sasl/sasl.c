@@ -161,8 +161,10 @@ static const struct driver_class_def class_def = {
     .link = link_instance,
 };
 
-extern const struct authenticator_def sasl_plaintext;
-static const struct driver_def *const drivers[] = {&sasl_plaintext.driver, NULL};
+extern const struct authenticator_def sasl_cram_md5, sasl_plaintext, sasl_later[7];
+static const struct driver_def *const drivers[] = {&sasl_cram_md5.driver, &sasl_plaintext.driver, &sasl_later[0].driver,
+    &sasl_later[1].driver, &sasl_later[2].driver, &sasl_later[3].driver, &sasl_later[4].driver, &sasl_later[5].driver,
+    &sasl_later[6].driver, NULL};
 
 const struct module sasl_module = {
     .name = "sasl",
