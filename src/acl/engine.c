@@ -7,6 +7,7 @@ and "Condition and modifier processing"). */
 #include <unistd.h>
 
 #include "acl/internal.h"
+#include "base/encode.h"
 #include "base/buf.h"
 #include "core/module.h"
 #include "expand/expand.h"
@@ -422,12 +423,16 @@ enum acl_result acl_check(struct ctx *c, enum acl_where where, const struct opti
   if (session)
     session->reject_logs = LOG_MAIN | LOG_REJECT;
   struct str name;
+  int where_outside = c->acl_where;
+  c->acl_where = (int)where + 1; /* for $recipients in the option */
   int rc = expand_option(c, text, &name);
+  c->acl_where = where_outside;
   enum acl_result result;
   if (rc == OUTCOME_FORCED) {
     result = ACL_OK;
   } else if (rc) {
-    c->log_message = str_printf(c->arena, "failed to expand ACL string \"%.*s\": %.*s", STRF(text->text), STRF(c->error));
+    c->log_message = str_printf(c->arena, "failed to expand ACL string \"%.*s\": %.*s",
+        STRF(printable(c->arena, text->text, false)), STRF(c->error));
     result = rc == OUTCOME_DEFER ? ACL_DEFER : ACL_ERROR;
   } else {
     result = acl_run(c, where, name, NULL, 0, 0);

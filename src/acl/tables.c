@@ -35,6 +35,22 @@ static int expand_list(struct ctx *c, const struct acl_clause *clause, struct st
   return 0;
 }
 
+/* A word, or a text in double quotes. */
+static struct str argument(struct ctx *c, struct str *rest) {
+  if (rest->p[0] != '"')
+    return str_cut(rest, ' ');
+  struct buf b;
+  size_t i = 1;
+  buf_init(&b, c->arena, BUF_MAX_LINE);
+  for (; i < rest->len && rest->p[i] != '"'; i++) {
+    if (rest->p[i] == '\\' && i + 1 < rest->len && (rest->p[i + 1] == '"' || rest->p[i + 1] == '\\'))
+      i++;
+    buf_add_byte(&b, rest->p[i]);
+  }
+  *rest = str_from(*rest, i + 1);
+  return buf_str(&b);
+}
+
 static int eval_acl(struct ctx *c, const struct acl_clause *clause, struct str arg) {
   struct str text = str_trim(clause->arg.text);
   struct str args[ACL_ARGS_MAX], name;
@@ -46,7 +62,7 @@ static int eval_acl(struct ctx *c, const struct acl_clause *clause, struct str a
     struct str rest = str_ltrim(str_from(text, (size_t)space));
     name = first;
     while (rest.len > 0 && n < ACL_ARGS_MAX) {
-      struct str word = str_cut(&rest, ' ');
+      struct str word = argument(c, &rest);
       rc = expand_text(c, word, &args[n++]);
       if (rc)
         return rc == OUTCOME_FORCED
@@ -63,7 +79,7 @@ static int eval_acl(struct ctx *c, const struct acl_clause *clause, struct str a
       struct str rest = str_ltrim(str_from(name, (size_t)space));
       name = str_slice(name, 0, (size_t)space);
       while (rest.len > 0 && n < ACL_ARGS_MAX) {
-        args[n++] = str_cut(&rest, ' ');
+        args[n++] = argument(c, &rest);
         rest = str_is_set(rest) ? str_ltrim(rest) : STR_EMPTY;
       }
     }

@@ -1,4 +1,4 @@
-/* Modes that look and change nothing: -bV, -bP, -bI, -be, -brt, -brw, -bt, -bv. */
+/* Modes that look and change nothing: -bV, -bP, -bI, -brt, -brw, -bt, -bv. */
 
 #include <stdio.h>
 #include <unistd.h>
@@ -8,7 +8,6 @@
 #include "config/version.h"
 #include "core/main_options.h"
 #include "core/module.h"
-#include "expand/expand_test.h"
 #include "log/log.h"
 #include "message/message.h"
 #include "message/rewrite.h"
@@ -45,18 +44,6 @@ int mode_log_line(struct process *p) {
     return 1;
   log_write(LOG_MAIN, NULL, "%.*s", STRF(p->cli.log_line));
   return 0;
-}
-
-int mode_expand(struct process *p) {
-  if (p->cli.mode_given && str_is_set(p->cli.mode_arg) && p->cli.mode_arg.len) {
-    fprintf(stderr, "martlet: -bem is not supported yet\n");
-    return 1;
-  }
-  struct expand_test t = {.args = p->cli.args.v, .args_n = p->cli.args.n, .in = stdin, .out = stdout};
-  for (size_t i = 0; i < p->cli.args.n; i++)
-    p->cli.args.v[i] = str_untainted(p->cli.args.v[i]); /* the caller's own words */
-  p->ctx->is_test = true;
-  return expand_test_run(p->ctx, &t);
 }
 
 /* Addresses come from the arguments, or one a line from standard input. */

@@ -95,6 +95,10 @@ static int start(struct process *p) {
     log_set_stderr(true);
   if (process_settle(p))
     return 1;
+  if (p->cli.load_message && p->cli.mode != MODE_EXPAND_TEST) {
+    fprintf(stderr, "martlet: -Mset is for -be only\n");
+    return 1;
+  }
   if (str_is_set(p->cli.log_line))
     return mode_log_line(p);
   if (p->cli.mode == MODE_DAEMON || p->cli.mode == MODE_QUEUE_DAEMON || p->cli.mode == MODE_INETD_WAIT)

@@ -136,7 +136,11 @@ static bool set_info(struct cli *c, const struct option_word *w, struct str valu
 
 /* -M and its letters; -Mm… are -oM…'s cousins of Exim's own processes and unknown here. */
 static bool set_message(struct cli *c, const struct option_word *w, struct str value, const char *as_given) {
-  static const char *const known[] = {"", "ar", "c", "es", "f", "g", "G", "mad", "md", "rm", "set", "t", "vb", "vc", "vh", "vl"};
+  static const char *const known[] = {"", "ar", "c", "es", "f", "g", "G", "mad", "md", "rm", "t", "vb", "vc", "vh", "vl"};
+  if (str_eq_c(value, "set")) {
+    c->load_message = true;
+    return true;
+  }
   for (size_t i = 0; i < sizeof known / sizeof *known; i++)
     if (str_eq_c(value, known[i])) {
       c->mode = MODE_MESSAGE;

@@ -87,6 +87,7 @@ struct cli {
   VEC(struct cli_queue_run) queue_runs;
   struct str select_recipient, select_sender; /* -R, -S */
   bool select_recipient_regex, select_sender_regex;
+  bool load_message;           /* -Mset: the first of args is the id of a message for -be */
   struct str bounce_id;        /* -E */
   int max_batch;               /* -oB */
 };

@@ -136,10 +136,6 @@ static int mode_message(struct process *p) {
   for (size_t i = 0; i < sizeof actions / sizeof *actions; i++)
     if (str_eq_c(letters, actions[i].letters))
       return run_action(p, &actions[i], letters);
-  if (str_eq_c(letters, "set")) {
-    fprintf(stderr, "martlet: -Mset is not supported yet\n");
-    return 1;
-  }
   if (!check_ids(p->cli.args.v, p->cli.args.n, letters))
     return 1;
   bool may = str_eq_c(letters, "g") || main_options(p->config)->prod_requires_admin;

@@ -10,6 +10,7 @@ by its name here, never "am I the harness?". */
 struct build_hooks {
   const char *variant;      /* "" or "harness" */
   const char *version;      /* "0.1.0" */
+  const char *exim_version; /* $exim_version; NULL: version */
 
   /* Defaults of options that are fixed when the program is built. */
   const char *user, *group; /* exim_user, exim_group */

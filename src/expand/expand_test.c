@@ -4,6 +4,7 @@
 #include "base/map.h"
 #include "config/config.h"
 #include "expand/expand.h"
+#include "log/log.h"
 #include "message/message.h"
 
 #define LINE_MAX_BYTES (1u << 20)
@@ -39,7 +40,7 @@ static bool read_line(struct ctx *c, FILE *in, struct str *ret) {
       break;
     buf_add(&line, str_ltrim(buf_str(&next)));
   }
-  *ret = str_ltrim(buf_str(&line));
+  *ret = buf_str(&line);
   return true;
 }
 
@@ -147,12 +148,25 @@ static void show(struct ctx *c, struct str text, FILE *out) {
   putc('\n', out);
 }
 
+/* Those of the command line, then those of the file, the last first. */
+static void show_macros(struct ctx *c, FILE *out) {
+  for (size_t i = 0; i < 2 * c->config->macros.n; i++) {
+    bool first_round = i < c->config->macros.n;
+    size_t at = first_round ? i : 2 * c->config->macros.n - 1 - i;
+    const struct config_macro *m = &c->config->macros.v[at];
+    if (!m->builtin && m->from_command_line == first_round)
+      fprintf(out, "macro '%.*s' -> '%.*s'\n", STRF(m->name), STRF(m->value));
+  }
+}
+
 int expand_test_run(struct ctx *c, const struct expand_test *t) {
   struct str line;
   for (size_t i = 0; i < t->args_n; i++)
     show(c, str_untainted(t->args[i]), t->out);
   if (t->args_n > 0)
     return 0;
+  if (debug_mask != 0)
+    show_macros(c, t->out);
   for (;;) {
     fputs("> ", t->out);
     fflush(t->out);

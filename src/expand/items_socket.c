@@ -153,8 +153,9 @@ static int talk(struct ctx *c, struct stream *s, struct str request, const struc
   }
   if (rc == -ETIMEDOUT)
     return ctx_fail(c, OUTCOME_ERROR, "socket read timed out");
-  if (rc < 0)
+  if (rc == -ECANCELED)
     return ctx_fail(c, OUTCOME_ERROR, "socket read failed: %s", strerror(-rc));
+  /* A reset ends the answer as end of file does. */
   *ret = str_tainted(buf_str(&b));
   return 0;
 }

@@ -45,6 +45,14 @@ static void load(struct ctx *c, bool end, struct str *ret) {
   const struct main_options *o = main_options(c->config);
   size_t visible = o->message_body_visible < 0 ? 0 : o->message_body_visible > BODY_VISIBLE_MAX
                                                      ? BODY_VISIBLE_MAX : (size_t)o->message_body_visible;
+  struct str memory = spool_body_memory(m);
+  if (str_is_set(memory)) {
+    size_t n = memory.len < visible ? memory.len : visible;
+    char *p = str_dup_c(m->arena, end ? str_from(memory, memory.len - n) : str_slice(memory, 0, n));
+    clean(p, n, o->message_body_newlines);
+    *ret = str_tainted(str_n(p, n));
+    return;
+  }
   int fd = m->data_fd >= 0 ? m->data_fd : spool_open_body(c, m);
   if (fd < 0)
     return;

@@ -27,7 +27,9 @@ static int get_qualify_recipient(struct ctx *c, const struct variable_def *def, 
 
 static int get_version(struct ctx *c, const struct variable_def *def, struct str *ret) {
   struct str set = main_options(c->config)->exim_version;
-  *ret = set.len > 0 ? set : str_c(build.version);
+  *ret = set;
+  if (def->flags && build.exim_version != NULL && str_eq_c(set, build.version))
+    *ret = str_c(build.exim_version);
   return 0;
 }
 
@@ -166,7 +168,7 @@ const struct variable_def system_variables[] = {
   {"exim_gid", get_ids, 0, 'g'},
   {"exim_path", get_option, OPTION(exim_path)},
   {"exim_uid", get_ids, 0, 'u'},
-  {"exim_version", get_version},
+  {"exim_version", get_version, 0, 1},
   {"load_average", get_load},
   {"localhost_number", get_localhost_number},
   {"log_inodes", get_space, 0, 3},

@@ -319,5 +319,5 @@ int match_item(struct ctx *c, struct str pattern, struct str subject, bool casef
   struct match m = match_start(c, LIST_STRING, subject, caseful);
   struct item i;
   item_compile(c->arena, LIST_STRING, pattern, LIST_IN_FILE | LIST_TRANSIENT, &i);
-  return match_item_string(&m, &i, caseful ? m.original : m.subject, caseful);
+  return match_item_string(&m, &i, caseful || i.type == ITEM_REGEX ? m.original : m.subject, caseful);
 }

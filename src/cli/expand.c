@@ -1,0 +1,170 @@
+/* -be, -bem and -be -Mset: expansions, with the message and the client that -f, -bem and -oM… give. */
+
+#include <errno.h>
+#include <grp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "cli/process.h"
+#include "core/main_options.h"
+#include "expand/expand_test.h"
+#include "log/log.h"
+#include "message/message.h"
+#include "queue/spool.h"
+
+#define MESSAGE_MAX (50u << 20)
+
+static bool client_address(struct process *p, struct str text, struct ip_addr *ip, int *port, struct str *ret) {
+  if (!str_is_set(text) || text.len == 0)
+    return true;
+  if (!ip_parse_port(text, ip, port)) {
+    fprintf(stderr, "martlet: \"%.*s\" is not an IP address\n", STRF(text));
+    return false;
+  }
+  *ret = ip_text(p->arena, ip);
+  return true;
+}
+
+static struct str or_unset(struct str s) { return str_is_set(s) && s.len > 0 ? s : STR_UNSET; }
+
+/* The client: the caller, or what -oM… say. */
+static bool set_client(struct process *p) {
+  const struct cli *o = &p->cli;
+  struct client *client = p->ctx->client;
+  struct ip_addr ours;
+  if (!client_address(p, o->oMa, &client->ip, &client->host_port, &client->host_address) ||
+      !client_address(p, o->oMi, &ours, &client->interface_port, &client->interface_address))
+    return false;
+  client->local = !str_is_set(client->host_address);
+  client->host_name = or_unset(o->oMs);
+  client->protocol = or_unset(o->oMr);
+  client->host_authenticated = or_unset(o->oMaa);
+  client->authenticated_id = or_unset(o->oMai);
+  client->authenticated_sender = or_unset(o->oMas);
+  client->ident = or_unset(o->oMt);
+  if (!client->local)
+    return true;
+  if (!str_is_set(client->ident))
+    client->ident = p->login;
+  if (!str_is_set(client->authenticated_id))
+    client->authenticated_id = p->login;
+  if (!str_is_set(client->authenticated_sender))
+    client->authenticated_sender = str_printf(
+        p->arena, "%.*s@%.*s", STRF(p->login), STRF(main_options(p->config)->qualify_domain));
+  return true;
+}
+
+/* Header lines up to an empty line; returns where the body begins. */
+static size_t read_header(struct message *m, struct str text) {
+  size_t at = 0;
+  while (at < text.len && text.p[at] != '\n') {
+    size_t end = at;
+    do {
+      ptrdiff_t newline = str_find_byte(str_from(text, end), '\n');
+      end = newline < 0 ? text.len : end + (size_t)newline + 1;
+    } while (end < text.len && (text.p[end] == ' ' || text.p[end] == '\t'));
+    struct str line = str_slice(text, at, end);
+    if (header_name_length(line) == 0)
+      return at;
+    message_add_header(m, 0, str_tainted(str_dup(m->arena, line)));
+    at = end;
+  }
+  return at < text.len ? at + 1 : at;
+}
+
+/* The body in a file of its own, as the spool has it. */
+static bool keep_body(struct message *m, struct str body) {
+  static const char first[] = "-D\n"; /* behind the message's id, which is empty */
+  m->data_fd = memfd_create("message", MFD_CLOEXEC);
+  if (m->data_fd < 0 || write(m->data_fd, first, 3) != 3 || write(m->data_fd, body.p, body.len) != (ssize_t)body.len)
+    return false;
+  m->body_size = body.len;
+  for (size_t i = 0; i < body.len; i++) {
+    m->body_lines += body.p[i] == '\n';
+    m->body_zeros += body.p[i] == '\0';
+  }
+  return true;
+}
+
+/* -bem FILE */
+static bool read_message(struct process *p, struct message *m) {
+  FILE *f = fopen(str_dup_c(p->arena, p->cli.mode_arg), "re");
+  if (!f) {
+    fprintf(stderr, "martlet: failed to open %.*s: %s\n", STRF(p->cli.mode_arg), strerror(errno));
+    return false;
+  }
+  struct buf b;
+  char piece[16384];
+  size_t n;
+  buf_init(&b, m->arena, MESSAGE_MAX);
+  while ((n = fread(piece, 1, sizeof piece, f)) > 0)
+    buf_add_n(&b, piece, n);
+  fclose(f);
+  if (b.overflow) {
+    fprintf(stderr, "martlet: %.*s is too big\n", STRF(p->cli.mode_arg));
+    return false;
+  }
+  struct str text = buf_str(&b);
+  m->size = text.len;
+  for (size_t i = 0; i < text.len; i++)
+    m->lines += text.p[i] == '\n';
+  return keep_body(m, str_from(text, read_header(m, text)));
+}
+
+/* -Mset ID */
+static bool load_message(struct process *p, struct str id) {
+  struct message *m = NULL;
+  if (!process_require_admin(p))
+    return false;
+  if (spool_read_message(p->ctx, STR_EMPTY, id, false, &m) != SPOOL_OK) {
+    fprintf(stderr, "martlet: message %.*s cannot be read%s%.*s\n", STRF(id), p->ctx->error.len ? ": " : "",
+        STRF(p->ctx->error));
+    return false;
+  }
+  p->ctx->message = m;
+  *p->ctx->client = m->client;
+  return true;
+}
+
+/* A caller may read no more than he could without us. */
+static bool become_caller(struct process *p) {
+  uid_t uid = p->real_uid;
+  gid_t gid = p->real_gid;
+  bool root = geteuid() == 0 || seteuid(0) == 0;
+  if (root ? setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0
+           : geteuid() != uid && setresuid(uid, uid, uid) < 0) {
+    perror("martlet: cannot become the caller");
+    return false;
+  }
+  return true;
+}
+
+int mode_expand(struct process *p) {
+  const struct cli *o = &p->cli;
+  struct expand_test t = {.args = o->args.v, .args_n = o->args.n, .in = stdin, .out = stdout};
+  for (size_t i = 0; i < o->args.n; i++)
+    o->args.v[i] = str_untainted(o->args.v[i]); /* the caller's own words */
+  if (o->load_message && o->args.n > 0) {
+    if (!load_message(p, o->args.v[0]))
+      return 1;
+    t.args++;
+    t.args_n--;
+  } else {
+    p->ctx->message = message_new("expansion test");
+    p->ctx->message->reverse_path = o->sender_given
+        ? str_tainted(o->sender)
+        : str_printf(p->arena, "%.*s@%.*s", STRF(p->login), STRF(main_options(p->config)->qualify_domain));
+  }
+  p->ctx->is_test = true;
+  log_set_echo(LOG_ECHO_TESTING);
+  int status = 1;
+  if (become_caller(p) && (o->load_message || set_client(p)) &&
+      (!str_is_set(o->mode_arg) || o->mode_arg.len == 0 || read_message(p, p->ctx->message)))
+    status = expand_test_run(p->ctx, &t);
+  message_free(p->ctx->message);
+  p->ctx->message = NULL;
+  return status;
+}
