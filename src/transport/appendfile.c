@@ -111,6 +111,18 @@ static const struct transport_batch *appendfile_batch(const struct instance *t) 
   return &((const struct appendfile *)t->options)->batch;
 }
 
+/* create_file = belowhome, or a path: a name that stays below it is as good as one of ours. */
+static bool checked_below(struct ctx *c, const struct appendfile *o, struct str path) {
+  struct str base = o->create == PLAN_CREATE_BELOW_PATH ? o->create_file
+                    : o->create == PLAN_CREATE_BELOW_HOME ? c->vars.home : STR_UNSET;
+  if (!str_is_set(base) || !base.len || str_find(path, STR("/../")) >= 0 || str_ends(path, STR("/..")))
+    return false;
+  size_t n = base.len;
+  while (n > 1 && base.p[n - 1] == '/')
+    n--;
+  return path.len > n + 1 && str_starts(path, str_slice(base, 0, n)) && path.p[n] == '/';
+}
+
 /* The file or directory: from the options, or from the address when it names a file. */
 static bool find_path(struct ctx *c, const struct instance *t, struct address *chain, struct str *ret, bool *ret_directory) {
   const struct appendfile *o = t->options;
@@ -129,6 +141,8 @@ static bool find_path(struct ctx *c, const struct instance *t, struct address *c
         str_printf(c->arena, "Mandatory file or directory option missing from %.*s transport", STRF(t->name)));
     return false;
   }
+  if (str_is_tainted(*ret) && checked_below(c, o, *ret))
+    *ret = str_untainted(*ret);
   if (str_is_tainted(*ret)) {
     transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,
         str_printf(c->arena, "Tainted '%.*s' (file or directory name for %.*s transport) not permitted", STRF(*ret), STRF(t->name)));
