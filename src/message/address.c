@@ -384,6 +384,11 @@ int address_parse(struct arena *a, struct str text, unsigned flags, struct mail_
     return rc;
   if (p.pos < text.len)
     return fail_trailing(&p, ret_error);
+  if (parsed.address.len > ADDRESS_MAX) {
+    struct str start = str_slice(parsed.address, 0, 64);
+    *ret_error = str_tainted(str_printf(a, "address is ridiculously long: %.*s...", STRF(start)));
+    return OUTCOME_FAIL;
+  }
   *ret = parsed;
   return OUTCOME_OK;
 }

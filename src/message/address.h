@@ -19,6 +19,8 @@ struct mail_address {
 
 /* Longest text that address_parse takes; more is refused as malformed. */
 #define ADDRESS_MAX_TEXT (64u << 10)
+/* Longest address in it; Exim 4.96 refuses longer ones, too. */
+#define ADDRESS_MAX 256
 
 /* One RFC 5322 address with phrase, comments, route … : what MAIL FROM:<…> or a header item holds.
 0, or OUTCOME_FAIL with *ret_error in Exim's words ("malformed address: … may not follow …"). */

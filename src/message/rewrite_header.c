@@ -8,7 +8,6 @@ comments and folding stay as they were. */
 #include "message/rewrite_internal.h"
 #include "message/rewrite_rules.h"
 
-#define ADDRESS_SILLY_LENGTH 256
 /* A rewritten line that has become this long is folded behind the address. */
 #define FOLD_AFTER 40
 
@@ -93,11 +92,6 @@ static void fold(struct line *l, size_t item_end) {
 static void rewrite_item(struct line *l, size_t from, size_t to) {
   struct str item = str_slice(l->text, from, to), error, address, whole;
   struct mail_address m;
-  if (item.len > ADDRESS_SILLY_LENGTH && address_parse(l->c->arena, item, ADDRESS_ALLOW_UTF8, &m, &error) == 0 &&
-      m.address.len > ADDRESS_SILLY_LENGTH) {
-    log_write(LOG_MAIN, l->c->message, "qualify/rewrite: address is ridiculously long: %.64s...", m.address.p);
-    return;
-  }
   unsigned flags = ADDRESS_ALLOW_EMPTY | ADDRESS_ALLOW_UTF8 | ADDRESS_ALLOW_DOMAIN_LITERAL;
   if (address_parse(l->c->arena, item, flags, &m, &error)) {
     log_write(LOG_MAIN, l->c->message, "qualify/rewrite: %.*s", STRF(error));
