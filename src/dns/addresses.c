@@ -5,6 +5,7 @@
 #include "core/main_options.h"
 #include "core/session.h"
 #include "dns/host.h"
+#include "dns/resolver.h"
 #include "base/vec.h"
 #include "log/log.h"
 #include "loop/fiber.h"
@@ -85,7 +86,7 @@ bool host_addresses_known(struct ctx *c, struct arena *a, struct host *h, unsign
     name = str_slice(name, 1, name.len - 1);
   if (ip_parse(name, &v[0])) {
     n = 1;
-  } else if (build.hosts_from_dns_only && str_ieq_c(name, "localhost")) {
+  } else if (resolver_dns_only() && str_ieq_c(name, "localhost")) {
     if (use_ipv6(c, name, flags))
       ip_parse(STR("::1"), &v[n++]);
     ip_parse(STR("127.0.0.1"), &v[n++]);
@@ -212,7 +213,7 @@ enum host_find host_find_addresses(struct ctx *c, struct arena *a, struct host *
   if (host_addresses_known(c, a, h, flags, ignore, &r))
     return r;
   bool by_dns = flags & (HOST_FIND_BY_A | HOST_FIND_BY_AAAA);
-  if (!by_dns && !build.hosts_from_dns_only)
+  if (!by_dns && !resolver_dns_only())
     return find_by_name(c, a, h, flags, ignore);
   struct dns_query_options o = {.qualify_single = !by_dns || flags & HOST_FIND_QUALIFY_SINGLE,
     .search_parents = flags & HOST_FIND_SEARCH_PARENTS};

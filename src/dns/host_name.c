@@ -6,6 +6,7 @@ include it (manual, "Host list patterns that match by host name"). */
 #include "core/build.h"
 #include "core/main_options.h"
 #include "dns/host.h"
+#include "dns/resolver.h"
 #include "log/log.h"
 #include "loop/fiber.h"
 
@@ -52,7 +53,7 @@ static int run_by_addr(void *arg) {
 }
 
 static enum dns_result names_by_addr(struct ctx *c, struct names *names) {
-  if (build.hosts_from_dns_only)
+  if (resolver_dns_only())
     return names_by_dns(c, names);
   struct by_addr b = {0};
   b.length = ip_to_sockaddr(&c->client->ip, 0, &b.address);
@@ -96,7 +97,7 @@ static bool confirm(struct ctx *c, struct names *names, bool *ret_again) {
   for (size_t i = 0; i < names->n; i++) {
     struct host h = {.name = names->v[i], .address = STR_UNSET, .mx = -1};
     enum host_find r = host_find_addresses(c, c->arena, &h, HOST_FIND_BY_A | HOST_FIND_BY_AAAA, NULL, NULL);
-    if (r == HOST_FIND_FAILED && !build.hosts_from_dns_only)
+    if (r == HOST_FIND_FAILED && !resolver_dns_only())
       r = host_find_addresses(c, c->arena, &h, 0, NULL, NULL);
     *ret_again |= r == HOST_FIND_AGAIN;
     bool same = false;

@@ -74,6 +74,8 @@ static void on_timer(void *arg) {
   set_timer(ch);
 }
 
+bool resolver_dns_only(void) { return build.hosts_from_dns_only || state.server[0]; }
+
 static void set_timer(struct channel *ch) {
   struct timeval tv, *t = ares_timeout(ch->ares, NULL, &tv);
   if (ch->timer)

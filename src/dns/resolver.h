@@ -13,5 +13,7 @@ int resolver_exchange(struct arena *a, const unsigned char *query, int query_n, 
     const unsigned char **ret, size_t *ret_n);
 /* The default domain for names of one component, and the search list; unset / none if there is none. */
 const struct str *resolver_search(size_t *ret_n);
+/* Do names come from the DNS alone, without the system's host files? */
+bool resolver_dns_only(void);
 /* Frees all (leak checkers). */
 void resolver_done(void);
