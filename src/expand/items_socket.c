@@ -11,6 +11,7 @@
 #include "dns/dns.h"
 #include "expand/internal.h"
 #include "loop/stream.h"
+#include "tls/tls.h"
 
 #define SOCKET_MAX_ANSWER (16u << 20)
 #define SOCKET_SECONDS 5
@@ -60,8 +61,7 @@ static int parse_options(struct ctx *c, struct str text, struct socket_options *
       return ctx_fail(c, OUTCOME_ERROR, "readsocket option \"%.*s\" is not supported%s", STRF(item),
           str_eq_c(name, "cache") ? " yet" : "");
   }
-  if (ret->tls || ret->sni.len > 0)
-    return ctx_fail(c, OUTCOME_ERROR, "readsocket option \"tls\" is not supported yet");
+  ret->tls |= ret->sni.len > 0;
   return 0;
 }
 
@@ -131,6 +131,15 @@ static int connect_inet(struct ctx *c, struct str spec, usec_t deadline, struct 
   return ctx_fail(c, OUTCOME_ERROR, "failed to connect to any address for %.*s: %s", STRF(name), strerror(-rc));
 }
 
+static int start_tls(struct ctx *c, struct stream *s, struct str sni, usec_t deadline) {
+  struct tls_params p = {.sni = sni};
+  struct tls_info *info;
+  struct str error;
+  if (tls_client_start(s, &p, deadline, c->arena, &info, &error) < 0)
+    return ctx_fail(c, OUTCOME_ERROR, "TLS connect failed: %.*s", STRF(error));
+  return 0;
+}
+
 /* Sends the request and reads to the end. */
 static int talk(struct ctx *c, struct stream *s, struct str request, const struct socket_options *o, usec_t deadline,
     struct str *ret) {
@@ -165,6 +174,8 @@ static int ask(struct ctx *c, struct str name, struct str request, const struct 
   struct stream *s = NULL;
   int rc = str_starts(name, STR("inet:")) ? connect_inet(c, str_from(name, 5), deadline, &s)
                                           : connect_unix(c, name, deadline, &s);
+  if (rc == 0 && o->tls)
+    rc = start_tls(c, s, o->sni, deadline);
   if (rc == 0)
     rc = talk(c, s, request, o, deadline, ret);
   stream_free(s);
