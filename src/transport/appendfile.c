@@ -123,8 +123,15 @@ static bool checked_below(struct ctx *c, const struct appendfile *o, struct str 
   return path.len > n + 1 && str_starts(path, str_slice(base, 0, n)) && path.p[n] == '/';
 }
 
+/* With create_file = belowhome or a path, a name below that directory is as good as one without foreign text: it cannot leave it. */
+static bool is_below(const struct appendfile *o, struct address *chain, struct str home, struct str path) {
+  struct str base = o->create == PLAN_CREATE_BELOW_PATH ? o->create_file : o->create == PLAN_CREATE_BELOW_HOME ? home : STR_UNSET;
+  return str_is_set(base) && base.len && str_starts(path, base) && path.len > base.len && path.p[base.len] == '/' &&
+         str_find(path, STR("/../")) < 0 && !str_ends(path, STR("/..")) && !memchr(path.p, 0, path.len);
+}
+
 /* The file or directory: from the options, or from the address when it names a file. */
-static bool find_path(struct ctx *c, const struct instance *t, struct address *chain, struct str *ret, bool *ret_directory) {
+static bool find_path(struct ctx *c, const struct instance *t, struct address *chain, struct str home, struct str *ret, bool *ret_directory) {
   const struct appendfile *o = t->options;
   const struct option_expr *e = str_is_set(o->file.text) ? &o->file : &o->directory;
   *ret_directory = e == &o->directory;
@@ -142,6 +149,8 @@ static bool find_path(struct ctx *c, const struct instance *t, struct address *c
     return false;
   }
   if (str_is_tainted(*ret) && checked_below(c, o, *ret))
+    *ret = str_untainted(*ret);
+  if (is_below(o, chain, home, *ret))
     *ret = str_untainted(*ret);
   if (str_is_tainted(*ret)) {
     transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,
@@ -164,11 +173,41 @@ static bool find_path(struct ctx *c, const struct instance *t, struct address *c
   return true;
 }
 
+/* "20M", "1.5K", "1000", each perhaps with "/no_check" behind it. */
+static bool parse_size(struct str text, int64_t *ret) {
+  struct str rest = text, number = str_trim(str_cut(&rest, '/'));
+  int64_t unit = 1;
+  uint64_t whole = 0, tenths = 0, scale = 1;
+  if (str_is_set(rest) && !str_eq_c(str_trim(rest), "no_check"))
+    return false;
+  if (number.len && strchr("kKmMgG", number.p[number.len - 1])) {
+    char ch = number.p[--number.len] | 32;
+    unit = ch == 'k' ? 1 << 10 : ch == 'm' ? 1 << 20 : 1 << 30;
+  }
+  struct str fraction = number, integer = str_cut(&fraction, '.');
+  if (!str_to_u64(integer, &whole) || whole > (uint64_t)INT64_MAX / (uint64_t)unit)
+    return false;
+  if (str_is_set(fraction)) {
+    if (fraction.len > 6 || !str_to_u64(fraction, &tenths))
+      return false;
+    for (uint32_t i = 0; i < fraction.len; i++)
+      scale *= 10;
+  }
+  *ret = (int64_t)whole * unit + (int64_t)(tenths * (uint64_t)unit / scale);
+  return true;
+}
+
 static bool size_option(struct ctx *c, const struct instance *t, struct address *chain, const struct option_expr *o, const char *what,
     int64_t *ret) {
   *ret = 0;
-  if (!str_is_set(o->text) || expand_option_int(c, o, what, ret) == 0)
+  struct str text;
+  if (!str_is_set(o->text))
     return true;
+  if (!local_expand(c, t, chain, o, what, &text))
+    return false;
+  if (parse_size(text, ret))
+    return true;
+  c->error = str_printf(c->arena, "\"%.*s\" is not a size", STRF(text));
   transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,
       str_printf(c->arena, "bad value for %s in the %.*s transport: %.*s", what, STRF(t->name), STRF(c->error)));
   return false;
@@ -210,7 +249,7 @@ static void appendfile_deliver(struct ctx *c, const struct instance *t, struct a
   bool directory;
   if (!local_plan_prepare(c, t, chain, &p, &message))
     return;
-  if (!find_path(c, t, chain, &p.path, &directory) || !affixes(c, t, chain, directory, &p))
+  if (!find_path(c, t, chain, p.home, &p.path, &directory) || !affixes(c, t, chain, directory, &p))
     return;
   if (!size_option(c, t, chain, &o->quota, "quota", &p.quota) ||
       !size_option(c, t, chain, &o->quota_filecount, "quota_filecount", &p.quota_filecount))
@@ -218,9 +257,12 @@ static void appendfile_deliver(struct ctx *c, const struct instance *t, struct a
   if (str_is_set(o->quota_directory.text) && !local_expand(c, t, chain, &o->quota_directory, "quota_directory", &p.quota_directory))
     return;
   if (directory && str_is_set(o->maildir_tag.text)) {
-    if (!local_expand(c, t, chain, &o->maildir_tag, "maildir_tag", &p.maildir_tag))
+    int e = expand_option(c, &o->maildir_tag, &p.maildir_tag);
+    if (e == OUTCOME_FORCED)
+      p.maildir_tag = STR_UNSET;
+    else if (e && !local_expand(c, t, chain, &o->maildir_tag, "maildir_tag", &p.maildir_tag))
       return;
-    if (memchr(p.maildir_tag.p, '/', p.maildir_tag.len))
+    if (str_is_set(p.maildir_tag) && memchr(p.maildir_tag.p, '/', p.maildir_tag.len))
       p.maildir_tag = STR_UNSET;
   }
   p.kind = directory ? PLAN_MAILDIR : PLAN_FILE;

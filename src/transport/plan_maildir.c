@@ -137,8 +137,7 @@ void plan_execute_maildir(struct arena *a, const struct plan *p, int body_fd, st
   for (int64_t i = 0; i < (p->maildir_retries > 0 ? p->maildir_retries : 1); i++) {
     struct timeval tv;
     gettimeofday(&tv, NULL);
-    static _Atomic unsigned serial;
-    snprintf(name, sizeof name, "%ld.H%ldP%dQ%u.%.*s", (long)tv.tv_sec, (long)tv.tv_usec, (int)getpid(), ++serial,
+    snprintf(name, sizeof name, "%ld.H%ldP%d.%.*s", (long)tv.tv_sec, (long)tv.tv_usec, (int)getpid(),
         (int)(p->hostname.len > 128 ? 128 : p->hostname.len), p->hostname.p);
     fd = openat(tmp, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, (mode_t)p->mode);
     if (fd >= 0 || errno != EEXIST)
@@ -161,8 +160,8 @@ void plan_execute_maildir(struct arena *a, const struct plan *p, int body_fd, st
   if (close(fd) < 0 && !e)
     e = -errno;
   if (!e) {
-    int tag = (int)(p->maildir_tag.len > NAME_MAX ? NAME_MAX : p->maildir_tag.len);
-    struct str with_size = str_is_set(p->maildir_tag) ? str_slice(p->maildir_tag, 0, (size_t)tag) : STR_EMPTY;
+    size_t room = NAME_MAX - strlen(name), tag = p->maildir_tag.len > room ? room : p->maildir_tag.len;
+    struct str with_size = str_is_set(p->maildir_tag) ? str_slice(p->maildir_tag, 0, tag) : STR_EMPTY;
     snprintf(final, sizeof final, "%s%.*s", name, STRF(with_size));
     if (renameat(tmp, name, fresh, final) < 0 || fsync(fresh) < 0)
       e = -errno;

@@ -128,14 +128,14 @@ static bool find_address(struct delivery *d, struct host *h) {
   return false;
 }
 
+static int host_port(struct delivery *d, const struct host *h) { return h->port > 0 ? h->port : d->default_port; }
+
 /* One of our own addresses is not sent to, unless the options say so (a loop). */
 static bool is_forbidden_local(struct delivery *d, struct host *h) {
   if (d->o->allow_localhost || !h->is_local)
     return false;
-  return d->default_port == 25;
+  return host_port(d, h) == 25;
 }
-
-static int host_port(struct delivery *d, const struct host *h) { return h->port > 0 ? h->port : d->default_port; }
 
 /* Is another host of a worse MX value still to come? Then this one is tried without being counted. */
 static bool worse_mx_follows(const struct host *h) {
