@@ -95,7 +95,10 @@ static int on_servername(SSL *ssl, int *alert, void *arg) {
   int r = t->p->on_sni(t->p->arg, str_tainted(str_dup(t->arena, str_c(name))), &t->sni_params);
   if (r == 1) {
     struct tls_context c;
-    r = tls_context_get(true, &t->sni_params, &c, t->error);
+    char error[TLS_ERROR_MAX];
+    r = tls_context_get(true, &t->sni_params, &c, error);
+    if (r < 0 && t->p->on_config_error)
+      t->p->on_config_error(t->p->arg, str_c(error));
     if (r == 0) {
       SSL_set_SSL_CTX(ssl, c.ctx);
       if (c.store)
@@ -290,6 +293,23 @@ static struct tls_info *collect_info(struct tls_session *t) {
   info->resumption = SSL_session_reused(ssl) ? 16 : 0;
   channel_binding(a, ssl, info);
   return info;
+}
+
+struct tls_info *tls_info_copy(struct arena *a, const struct tls_info *info) {
+  if (!info)
+    return NULL;
+  struct tls_info *copy = arena_memdup(a, info, sizeof *info);
+  struct str *texts[] = {&copy->version, &copy->cipher, &copy->cipher_std, &copy->peer_dn, &copy->sni, &copy->alpn,
+      &copy->channel_binding};
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+    *texts[i] = str_dup(a, *texts[i]);
+  if (copy->own_cert)
+    X509_up_ref(copy->own_cert);
+  if (copy->peer_cert)
+    X509_up_ref(copy->peer_cert);
+  keep_cert(a, copy->own_cert);
+  keep_cert(a, copy->peer_cert);
+  return copy;
 }
 
 /* --- the handshake --- */

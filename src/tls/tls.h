@@ -39,8 +39,10 @@ struct tls_params {
   int self_signed_lifetime;    /* seconds; 0: a week */
   /* Called in the handshake when the client sends a name (SNI, tainted). May change
   *p, and returns 1 to use it, 0 to go on as before, -1 to break off. It may
-  suspend. NULL: the name is only noted. */
+  suspend. NULL: the name is only noted. If the changed options do not load,
+  on_config_error gets the reason (a panic-log matter) and the handshake fails. */
   int (*on_sni)(void *arg, struct str sni, struct tls_params *p);
+  void (*on_config_error)(void *arg, struct str text);
 
   /* Of a client. */
   struct str sni;          /* sent if not empty */
@@ -76,6 +78,9 @@ int tls_server_start(struct stream *s, const struct tls_params *p, usec_t deadli
     struct tls_info **ret_info, struct str *ret_error);
 int tls_client_start(struct stream *s, const struct tls_params *p, usec_t deadline, struct arena *a,
     struct tls_info **ret_info, struct str *ret_error);
+
+/* A copy that lives as long as `a`; NULL for NULL. */
+struct tls_info *tls_info_copy(struct arena *a, const struct tls_info *info);
 
 /* Does the context load? For the answer to STARTTLS, and to fill the cache.
 [suspends] 0, or -errno and *ret_error as above. */

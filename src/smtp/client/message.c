@@ -11,6 +11,7 @@ answers mean for each recipient (RFC 5321 4.1.1, 2920 3.1). */
 #include "message/message.h"
 #include "queue/spool.h"
 #include "smtp/client/client.h"
+#include "tls/tls.h"
 
 struct transaction {
   struct ctx *c;
@@ -19,6 +20,7 @@ struct transaction {
   struct address *chain;
   const struct transport_message *m;
   struct str mail_command;
+  struct tls_info *tls; /* a copy: the log line is written when the connection may be gone */
   int sent, accepted;
   bool pipelining, chunking;
 };
@@ -28,11 +30,13 @@ static bool pending(const struct address *a) { return a->result == OUTCOME_DEFER
 static void set_host(struct transaction *t, struct address *a) {
   a->host_used = t->c->host;
   a->host_used_port = t->n->port;
-  a->tls_out = t->n->tls_info;
-  a->auth_out = t->n->auth_name;
-  a->auth_id_out = t->n->auth_id;
-  a->smtp_greeting = t->n->greeting;
-  a->helo_response = t->n->ehlo_reply;
+  if (!t->tls)
+    t->tls = tls_info_copy(t->c->arena, t->n->tls_info);
+  a->tls_out = t->tls;
+  a->auth_out = str_dup(t->c->arena, t->n->auth_name);
+  a->auth_id_out = str_dup(t->c->arena, t->n->auth_id);
+  a->smtp_greeting = str_dup(t->c->arena, t->n->greeting);
+  a->helo_response = str_dup(t->c->arena, t->n->ehlo_reply);
 }
 
 static void settle(struct transaction *t, struct address *a, enum outcome result, int error, struct str text) {

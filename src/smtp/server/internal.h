@@ -30,6 +30,7 @@ struct smtp_session {
   bool helo_verify_must, helo_verify_try, helo_accept_junk;
   bool used_pipelining;          /* of the message that comes in */
   bool enforce_sync;
+  bool tls_broken;               /* STARTTLS was answered with 454 */
   struct str auth_advertised;    /* " PLAIN LOGIN": names offered */
 
   /* the transaction */

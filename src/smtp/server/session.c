@@ -348,6 +348,11 @@ static enum smtp_next run_command(struct smtp_session *s, struct str line) {
         STRF(smtp_sender_who(s)), STRF(log_printable(s->c->arena, word)));
     return smtp_notquit(s, "bad-commands", "554", "Too many nonmail commands");
   }
+  /* Who wanted TLS shall not go on in clear because it could not be had. */
+  if (s->tls_broken && (!v || v->run != smtp_verb_quit)) {
+    smtp_say(s, "554 Security failure");
+    return SMTP_GO_ON;
+  }
   if (nul)
     return smtp_synprot(s, false, 501, STR_UNSET, "NUL characters are not allowed in SMTP commands");
   if (!v)

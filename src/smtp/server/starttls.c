@@ -52,10 +52,21 @@ static int on_sni(void *arg, struct str sni, struct tls_params *p) {
   return ok ? 1 : -1;
 }
 
-int smtp_tls_start(struct smtp_session *s) {
-  struct client *cl = s->c->client;
+static void on_config_error(void *arg, struct str text) {
+  struct smtp_session *s = arg;
+  acl_log(s->c, LOG_MAIN | LOG_PANIC, "%.*s", STRF(log_printable(s->c->arena, text)));
+}
+
+static void log_tls_error(struct smtp_session *s, struct str error) {
+  acl_log(s->c, LOG_MAIN, "TLS error on connection from %.*s %.*s", STRF(smtp_sender_who(s)),
+      STRF(log_printable(s->c->arena, error)));
+}
+
+/* The options, and whether they load. */
+static int make_params(struct smtp_session *s, struct tls_params *ret) {
   struct tls_params p = {.arg = s, .on_verify_error = on_verify_error, .self_signed_name = s->o->primary_hostname,
-      .openssl_options = s->o->openssl_options, .dh_max_bits = s->o->tls_dh_max_bits};
+      .on_config_error = on_config_error, .openssl_options = s->o->openssl_options,
+      .dh_max_bits = s->o->tls_dh_max_bits};
   if (!expand_params(s, &p))
     return -EINVAL;
   if (str_find_byte(s->o->tls_certificate.text, '$') >= 0 || str_find_byte(s->o->tls_privatekey.text, '$') >= 0)
@@ -65,18 +76,32 @@ int smtp_tls_start(struct smtp_session *s) {
   else if (smtp_match_host(s, &s->o->tls_try_verify_hosts))
     p.verify = TLS_VERIFY_OPTIONAL;
   p.require_alpn = smtp_match_host(s, &s->o->hosts_require_alpn);
+  *ret = p;
+  struct str error = STR_UNSET;
+  int rc = tls_server_check(&p, s->c->arena, &error);
+  if (rc < 0)
+    log_tls_error(s, error);
+  return rc;
+}
+
+static int run_handshake(struct smtp_session *s, const struct tls_params *p) {
+  struct client *cl = s->c->client;
   struct str error = STR_UNSET;
   stream_discard_input(s->stream);
-  int rc = tls_server_start(s->stream, &p, deadline_in(smtp_timeout_of(s)), s->arena, &cl->tls, &error);
+  int rc = tls_server_start(s->stream, p, deadline_in(smtp_timeout_of(s)), s->arena, &cl->tls, &error);
   if (rc < 0) {
     cl->tls = NULL;
-    bool config = rc == -ENOENT || rc == -EINVAL;
-    acl_log(s->c, config ? LOG_MAIN | LOG_PANIC : LOG_MAIN, "TLS error on connection from %.*s %.*s", STRF(smtp_sender_who(s)),
-        STRF(log_printable(s->c->arena, error)));
+    log_tls_error(s, error);
     return rc;
   }
   smtp_set_protocol(s);
   return 0;
+}
+
+int smtp_tls_start(struct smtp_session *s) {
+  struct tls_params p;
+  int rc = make_params(s, &p);
+  return rc < 0 ? rc : run_handshake(s, &p);
 }
 
 enum smtp_next smtp_verb_starttls(struct smtp_session *s, struct str args) {
@@ -89,15 +114,16 @@ enum smtp_next smtp_verb_starttls(struct smtp_session *s, struct str args) {
   smtp_reset(s);
   if (stream_peek(s->stream).len > 0)
     acl_log(c, LOG_MAIN, "Non-empty input buffer after STARTTLS; naive attack?");
+  struct tls_params p;
+  if (make_params(s, &p) < 0) {
+    s->tls_broken = true;
+    smtp_say(s, "454 TLS currently unavailable");
+    return SMTP_GO_ON;
+  }
   smtp_say(s, "220 TLS go ahead");
   if (smtp_flush(s) < 0)
     return smtp_notquit(s, "connection-lost", NULL, " ");
-  int rc = smtp_tls_start(s);
-  if (rc == -ENOENT || rc == -EINVAL) {
-    smtp_say(s, "454 TLS currently unavailable");
-    return smtp_notquit(s, "tls-failed", NULL, " ");
-  }
-  if (rc < 0)
+  if (run_handshake(s, &p) < 0)
     return smtp_notquit(s, "tls-failed", NULL, " ");
   /* What was said in clear counts no more (RFC 3207 section 4.2). */
   struct client *cl = c->client;
