@@ -108,6 +108,12 @@ static int run(struct wire *w, const struct transport_message *m, int fd) {
   return e;
 }
 
+bool smtp_fits_chunk(struct ctx *c, const struct transport_message *m) {
+  /* Each LF grows by a CR; the body's lines are counted at reception, the head's are many bytes each. */
+  int64_t size = m->size + (int64_t)c->message->body_lines + (int64_t)m->head.len / 2 + 2;
+  return size < (int64_t)CHUNK / 2;
+}
+
 int smtp_send_body(struct ctx *c, struct smtp_connection *n, const struct transport_message *m, int body_fd, bool dots,
     int64_t *ret_sent, int *ret_unanswered) {
   struct wire w = {.c = c, .n = n, .dots = dots, .chunk = dots ? NULL : xmalloc(CHUNK)};

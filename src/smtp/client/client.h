@@ -43,6 +43,7 @@ struct smtp_connection {
   struct tls_info *tls_info;
   struct str auth_name, auth_id, auth_sender;
   int messages;                /* sent over it */
+  bool needs_reset;            /* the last transaction ended without data: RSET comes before the next, if there is one */
   /* what to say when it goes wrong: the command that the reply is for */
   struct str command;
   bool command_pipelined;
@@ -89,6 +90,8 @@ enum smtp_stage_result smtp_send_message(struct ctx *c, struct smtp_connection *
     const struct transport_message *m);
 #define SMTP_PENDING 999999 /* basic_errno of an address that no host has answered for yet */
 
+/* Is the message so small that BDAT LAST may be sent along with MAIL and RCPT? */
+bool smtp_fits_chunk(struct ctx *c, const struct transport_message *m);
 /* Streams head and body with CRLF line ends: dot-stuffed and ended by "." for DATA (dots), else in BDAT chunks, the last of
 them LAST. [suspends] 0; -EPROTO: a chunk was refused (the reply is noted); or another -errno. *ret_unanswered: replies to
 chunks before the last that are still to come. */

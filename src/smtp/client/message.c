@@ -23,6 +23,7 @@ struct transaction {
   struct tls_info *tls; /* a copy: the log line is written when the connection may be gone */
   int sent, accepted;
   bool pipelining, chunking;
+  bool early_data; /* the whole message went out with MAIL and RCPT */
 };
 
 static bool pending(const struct address *a) { return a->result == OUTCOME_DEFER && a->basic_errno == SMTP_PENDING; }
@@ -95,7 +96,7 @@ static enum smtp_stage_result take_mail_reply(struct transaction *t) {
   enum smtp_stage_result r = smtp_expect(t->c, t->n, t->o->command_timeout, '2');
   if (r == SMTP_REFUSED || r == SMTP_TEMPORARY) {
     /* The log shows the address without parameters. */
-    t->n->command = str_printf(t->c->arena, "MAIL FROM:<%.*s>", STRF(t->m->return_path));
+    t->n->command = t->early_data ? STR("end of data") : str_printf(t->c->arena, "MAIL FROM:<%.*s>", STRF(t->m->return_path));
     smtp_note_refusal(t->c, t->n, r == SMTP_TEMPORARY ? ERROR_MAIL_4XX : 0);
     settle_all(t, r == SMTP_REFUSED ? OUTCOME_FAIL : OUTCOME_DEFER, t->n->error);
   }
@@ -176,7 +177,7 @@ static enum smtp_stage_result take_final(struct transaction *t) {
     if (!in_transaction(a))
       continue;
     t->n->command = STR("end of data");
-    t->n->command_pipelined = false;
+    t->n->command_pipelined = t->early_data;
     enum smtp_stage_result r = smtp_expect(t->c, t->n, t->o->final_timeout, '2');
     if (r == SMTP_BROKEN)
       return r;
@@ -202,11 +203,6 @@ static enum smtp_stage_result take_final(struct transaction *t) {
   return SMTP_OK;
 }
 
-static enum smtp_stage_result reset(struct transaction *t) {
-  enum smtp_stage_result r = smtp_command(t->c, t->n, true, "RSET");
-  return r ? r : smtp_expect(t->c, t->n, t->o->command_timeout, '2') ? SMTP_BROKEN : SMTP_OK;
-}
-
 static enum smtp_stage_result note_data_refusal(struct transaction *t, enum smtp_stage_result r) {
   if (r != SMTP_REFUSED && r != SMTP_TEMPORARY)
     return r;
@@ -218,7 +214,8 @@ static enum smtp_stage_result note_data_refusal(struct transaction *t, enum smtp
   return r;
 }
 
-static enum smtp_stage_result send_data(struct transaction *t) {
+/* Sends head and body. */
+static enum smtp_stage_result send_text(struct transaction *t) {
   struct ctx *c = t->c;
   int fd = t->m->with_body ? spool_open_body(c, c->message) : -1, unanswered = 0;
   int64_t sent = 0;
@@ -230,8 +227,10 @@ static enum smtp_stage_result send_data(struct transaction *t) {
   int e = smtp_send_body(c, t->n, t->m, fd, !t->chunking, &sent, &unanswered);
   if (fd >= 0 && fd != c->message->data_fd)
     close(fd);
-  if (e == -EPROTO)
-    return (void)note_data_refusal(t, t->n->reply.code >= 500 ? SMTP_REFUSED : SMTP_TEMPORARY), SMTP_BROKEN;
+  if (e == -EPROTO) {
+    (void)note_data_refusal(t, t->n->reply.code >= 500 ? SMTP_REFUSED : SMTP_TEMPORARY);
+    return SMTP_BROKEN;
+  }
   if (e) {
     t->n->command = str_printf(c->arena, "sending data block (%lld bytes written)", (long long)sent);
     t->n->command_pipelined = false;
@@ -241,10 +240,35 @@ static enum smtp_stage_result send_data(struct transaction *t) {
   while (unanswered-- > 0) {
     t->n->command = STR("BDAT");
     enum smtp_stage_result r = smtp_expect(c, t->n, t->o->data_timeout, '2');
-    if (r)
-      return (void)note_data_refusal(t, r), SMTP_BROKEN;
+    if (r) {
+      (void)note_data_refusal(t, r);
+      return SMTP_BROKEN;
+    }
   }
-  return take_final(t);
+  return SMTP_OK;
+}
+
+static enum smtp_stage_result send_data(struct transaction *t) {
+  enum smtp_stage_result r = send_text(t);
+  return r ? r : take_final(t);
+}
+
+/* MAIL, RCPT … and BDAT LAST are on their way together: their answers in order (RFC 2920, 3030 4.2). */
+static enum smtp_stage_result take_early(struct transaction *t) {
+  enum smtp_stage_result r = take_pipelined(t);
+  if (r == SMTP_BROKEN)
+    return r;
+  if (r == SMTP_OK && t->accepted)
+    return take_final(t);
+  /* Nobody was accepted: what is said to BDAT does not matter. */
+  struct str keep = t->n->error_text;
+  int keep_error = t->n->error;
+  if (smtp_read_reply(t->c, t->n, t->o->final_timeout))
+    return SMTP_BROKEN;
+  t->n->error_text = keep;
+  t->n->error = keep_error;
+  t->n->needs_reset = true;
+  return r;
 }
 
 /* DATA was sent along with the recipients: its answer comes even if no recipient was accepted. */
@@ -278,12 +302,24 @@ enum smtp_stage_result smtp_send_message(struct ctx *c, struct smtp_connection *
     max = INT32_MAX;
   t.pipelining = n->offers.pipelining;
   t.chunking = n->offers.chunking && !t.o->lmtp;
+  t.early_data = t.pipelining && t.chunking && smtp_fits_chunk(c, m);
   n->messages++;
-  enum smtp_stage_result r = send_mail(&t);
+  enum smtp_stage_result r = SMTP_OK;
+  if (n->needs_reset) {
+    r = smtp_command(c, n, true, "RSET");
+    if (r || smtp_expect(c, n, t.o->command_timeout, '2'))
+      return SMTP_BROKEN;
+    n->needs_reset = false;
+  }
+  r = send_mail(&t);
   if (!r && !t.pipelining)
     r = take_mail_reply(&t);
   if (!r)
     r = send_rcpts(&t, max);
+  if (!r && t.early_data) {
+    r = send_text(&t);
+    return r ? r : take_early(&t);
+  }
   if (!r && t.pipelining) {
     if (!t.chunking)
       r = smtp_command(c, n, true, "DATA");
@@ -296,8 +332,7 @@ enum smtp_stage_result smtp_send_message(struct ctx *c, struct smtp_connection *
         if (r == SMTP_OK && d == SMTP_OK && t.accepted)
           return send_data(&t);
         r = d ? d : r;
-        if (r != SMTP_BROKEN && reset(&t))
-          return SMTP_BROKEN;
+        n->needs_reset = true;
         return r;
       }
     }
@@ -305,8 +340,7 @@ enum smtp_stage_result smtp_send_message(struct ctx *c, struct smtp_connection *
   if (r == SMTP_BROKEN)
     return r;
   if (r || !t.accepted) {
-    if (reset(&t))
-      return SMTP_BROKEN;
+    n->needs_reset = true;
     return r;
   }
   if (!t.chunking) {
@@ -315,7 +349,8 @@ enum smtp_stage_result smtp_send_message(struct ctx *c, struct smtp_connection *
       r = smtp_expect(c, n, t.o->data_timeout, '3');
     if (r) {
       r = note_data_refusal(&t, r);
-      return r == SMTP_BROKEN || reset(&t) ? SMTP_BROKEN : r;
+      n->needs_reset = true;
+      return r;
     }
   }
   return send_data(&t);
