@@ -115,6 +115,7 @@ static void test_captures(void **state) {
   assert_str(c->expand.capture[1], "a.");
   assert_int_equal(match_text(c, LIST_DOMAIN, STR("^(.).(.)"), STR("a.b.c"), 0, NULL), OUTCOME_OK);
   assert_str(c->expand.capture[2], "b");
+  assert_str(c->expand.capture[0], "a.b.c");
   assert_int_equal(match_text(c, LIST_DOMAIN, list_text("partial-lsearch;%D/ls"), STR("a.pass.wd"), 0, NULL), OUTCOME_OK);
   assert_str(c->expand.capture[0], "a.pass.wd");
   assert_str(c->expand.capture[1], "a");

@@ -25,6 +25,7 @@ static int match_regex(struct match *m, const struct item *i, struct str subject
   int n = pcre_match(re, subject, groups, CAPTURES_MAX);
   if (n <= 0)
     return OUTCOME_FAIL;
+  groups[0] = subject; /* in lists Exim gives the whole subject, not what the expression matched of it */
   set_captures(m, groups, n);
   return OUTCOME_OK;
 }
