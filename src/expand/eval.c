@@ -2,14 +2,30 @@
 
 #include "log/log.h"
 
-struct expand_vars *expand_scope_begin(struct ctx *c) {
-  return arena_memdup(c->arena, &c->expand, sizeof c->expand);
+/* Only the captures in use are kept: most often there are none. */
+struct expand_scope {
+  struct str item, value;
+  int captures;
+  struct str capture[];
+};
+
+struct expand_scope *expand_scope_begin(struct ctx *c) {
+  size_t n = c->expand.captures < CAPTURES_MAX ? (size_t)c->expand.captures : CAPTURES_MAX;
+  struct expand_scope *s = arena_alloc_raw(c->arena, sizeof *s + n * sizeof *s->capture);
+  s->item = c->expand.item;
+  s->value = c->expand.value;
+  s->captures = (int)n;
+  memcpy(s->capture, c->expand.capture, n * sizeof *s->capture);
+  return s;
 }
 
-void expand_scope_end(struct ctx *c, struct expand_vars *saved) {
-  int runrc = c->expand.runrc;
-  c->expand = *saved;
-  c->expand.runrc = runrc;
+void expand_scope_end(struct ctx *c, struct expand_scope *s) {
+  c->expand.item = s->item;
+  c->expand.value = s->value;
+  memcpy(c->expand.capture, s->capture, (size_t)s->captures * sizeof *s->capture);
+  for (int i = s->captures; i < c->expand.captures && i < CAPTURES_MAX; i++)
+    c->expand.capture[i] = STR_UNSET;
+  c->expand.captures = s->captures;
 }
 
 static int eval_error(struct ctx *c, const struct node *n) {

@@ -82,9 +82,10 @@ int expand_yes_no(struct ctx *c, const struct expand_args *args, const char *nam
 /* Evaluates a tree: the value in c->arena. [suspends] */
 int expand_arg(struct ctx *c, const struct expr *e, struct str *ret) MUST_CHECK;
 int expand_add(struct ctx *c, const struct expr *e, struct buf *out) MUST_CHECK;
+struct expand_scope;
 /* Saves $value, $item and the captures and gives them back; $runrc stays as it was set between. */
-struct expand_vars *expand_scope_begin(struct ctx *c);
-void expand_scope_end(struct ctx *c, struct expand_vars *saved);
+struct expand_scope *expand_scope_begin(struct ctx *c);
+void expand_scope_end(struct ctx *c, struct expand_scope *saved);
 struct expand_item_def {
   const char *name;
   int min_args, max_args;

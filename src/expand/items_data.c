@@ -88,7 +88,7 @@ static int eval_env(struct ctx *c, const struct expand_item_def *def, const stru
   struct str key = str_trim(args->value[0]);
   const char *set = key.len > 0 ? getenv(str_dup_c(c->arena, key)) : NULL;
   struct str value = str_dup(c->arena, str_c(set != NULL ? set : ""));
-  struct expand_vars *saved = expand_scope_begin(c);
+  struct expand_scope *saved = expand_scope_begin(c);
   if (set != NULL)
     c->expand.value = value;
   int rc = expand_yes_no(c, args, "env", set != NULL, value, out);

@@ -246,7 +246,7 @@ static int eval_extract(struct ctx *c, const struct expand_item_def *def, const 
   b.yes = extra < x->n ? x->arg[extra] : NULL;
   b.no = extra + 1 < x->n ? x->arg[extra + 1] : NULL;
   struct expand_args branches = {.branches = &b};
-  struct expand_vars *saved = expand_scope_begin(c);
+  struct expand_scope *saved = expand_scope_begin(c);
   if (found)
     c->expand.value = value;
   rc = expand_yes_no(c, &branches, "extract", found, value, out);

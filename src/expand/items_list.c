@@ -24,7 +24,7 @@ static const void *compile_if(struct expand_compiler *k, const struct expand_ite
 static int eval_if(struct ctx *c, const struct expand_item_def *def, const struct expand_args *args, struct buf *out) {
   const struct if_item *i = args->custom;
   struct expand_args branches = {.branches = i->branches};
-  struct expand_vars *saved = expand_scope_begin(c);
+  struct expand_scope *saved = expand_scope_begin(c);
   bool truth;
   int rc = expand_condition(c, i->condition, &truth);
   if (rc == 0)
@@ -148,7 +148,7 @@ static int eval_list(struct ctx *c, const struct expand_item_def *def, const str
     rc = expand_arg(c, l->start, &start);
   if (rc != 0)
     return rc;
-  struct expand_vars *saved = expand_scope_begin(c);
+  struct expand_scope *saved = expand_scope_begin(c);
   if (l->start != NULL)
     c->expand.value = start;
   rc = walk_list(c, def, l, list, out);
@@ -252,7 +252,7 @@ static int eval_sort(struct ctx *c, const struct expand_item_def *def, const str
   size_t n = 0;
   start_list(c, &it, list, s->literal_separator);
   struct list_builder b = {out, it.sep, false};
-  struct expand_vars *saved = expand_scope_begin(c);
+  struct expand_scope *saved = expand_scope_begin(c);
   rc = sort_collect(c, s, &it, &order, &v, &n);
   expand_scope_end(c, saved);
   if (rc != 0)
@@ -322,7 +322,7 @@ static int eval_listextract(struct ctx *c, const struct expand_item_def *def, co
   struct list_iter it;
   start_list(c, &it, list, l->literal_separator);
   bool found = list_pick(&it, n, &value);
-  struct expand_vars *saved = expand_scope_begin(c);
+  struct expand_scope *saved = expand_scope_begin(c);
   if (found)
     c->expand.value = value;
   struct expand_args branches = {.branches = l->branches};

@@ -71,7 +71,7 @@ static int eval_lookup(struct ctx *c, const struct expand_item_def *def, const s
     key = file;
     file = STR_UNSET;
   }
-  struct expand_vars *saved = expand_scope_begin(c);
+  struct expand_scope *saved = expand_scope_begin(c);
   rc = lookup_find(c, &l->spec, file, key, true, &value);
   if (rc == OUTCOME_OK || rc == OUTCOME_FAIL) {
     if (rc == OUTCOME_OK)

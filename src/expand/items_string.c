@@ -130,7 +130,7 @@ static void set_captures(struct ctx *c, struct str subject, const size_t *pairs,
     bool set = i < n && pairs[2 * i] <= pairs[2 * i + 1] && pairs[2 * i] <= subject.len;
     c->expand.capture[i] = set ? str_slice(subject, pairs[2 * i], pairs[2 * i + 1]) : STR_UNSET;
   }
-  c->expand.captures = n;
+  c->expand.captures = n < CAPTURES_MAX ? n : CAPTURES_MAX;
 }
 
 /* The replacement is expanded once more for each match: only a text without `$` and `\` may be tainted. */
@@ -189,7 +189,7 @@ static int eval_sg(struct ctx *c, const struct expand_item_def *def, const struc
   int rc = sg_replacement(c, args->value[2], &tree);
   if (rc != 0)
     return rc;
-  struct expand_vars *saved = expand_scope_begin(c);
+  struct expand_scope *saved = expand_scope_begin(c);
   rc = sg_run(c, args->value[0], args->value[1], args->value[2], tree, out);
   expand_scope_end(c, saved);
   return rc;
