@@ -373,7 +373,7 @@ int acl_eval_verify(struct ctx *c, const struct acl_clause *clause, struct str a
     case VERIFY_HEADER_NAMES_ASCII: return verify_names_ascii(c);
     case VERIFY_HEADER_SENDER: return verify_header_sender(c, &o);
     case VERIFY_HEADER_SYNTAX: return verify_header_syntax(c);
-    case VERIFY_HELO: return smtp_helo_verify(c);
+    case VERIFY_HELO: return smtp_helo_verify(c) == OUTCOME_OK ? OUTCOME_OK : OUTCOME_FAIL;
     case VERIFY_NOT_BLIND: return verify_not_blind(c, &o);
     case VERIFY_RECIPIENT: return verify_recipient(c, &o);
     case VERIFY_REVERSE: return verify_reverse(c, &o);

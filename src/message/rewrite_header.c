@@ -33,6 +33,7 @@ struct line {
   const struct rewrite_rules *rules;
   unsigned place;
   bool qualify;
+  bool every_line; /* of an incoming message: malformed addresses are logged also where nothing could change */
   struct str from_domain, to_domain; /* of rewrite_change_domain; unset otherwise */
   struct str text;
   struct buf out;
@@ -130,7 +131,7 @@ static struct str rewrite_line(struct line *l, const struct header *h) {
     return STR_UNSET;
   l->text = h->text;
   l->qualify = may_qualify(l->c, l->place);
-  if (!l->qualify && !str_is_set(l->from_domain) && (!l->rules || !(l->rules->flags & l->place)))
+  if (!l->every_line && !l->qualify && !str_is_set(l->from_domain) && (!l->rules || !(l->rules->flags & l->place)))
     return STR_UNSET;
   buf_init(&l->out, l->c->arena, BUF_MAX_EXPANSION);
   ptrdiff_t colon = str_find_byte(str_from(h->text, h->name_len), ':');
@@ -161,7 +162,8 @@ static void rewrite_all(struct ctx *c, struct message *m, const struct rewrite_r
   c->message = m;
   for (struct header *h = m->headers, *next; h; h = next) {
     next = h->next;
-    struct line l = {.c = c, .rules = rules, .from_domain = from_domain, .to_domain = to_domain};
+    struct line l = {.c = c, .rules = rules, .from_domain = from_domain, .to_domain = to_domain,
+      .every_line = !str_is_set(from_domain)};
     struct str text = rewrite_line(&l, h);
     if (str_is_set(text))
       replace_header(m, h, text);

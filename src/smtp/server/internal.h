@@ -108,6 +108,14 @@ void smtp_log_closed(struct smtp_session *s, const char *how);
 enum smtp_next smtp_notquit(struct smtp_session *s, const char *reason, const char *code, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 bool smtp_match_host(struct smtp_session *s, const struct option_expr *list);
+/* A list or an ACL may look up the client's name: then logs call it by that from there on; not so when only the HELO
+name was verified by it, as in Exim. */
+struct smtp_names {
+  const char *host_name;
+  bool helo_checked;
+};
+struct smtp_names smtp_names_now(const struct smtp_session *s);
+void smtp_names_renew(struct smtp_session *s, const struct smtp_names *before);
 bool smtp_is_tcp(const struct smtp_session *s);
 void smtp_set_protocol(struct smtp_session *s);
 struct str smtp_history(struct smtp_session *s);

@@ -260,5 +260,8 @@ enum acl_result smtp_acl(struct smtp_session *s, enum acl_where where, const str
   s->c->user_message = s->c->log_message = STR_UNSET;
   if (!str_is_set(option->text))
     return unset;
-  return acl_check(s->c, where, option);
+  struct smtp_names before = smtp_names_now(s);
+  enum acl_result r = acl_check(s->c, where, option);
+  smtp_names_renew(s, &before);
+  return r;
 }

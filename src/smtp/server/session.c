@@ -41,7 +41,22 @@ struct str smtp_sender_who(struct smtp_session *s) { return client_log_text(s->c
 bool smtp_match_host(struct smtp_session *s, const struct option_expr *list) {
   if (!str_is_set(list->text) || list->text.len == 0)
     return false;
-  return match_client_host(s->c, list, NULL) == OUTCOME_OK;
+  struct smtp_names before = smtp_names_now(s);
+  bool yes = match_client_host(s->c, list, NULL) == OUTCOME_OK;
+  smtp_names_renew(s, &before);
+  return yes;
+}
+
+struct smtp_names smtp_names_now(const struct smtp_session *s) {
+  const struct client *cl = s->c->client;
+  return (struct smtp_names){cl->host_name.p, cl->helo_verified || cl->helo_verify_failed};
+}
+
+void smtp_names_renew(struct smtp_session *s, const struct smtp_names *before) {
+  struct client *cl = s->c->client;
+  bool helo = cl->helo_verified || cl->helo_verify_failed;
+  if (cl->host_name.p != before->host_name && helo == before->helo_checked)
+    client_set_fullhost(s->arena, cl);
 }
 
 static struct str duration(struct smtp_session *s) {
@@ -612,6 +627,9 @@ int smtp_server_run(const struct smtp_params *p) {
       command_loop(s);
     smtp_flush(s);
     log_no_mail(s);
+    /* The end of input is as good as QUIT; what we broke off is a failure. */
+    if (p->kind == SESSION_LOCAL_SMTP && s->end_reason && strcmp(s->end_reason, "connection-lost") != 0)
+      status = 1;
   }
   fiber_set_local(NULL);
   session_free(s);
