@@ -94,6 +94,15 @@ struct address *address_special(struct arena *a, struct address *parent, enum ad
   return addr;
 }
 
+struct str address_without_affixes(struct arena *a, const struct address *addr) {
+  if (addr->kind != ADDRESS_MAIL || (!addr->prefix.len && !addr->suffix.len))
+    return addr->address;
+  struct str local, domain, inner = addr->cc_local_part;
+  address_split(addr->address, &local, &domain);
+  inner = str_slice(inner, addr->prefix.len, inner.len - addr->suffix.len);
+  return str_cat(a, address_quote_local_part(a, inner), str_cat(a, STR("@"), domain));
+}
+
 /* The last ancestor (or itself) that is a mail address. */
 const struct address *address_mail(const struct address *addr) {
   while (addr->kind != ADDRESS_MAIL && addr->parent)

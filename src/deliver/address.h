@@ -91,6 +91,7 @@ struct address {
   unsigned dsn_flags;
   struct str dsn_orcpt;
   int64_t started, time_taken;    /* usec */
+  bool waits;                     /* deferred without an attempt (held, queued): no retry record */
   bool retry_timed_out;           /* failed because its last retry cut-off has passed */
   struct str retry_key;           /* D:… T:… R:… */
   bool special_action_freeze;     /* :freeze:/ERROR: freeze the message */
@@ -106,6 +107,9 @@ struct address *address_special(struct arena *a, struct address *parent, enum ad
 struct str address_plain_key(const struct address *a);
 const struct address *address_top(const struct address *addr);  /* the recipient it comes from */
 const struct address *address_mail(const struct address *addr); /* itself or the nearest ancestor that is no file, pipe, reply */
+
+/* The address as an RCPT command names it when affixes are not to be included: in its own case, without them. */
+struct str address_without_affixes(struct arena *a, const struct address *addr);
 
 /* Sets $domain, $local_part, $address_data … of the context for an address, or for a batch of them what all
 have in common (manual chapter "Environment for running local transports"); clear unsets them. */

@@ -29,6 +29,8 @@ struct delivery {
 void delivery_recipients(struct delivery *d);
 /* Routes all that is fresh, and what comes of it. [suspends] */
 void delivery_route(struct delivery *d);
+/* Defers the remote addresses that are not to be delivered now: -ql, -odqs, queue_smtp_domains. [suspends] */
+void delivery_hold_remote(struct delivery *d);
 /* Key by which an address is crossed off. In the delivery's arena. */
 struct str delivery_key(struct delivery *d, const struct address *a);
 

@@ -50,15 +50,17 @@ static void add_parents(struct buf *b, const struct address *a) {
 static void add_address(struct buf *b, const struct address *a, bool success) {
   struct str top = top_text(a);
   bool short_form = success && a->kind == ADDRESS_MAIL && a->router && router_options(a->router)->log_as_local && is_local(a);
+  bool affixes = success && a->kind == ADDRESS_MAIL && (a->prefix.len || a->suffix.len);
   if (short_form) {
-    buf_add(b, a->prefix);
     buf_add(b, a->local_part);
-    buf_add(b, a->suffix);
+  } else if (affixes) {
+    /* As it was delivered: the router has taken the affixes off. */
+    buf_printf(b, "%.*s@%.*s", STRF(a->local_part), STRF(a->domain));
   } else {
     buf_add(b, a->address);
   }
   add_parents(b, a);
-  if (short_form || a->kind != ADDRESS_MAIL || !str_eq(top, a->address)) {
+  if (short_form || affixes || a->kind != ADDRESS_MAIL || !str_eq(top, a->address)) {
     buf_add_c(b, " <");
     buf_add(b, top);
     buf_add_byte(b, '>');

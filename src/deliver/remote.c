@@ -170,6 +170,7 @@ static void run_parallel(struct remote_run *r, size_t n) {
 
 void delivery_run_remote(struct delivery *d) {
   struct remote_run r = {.d = d};
+  delivery_hold_remote(d);
   if (!d->remote)
     return;
   sort_domains(d);

@@ -80,6 +80,7 @@ static void defer(struct delivery *d, struct address *a, int error, struct str t
   a->result = OUTCOME_DEFER;
   a->basic_errno = error;
   a->message = text;
+  a->waits = error != ERROR_BAD_TRANSPORT;
   delivery_outcome(d, a, true);
 }
 
@@ -201,28 +202,6 @@ static void add_children(struct delivery *d, struct address *parent, struct addr
   d->fresh = children;
 }
 
-/* A remote address may have to wait although it is routed. */
-static bool waits(struct delivery *d, struct address *a) {
-  const struct main_options *o = main_options(d->c->config);
-  if (d->how->local_only)
-    return defer(d, a, ERROR_LOCAL_ONLY, STR("remote deliveries wait")), true;
-  if (d->how->queue_smtp)
-    return defer(d, a, 0, STR("SMTP delivery explicitly queued")), true;
-  if (!str_is_set(o->queue_smtp_domains.text) || d->how->queue_run || d->how->force)
-    return false;
-  if (domain_listed(d, a, &o->queue_smtp_domains) == OUTCOME_FAIL)
-    return false;
-  defer(d, a, ERROR_UNKNOWN, STR("first-pass only routing due to -odqs, queue_smtp_domains or control=queue"));
-  return true;
-}
-
-static void place_remote(struct delivery *d, struct address *a) {
-  if (waits(d, a))
-    return;
-  a->next = d->remote;
-  d->remote = a;
-}
-
 /* Duplicates that show only now: the same address on its own and as the child of itself. */
 static bool late_duplicate(struct delivery *d, struct address *a) {
   if (already_done(d, delivery_key(d, a))) {
@@ -254,7 +233,8 @@ static void place_taken(struct delivery *d, struct address *list, bool local) {
       a->next = d->local;
       d->local = a;
     } else {
-      place_remote(d, a);
+      a->next = d->remote;
+      d->remote = a;
     }
   }
 }
@@ -296,5 +276,32 @@ void delivery_route(struct delivery *d) {
       struct address *a = take(&route);
       route_one(d, a, &route);
     }
+  }
+}
+
+/* A remote address may have to wait although it is routed. */
+static bool waits(struct delivery *d, struct address *a) {
+  const struct main_options *o = main_options(d->c->config);
+  if (d->how->local_only)
+    return defer(d, a, ERROR_LOCAL_ONLY, STR("remote deliveries wait")), true;
+  if (d->how->queue_smtp)
+    return defer(d, a, 0, STR("SMTP delivery explicitly queued")), true;
+  if (!str_is_set(o->queue_smtp_domains.text) || d->how->queue_run || d->how->force)
+    return false;
+  if (domain_listed(d, a, &o->queue_smtp_domains) == OUTCOME_FAIL)
+    return false;
+  defer(d, a, ERROR_UNKNOWN, STR("first-pass only routing due to -odqs, queue_smtp_domains or control=queue"));
+  return true;
+}
+
+void delivery_hold_remote(struct delivery *d) {
+  struct address *list = d->remote, **tail = &d->remote;
+  d->remote = NULL;
+  while (list) {
+    struct address *a = take(&list);
+    if (waits(d, a))
+      continue;
+    *tail = a;
+    tail = &a->next;
   }
 }

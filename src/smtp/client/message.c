@@ -12,6 +12,7 @@ answers mean for each recipient (RFC 5321 4.1.1, 2920 3.1). */
 #include "queue/spool.h"
 #include "smtp/client/client.h"
 #include "tls/tls.h"
+#include "transport/options.h"
 
 struct transaction {
   struct ctx *c;
@@ -25,6 +26,10 @@ struct transaction {
   bool pipelining, chunking;
   bool early_data; /* the whole message went out with MAIL and RCPT */
 };
+
+static struct str rcpt_address(struct transaction *t, const struct address *a) {
+  return transport_options(t->c->transport)->rcpt_include_affixes ? a->address : address_without_affixes(t->c->arena, a);
+}
 
 static bool pending(const struct address *a) { return a->result == OUTCOME_DEFER && a->basic_errno == SMTP_PENDING; }
 
@@ -104,7 +109,7 @@ static enum smtp_stage_result take_mail_reply(struct transaction *t) {
 }
 
 static enum smtp_stage_result take_rcpt_reply(struct transaction *t, struct address *a) {
-  t->n->command = str_printf(t->c->arena, "RCPT TO:<%.*s>", STRF(a->address));
+  t->n->command = str_printf(t->c->arena, "RCPT TO:<%.*s>", STRF(rcpt_address(t, a)));
   t->n->command_pipelined = t->pipelining;
   enum smtp_stage_result r = smtp_expect(t->c, t->n, t->o->command_timeout, '2');
   if (r == SMTP_BROKEN)
@@ -127,7 +132,7 @@ static enum smtp_stage_result send_rcpts(struct transaction *t, int64_t max) {
       continue;
     a->smtp_in_transaction = true;
     t->sent++;
-    enum smtp_stage_result r = smtp_command(t->c, t->n, !t->pipelining, "RCPT TO:<%.*s>%s", STRF(a->address),
+    enum smtp_stage_result r = smtp_command(t->c, t->n, !t->pipelining, "RCPT TO:<%.*s>%s", STRF(rcpt_address(t, a)),
         t->o->lmtp && t->o->lmtp_ignore_quota ? " IGNOREQUOTA" : "");
     if (!r && !t->pipelining)
       r = take_rcpt_reply(t, a);
