@@ -25,7 +25,18 @@ def pytest_configure(config):
     config.addinivalue_line('markers', 'root: needs root (mount namespaces)')
 
 
+def known_defects():
+    """tests/known-defects.txt: what the product is known to do wrong; expected to fail until it is mended."""
+    with open(os.path.join(HERE, 'known-defects.txt')) as f:
+        lines = [line.strip().split(None, 1) for line in f if line.strip() and not line.startswith('#')]
+    return {test: reason for test, reason in lines}
+
+
 def pytest_collection_modifyitems(items):
+    known = {} if os.environ.get('MARTLET_REFERENCE') else known_defects()
+    for item in items:
+        if item.name in known:
+            item.add_marker(pytest.mark.xfail(reason=known[item.name], strict=False))
     if place.available():
         return
     skip = pytest.mark.skip(reason='needs root')

@@ -46,6 +46,8 @@ static void run_one(struct runner *r, const char *id) {
   struct ctx *c = ctx_new(a, r->p->config);
   struct message *m = NULL;
   enum spool_read got = spool_read_message(c, r->q->queue_name, str_c(id), true, &m);
+  if (got == SPOOL_BAD)
+    log_write(LOG_MAIN, NULL, "%s %.*s", id, STRF(c->error));
   if (got == SPOOL_OK && selected(r, m) && !(r->q->first_only && !m->deliver_first_time)) {
     struct deliver_how how = {.queue_run = true, .force = r->q->force, .force_frozen = r->q->force_frozen, .local_only = r->q->local_only,
         .dont_deliver = r->p->cli.no_delivery, .give_up_reason = STR_UNSET, .select_recipient = r->p->cli.select_recipient};

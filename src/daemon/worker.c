@@ -43,6 +43,7 @@ static void wake_scheduler(void) {
     fiber_wake(w.scheduler);
 }
 
+#define DRAIN_GRACE 5 /* seconds that sessions go on after the worker was told to make room */
 #define LOCKED_SECONDS 60 /* another process works on the message: look again then */
 
 static void attempt_ended(struct queue_entry *e, struct message *m, enum deliver_result end) {
@@ -68,6 +69,8 @@ static void deliver_fiber(void *arg) {
   if (!m) {
     enum spool_read r = spool_read_message(c, job->entry->queue_name, str_c(job->entry->id), true, &m);
     if (r != SPOOL_OK) {
+      if (r == SPOOL_BAD)
+        log_write(LOG_MAIN, NULL, "%s %.*s", job->entry->id, STRF(c->error));
       m = NULL;
       end = r == SPOOL_NOT_FOUND ? DELIVER_COMPLETE : DELIVER_TROUBLE;
     }
@@ -139,7 +142,9 @@ struct connection {
   bool tls_on_connect;
 };
 
-static bool stopping(void *arg) { return w.draining; }
+/* Sessions of a worker that makes room may go on for a while: a connection that it has just taken is not refused, and
+only who stays is sent away. */
+static bool stopping(void *arg) { return w.draining && time(NULL) - w.draining_since >= DRAIN_GRACE; }
 
 static const struct smtp_hooks session_hooks = {
     .admit = admission_check,
@@ -214,6 +219,7 @@ static void accept_fiber(void *arg) {
 
 static void drain(void) {
   w.draining = true;
+  w.draining_since = time(NULL);
   for (int i = 0; i < w.accepters_n; i++)
     fiber_cancel(w.accepters[i]);
   wake_scheduler();

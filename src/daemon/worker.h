@@ -1,6 +1,7 @@
 /* A worker's state, shared by its files. */
 #pragma once
 
+#include <time.h>
 #include "daemon/daemon.h"
 #include "loop/fiber.h"
 
@@ -10,6 +11,7 @@ struct worker {
   struct arena *arena;
   struct worker_slot *slot;
   bool draining;
+  time_t draining_since;
   int sessions, deliveries;
   struct fiber *scheduler, *control_fiber;
   struct fiber *accepters[LISTENERS_MAX];

@@ -1,5 +1,6 @@
 #include "smtp/receive.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -90,6 +91,9 @@ static bool take_from_line(struct reception *r, struct str line) {
   return true;
 }
 
+/* A full disk empties again by itself; any other error is for the administrator. */
+static unsigned spool_panic(int rc) { return rc == -ENOSPC || rc == -EDQUOT ? 0 : LOG_PANIC; }
+
 static void body_write(struct reception *r, struct str data) {
   r->body_bytes += data.len;
   if (r->error || !r->spool_open || data.len == 0)
@@ -98,7 +102,7 @@ static void body_write(struct reception *r, struct str data) {
   if (rc < 0) {
     struct str log = str_printf(r->c->arena, "spool file error (%s) while receiving message from %.*s", strerror(-rc), STRF(who(r)));
     set_error(r, RECEIVE_SPOOL, "451 Error while writing spool file", log);
-    acl_log(r->c, LOG_MAIN, "%.*s", STRF(log));
+    acl_log(r->c, LOG_MAIN | spool_panic(rc), "%.*s", STRF(log));
   }
 }
 
@@ -299,7 +303,7 @@ int receive_commit(struct reception *r) {
   if (rc < 0) {
     r->error = RECEIVE_SPOOL;
     r->reply = STR("451 Error in writing spool file");
-    acl_log(c, LOG_MAIN, "spool file error (%s) while receiving message from %.*s", strerror(-rc), STRF(who(r)));
+    acl_log(c, LOG_MAIN | spool_panic(rc), "spool file error (%s) while receiving message from %.*s", strerror(-rc), STRF(who(r)));
     return -1;
   }
   receive_log_arrival(r);

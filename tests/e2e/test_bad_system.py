@@ -286,7 +286,7 @@ def test_unresolvable_name_bounces(resolving, nameserver):
     m = start()
     with Client(m.port) as c:
         assert c.mail('u0@local.test', 'x@nowhere.test')[0] == 250
-    m.wait_log(r' \*\* x@nowhere\.test: Unrouteable address|\*\* x@nowhere\.test R=lookup: ')
+    m.wait_log(r' \*\* x@nowhere\.test ?: Unrouteable address')
     assert b'x@nowhere.test' in m.wait_mail('u0')[0]
     m.wait_empty()
 
@@ -297,7 +297,7 @@ def test_mx_that_points_nowhere(resolving, nameserver):
     m = start()
     with Client(m.port) as c:
         assert c.mail('u0@local.test', 'x@far.test')[0] == 250
-    m.wait_log(r' \*\* x@far\.test: all relevant MX records point to non-existent hosts')
+    m.wait_log(r' \*\* x@far\.test ?: all relevant MX records point to non-existent hosts')
 
 
 def test_null_mx(resolving, nameserver):

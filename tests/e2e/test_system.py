@@ -85,7 +85,8 @@ def own_file(m, user, name, text):
 
 def send(m, *recipients, data='Subject: x\r\n\r\nx\r\n', sender='a@b.test'):
     with Client(m.port) as c:
-        assert c.mail(sender, *recipients, data=data)[0] == 250
+        got = c.mail(sender, *recipients, data=data)
+        assert got[0] == 250, (got, m.logs())
 
 
 def test_mbox_of_a_system_user(system):
@@ -113,15 +114,14 @@ def test_maildir_in_the_home_directory(system):
 
 def test_forward_file(system):
     m = system()
-    own_file(m, 'u3', '.forward', f'u4@local.test, \\u3, {home(m, "u3").replace(m.place.directory, "")}/copy, "|/usr/bin/id >$HOME/who"\n')
+    own_file(m, 'u3', '.forward', f'u4@local.test, \\u3, {home(m, "u3").replace(m.place.directory, "")}/copy, "|/bin/sh -c \'id >$HOME/who\'"\n')
     send(m, 'u3@local.test')
     wait_for(lambda: maildir(home(m, 'u4', 'Maildir')) and maildir(home(m, 'u3', 'Maildir')), m.logs)
     wait_for(lambda: 'Subject: x' in read(home(m, 'u3', 'copy')), m.logs)
     m.wait_empty()
     assert os.stat(home(m, 'u3', 'copy')).st_uid == m.place.uid('u3')
     who = read(home(m, 'u3', 'who'))
-    if who:
-        assert f'uid={m.place.uid("u3")}(u3)' in who and 'root' not in who
+    assert f'uid={m.place.uid("u3")}(u3)' in who and 'root' not in who
 
 
 def test_forward_files_of_others_do_no_harm(system):
@@ -144,7 +144,7 @@ def test_pipe_runs_as_its_user(system):
     wait_for(lambda: read(m.outside('mail/who')).strip() == str(m.place.uid('u9')), m.logs)
     wait_for(lambda: maildir(home(m, 'u8', 'Maildir')), m.logs)
     assert b'sorry' in maildir(home(m, 'u8', 'Maildir'))[0]
-    m.wait_log(r' \*\* \|/bin/sh -c .* <bad@local\.test> R=aliases T=to_pipe: Child process of to_pipe transport returned 7')
+    m.wait_log(r' \*\* \|/bin/sh -c .* <bad@local\.test> R=aliases T=to_pipe ?: Child process of to_pipe transport returned 7')
 
 
 def test_never_as_root(system):
@@ -232,8 +232,8 @@ def debian_configuration(scratch, peers, split, delivery):
 def test_configuration_of_debian(martlet, scratch, peers, nameserver, split, delivery):
     text = debian_configuration(scratch, peers, split, delivery)
     assert 'begin routers' in text
-    nameserver.host('vm.test', '127.0.0.1')
-    m = martlet(configuration=text, privileged=True, layers=[os.path.join(peers, 'exim')], etc=FILES, built_in_paths=True,
+    nameserver.host('b.test', '127.0.0.1')
+    m = martlet(configuration=text, privileged=True, layers=[os.path.join(peers, 'exim')], etc=FILES, built_in_paths='exim4',
                 resolver=nameserver.address, arguments=['-q30m', '-oX', '127.0.0.1.@PORT@'])
     done = subprocess.run(['swaks', '--server', '127.0.0.1', '--port', str(m.port), '--from', 'a@b.test', '--to', 'u1@mail.test',
                            '--helo', 'client.test'], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -256,7 +256,8 @@ def test_example_of_the_manual(martlet, peers, nameserver):
     layer = os.path.join(peers, 'exim')
     text = read(os.path.join(layer, 'usr/share/doc/exim4-base/examples/example.conf'))
     assert 'begin routers' in text
-    m = martlet(configuration=text, privileged=True, etc=FILES, layers=[layer], built_in_paths=True, resolver=nameserver.address,
+    nameserver.host('b.test', '127.0.0.1')
+    m = martlet(configuration=text, privileged=True, etc=FILES, layers=[layer], built_in_paths='martlet', resolver=nameserver.address,
                 arguments=['-q30m', '-oX', '127.0.0.1.@PORT@'])
     name = m.run('-bP', 'primary_hostname').split('=')[1].strip()
     send(m, f'u1@{name}', f'postmaster@{name}')

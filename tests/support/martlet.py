@@ -114,12 +114,12 @@ class Martlet:
     system users u0 ... u9. `inside` (or privileged, resolver, tmpfs) makes a place; in it, nothing but its own users,
     resolver and file systems is seen. Other keywords fill the gaps of CONFIGURATION; `configuration` replaces it all.
     tls: (certificate, key). layers: unpacked packages in the place; etc: {name: text} of files there; built_in_paths: the
-    configuration leaves spool and logs where the program has them by default. `allow_panic`, `allow_sanitizer`: patterns of what may be in the panic log or in reports.
+    configuration leaves logs where the program has them by default, and the spool in this directory of /var/spool. `allow_panic`, `allow_sanitizer`: patterns of what may be in the panic log or in reports.
     """
 
     def __init__(self, directory, configuration=None, users=('u0', 'u1', 'u2', 'u3', 'u4', 'u5', 'u6', 'u7', 'u8', 'u9'),
                  privileged=False, inside=False, resolver=None, hosts=None, tmpfs=None, arguments=('-q30m',), allow_panic=None,
-                 environment=None, daemon=True, program='martlet', tls=None, layers=(), etc=None, built_in_paths=False, **gaps):
+                 environment=None, daemon=True, program='martlet', tls=None, layers=(), etc=None, built_in_paths=None, **gaps):
         self.directory = d = str(directory)
         self.port = free_port()
         self.privileged, self.allow_panic, self.arguments, self.daemon = privileged, allow_panic, list(arguments), daemon
@@ -147,7 +147,7 @@ class Martlet:
             self.group = grp.getgrgid(self.gid).gr_name
         self.spool_dir, self.log_dir = 'spool', 'log'
         if built_in_paths:
-            self.spool_dir, self.log_dir = 'place/var/spool/martlet', 'place/var/log/martlet'
+            self.spool_dir, self.log_dir = f'place/var/spool/{built_in_paths}', 'place/var/log/martlet'
             os.chown(self._own('place/run/martlet'), self.uid, self.gid)
         for sub in (self.spool_dir, self.log_dir, 'mail', 'reports'):
             self._own(sub)
