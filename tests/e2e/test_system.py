@@ -232,7 +232,7 @@ def debian_configuration(scratch, peers, split, delivery):
 def test_configuration_of_debian(martlet, scratch, peers, nameserver, split, delivery):
     text = debian_configuration(scratch, peers, split, delivery)
     assert 'begin routers' in text
-    nameserver.host('b.test', '127.0.0.1')
+    nameserver.host('b.test', '192.0.2.1')
     m = martlet(configuration=text, privileged=True, layers=[os.path.join(peers, 'exim')], etc=FILES, built_in_paths='exim4',
                 resolver=nameserver.address, arguments=['-q30m', '-oX', '127.0.0.1.@PORT@'])
     done = subprocess.run(['swaks', '--server', '127.0.0.1', '--port', str(m.port), '--from', 'a@b.test', '--to', 'u1@mail.test',
@@ -244,7 +244,8 @@ def test_configuration_of_debian(martlet, scratch, peers, nameserver, split, del
         wait_for(lambda: read(m.place.path('/var/mail/u1')).count('\nReceived: ') == 2, m.logs)
     else:
         wait_for(lambda: len(maildir(home(m, 'u1', 'Maildir'))) == 2, m.logs)
-    with Client(m.port) as c:
+    # Only the host's own address may relay.
+    with Client(m.port, source='127.0.0.5') as c:
         c.ehlo()
         c.expect(250, 'MAIL FROM:<a@b.test>')
         assert c.cmd('RCPT TO:<x@elsewhere.test>')[0] == 550
@@ -256,7 +257,7 @@ def test_example_of_the_manual(martlet, peers, nameserver):
     layer = os.path.join(peers, 'exim')
     text = read(os.path.join(layer, 'usr/share/doc/exim4-base/examples/example.conf'))
     assert 'begin routers' in text
-    nameserver.host('b.test', '127.0.0.1')
+    nameserver.host('b.test', '192.0.2.1')
     m = martlet(configuration=text, privileged=True, etc=FILES, layers=[layer], built_in_paths='martlet', resolver=nameserver.address,
                 arguments=['-q30m', '-oX', '127.0.0.1.@PORT@'])
     name = m.run('-bP', 'primary_hostname').split('=')[1].strip()
