@@ -59,11 +59,30 @@ static void drop_for_foreign_config(struct process *p) {
   p->set_uid = p->can_switch = false;
 }
 
+/* To stderr, and to the panic log of as much of the configuration as was read; -bV and -bP config only look at it, and write
+no log. */
+static void tell_errors(struct process *p, struct str errors) {
+  static const struct str start = STR("\nExim configuration error");
+  bool look_only = p->cli.mode == MODE_VERSION ||
+                   (p->cli.mode == MODE_PRINT && p->cli.args.n == 1 && str_eq_c(p->cli.args.v[0], "config"));
+  log_init(p->config);
+  if (p->cli.mode == MODE_PRINT)
+    log_set_echo(LOG_ECHO_TESTING);
+  while (str_is_set(errors)) {
+    ptrdiff_t next = str_find(errors, start);
+    struct str one = next < 0 ? errors : str_slice(errors, 0, (size_t)next);
+    errors = next < 0 ? STR_UNSET : str_from(errors, (size_t)next + 1);
+    if (look_only)
+      fprintf(stderr, "%.*s %.*s\n", STRF(log_stamp(p->arena)), STRF(one));
+    else
+      log_write(next < 0 ? LOG_PANIC_DIE : LOG_PANIC, NULL, "%.*s", STRF(one));
+  }
+}
+
 static int load(struct process *p) {
   struct str errors = STR_EMPTY;
   if (load_config(&p->source, p->arena, &p->config, &errors)) {
-    fprintf(stderr, "%.*s%s", STRF(errors), str_ends(errors, STR("\n")) ? "" : "\n");
-    log_write(LOG_MAIN | LOG_PANIC, NULL, "%.*s", STRF(str_rtrim(errors)));
+    tell_errors(p, errors);
     return -1;
   }
   for (size_t i = 0; i < p->config->warnings.n; i++)
@@ -87,12 +106,12 @@ static int start(struct process *p) {
   if (p->cli.mode == MODE_UTILITY)
     return mode_utility(p);
   source_of_cli(p);
+  /* Until a daemon has detached itself, who started the command sees what goes to the panic log. */
+  log_set_stderr(true);
   drop_for_foreign_config(p);
   if (load(p))
     return 1;
   log_init(p->config);
-  if (p->cli.verbose)
-    log_set_stderr(true);
   if (process_settle(p))
     return 1;
   if (p->cli.load_message && p->cli.mode != MODE_EXPAND_TEST) {

@@ -96,6 +96,7 @@ static bool set_config(struct cli *c, const struct option_word *w, struct str va
 }
 
 static bool set_macro(struct cli *c, const struct option_word *w, struct str value, const char *as_given) {
+  value = str_ltrim(value);
   if (str_is_empty(value) || value.p[0] < 'A' || (value.p[0] > 'Z' && value.p[0] != '_'))
     return usage("%", "-D: a macro's name begins with an upper case letter");
   if (c->macros.n >= 10)

@@ -105,7 +105,7 @@ struct config_section_def {
 };
 
 struct config_source {
-  struct str paths;              /* colon list, the first that exists is read; unset: the embedded default */
+  struct str paths;              /* colon list, the first that exists is read; unset: the build's */
   struct str text;               /* if set: this text is read instead (name for errors in `paths`) */
   VEC(struct config_macro) macros; /* of -D */
   bool no_files;                 /* .include is refused: for text that did not come from this machine's disk */
@@ -115,7 +115,7 @@ struct config_source {
   int (*expand)(struct config *c, struct arena *a, struct str text, struct str *ret, struct str *ret_error);
 };
 
-/* Reads a configuration. 0 and *ret, or OUTCOME_ERROR with all messages in
+/* Reads a configuration. 0 and *ret, or OUTCOME_ERROR with *ret as far as it was read (for log_init only) and all messages in
 *ret_errors (lines "Exim configuration error in line N of FILE: …" as the
 manual has them, in our name). */
 int config_read(const struct config_source *source, struct arena *arena, struct config **ret, struct str *ret_errors) MUST_CHECK;

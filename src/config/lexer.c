@@ -74,7 +74,7 @@ int config_open(struct config_reader *r) {
     push_text(r, str_is_set(source->paths) ? source->paths : STR("built-in configuration"), source->text);
     return 0;
   }
-  struct str rest = source->paths, name = STR_EMPTY;
+  struct str rest = str_is_set(source->paths) ? source->paths : str_c(build.config_path), name = STR_EMPTY;
   int fd = -1, error = ENOENT;
   while (fd < 0 && error == ENOENT && str_is_set(rest)) {
     name = str_trim(str_cut(&rest, ':'));
@@ -173,7 +173,8 @@ static bool physical_line(struct config_reader *r, struct str *ret) {
       f->rest = STR_EMPTY;
     if (f->line++ == 0 && str_starts(line, STR("\xef\xbb\xbf"))) {
       (void)config_error(r, "found unexpected BOM (Byte Order Mark)");
-      line = str_from(line, 3);
+      r->stop = true;
+      return false;
     }
     *ret = str_trim(line);
     return true;

@@ -419,3 +419,15 @@ int config_options_early(struct config_reader *r) {
   }
   return rc;
 }
+
+void config_options_unfinished(struct config_reader *r) {
+  for (size_t i = 0; i < r->early.n; i++) {
+    const struct early_option *e = &r->early.v[i];
+    struct str value = STR_UNSET, error;
+    if (e->def->type != OPTION_STRING)
+      continue;
+    if (r->source->expand == NULL || r->source->expand(r->config, r->arena, e->text, &value, &error) != 0)
+      value = STR_UNSET;
+    *(struct str *)place_of(e->def, e->block) = value;
+  }
+}

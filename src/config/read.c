@@ -282,13 +282,14 @@ int config_read(const struct config_source *source, struct arena *arena, struct 
     read_all(&r, &seen);
   if (r.n_errors == 0)
     check_all(&r);
+  *ret = r.config;
   if (r.n_errors > 0) {
+    config_options_unfinished(&r);
     if (r.n_errors > CONFIG_ERRORS_MAX)
       buf_add(&r.errors, STR("\n(more errors follow)"));
     *ret_errors = buf_str(&r.errors);
     return OUTCOME_ERROR;
   }
-  *ret = r.config;
   return 0;
 }
 

@@ -102,6 +102,8 @@ int config_option_set(struct config_reader *r, const struct option_def *defs, co
 int config_named_value(struct config_reader *r, struct str name, struct str text, struct str *ret);
 /* Expands and sets what had to wait. */
 int config_options_early(struct config_reader *r);
+/* The configuration will not be used but for its logs: what is not expanded becomes unset. */
+void config_options_unfinished(struct config_reader *r);
 /* Marks an option as hidden for good, in all instances of its driver. */
 void config_hide(struct config *c, const struct option_def *def);
 

@@ -455,7 +455,6 @@ static int open_sockets(struct master *m) {
   }
   if (listen_plan(p->config, m->arena, p->listen, p->all_tls, &m->listeners, &error)) {
     log_write(LOG_MAIN | LOG_PANIC, NULL, "%.*s", STRF(error));
-    fprintf(stderr, "martlet: %.*s\n", STRF(error));
     return -1;
   }
   const struct main_options *o = main_options(p->config);
@@ -465,8 +464,7 @@ static int open_sockets(struct master *m) {
       return 0;
     if (e != -EADDRINUSE || i >= o->daemon_startup_retries) {
       log_write(LOG_MAIN | LOG_PANIC, NULL, "%.*s: daemon abandoned", STRF(error));
-      fprintf(stderr, "martlet: %.*s\n", STRF(error));
-      return -1;
+        return -1;
     }
     log_write(LOG_MAIN, NULL, "%.*s: waiting %llds before trying again (%lld more tries)", STRF(error),
         (long long)o->daemon_startup_sleep, (long long)(o->daemon_startup_retries - i));
@@ -479,6 +477,7 @@ int daemon_run(struct arena *a, struct daemon_params *p) {
   m = (struct master){.arena = a, .p = p, .agent_control = -1, .notifier = -1};
   if (open_sockets(&m))
     return 1;
+  log_set_stderr(false); /* from here on nobody waits for the command's answer */
   if (!p->foreground)
     go_to_background();
   m.count = worker_count(p->config);

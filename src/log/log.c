@@ -30,6 +30,7 @@ static struct {
   bool stderr_copy, top_bits, write_reject, zone;
   bool syslog_duplication, syslog_stamp, syslog_pid;
   enum log_echo echo;
+  bool no_panic_log;
   bool failing; /* the log itself is in trouble: no second complaint inside the first */
   void (*tap)(unsigned logs, struct str line, void *arg);
   void *tap_arg;
@@ -229,19 +230,20 @@ static void make_entry(struct arena *a, struct entry *e, const struct message *m
 }
 
 /* The last resort of a panic line: whoever reads stderr, and the system's log. */
-static void panic_fallback(const struct entry *e, const char *what, const struct entry *saved) {
-  if (!state.stderr_copy)
-    write_stderr(e);
+static void panic_fallback(const struct entry *e, const struct entry *saved) {
   if (saved != NULL)
     write_stderr(saved);
+  write_stderr(e);
   if (saved != NULL)
     write_syslog(LOG_CRIT, saved, false);
   write_syslog(LOG_CRIT, e, false);
-  struct arena *a = arena_new("log failure");
-  struct str last = str_printf(a, "exim: could not open panic log: %s: see message(s) above", what);
-  log_syslog_write(LOG_CRIT, last);
-  fprintf(stderr, "%.*s\n", STRF(last));
-  arena_free(a);
+  static const struct str last = STR("exim: could not open panic log - aborting: see message(s) above");
+  static const struct str last_of_worker = STR("exim: could not open panic log: see message(s) above");
+  struct str text = state.stderr_copy ? last : last_of_worker;
+  log_syslog_write(LOG_CRIT, text);
+  fprintf(stderr, "%.*s\n", STRF(text));
+  /* A command in the foreground ends; a worker, whose sessions are worth more than its logs, goes on. */
+  state.no_panic_log = state.stderr_copy;
 }
 
 static void write_panic(const struct entry *e, const struct entry *saved) {
@@ -254,7 +256,7 @@ static void write_panic(const struct entry *e, const struct entry *saved) {
     return;
   if ((saved != NULL && write_file(LOG_KIND_PANIC, saved, what, sizeof what) < 0) ||
       write_file(LOG_KIND_PANIC, e, what, sizeof what) < 0)
-    panic_fallback(e, what, saved);
+    panic_fallback(e, saved);
 }
 
 /* A log that cannot be written: the complaint and the line itself go to the panic log. */
@@ -344,7 +346,7 @@ static void write_entry(unsigned logs, const struct message *m, struct str text,
   give_lock();
   arena_free(a);
   errno = saved_errno;
-  if (logs & LOG_PANIC_DIE)
+  if (logs & LOG_PANIC_DIE || state.no_panic_log)
     exit(EXIT_FAILURE);
 }
 

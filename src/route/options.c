@@ -131,7 +131,7 @@ const struct option_def router_generic_options[] = {
     {"self", OPTION_STRING, AT(self_text), "freeze"},
     {"senders", OPTION_LIST, AT(senders), .list = LIST_ADDRESS},
     {"set", OPTION_CUSTOM, AT(set_text), .flags = OPTION_REPEATS, .parse = parse_set, .print = print_text},
-    {"translate_ip_address", OPTION_EXPR, AT(translate_ip_address)},
+    {"translate_ip_address", OPTION_EXPR, AT(translate_ip_address), .flags = OPTION_HIDDEN},
     {"transport", OPTION_EXPR, AT(transport)},
     {"transport_current_directory", OPTION_EXPR, AT(transport_current_directory)},
     {"transport_home_directory", OPTION_EXPR, AT(transport_home_directory)},

@@ -58,7 +58,7 @@ const struct option_def redirect_option_table[] = {
     OPTIONS_END};
 
 static int bad(struct config_reader *cr, const struct instance *i, const char *text) {
-  return config_error_at(cr, i->where, "%.*s router:\n  %s", STRF(i->name), text);
+  return config_error(cr, "%s", text); /* names the router by itself */
 }
 
 int redirect_init(struct config_reader *cr, struct instance *i) {
