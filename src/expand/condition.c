@@ -2,6 +2,7 @@
 #include "expand/internal.h"
 
 #include "base/ascii.h"
+#include "log/log.h"
 
 struct expand_condition {
   const struct expand_condition_def *def;
@@ -79,7 +80,9 @@ int expand_condition(struct ctx *c, const struct expand_condition *cond, bool *r
   }
   bool result = false;
   int rc = def->eval(c, def, &args, &result);
-  if (rc == 0)
+  if (rc == 0) {
     *ret = result != cond->negated;
+    DEBUG(expand, "  condition: %s%s\n     result: %s\n", cond->negated ? "!" : "", def->name, *ret ? "true" : "false");
+  }
   return rc;
 }

@@ -9,7 +9,6 @@ static int get_fixed(struct ctx *c, const struct variable_def *def, struct str *
   case 'n': *ret = STR("no"); break;
   case '-': *ret = STR("-1"); break;
   case 'm': *ret = STR("9999999999999"); break;
-  case 'u': *ret = STR("4294967295"); break;
   default: *ret = STR("*");
   }
   return 0;
@@ -39,7 +38,7 @@ const struct variable_def later_variables[] = {
   EMPTY("headers_added"),
   FIXED("inode", '0'),
   EMPTY("ldap_dn"),
-  EMPTY("local_scan_data"), FIXED("local_user_gid", 'u'), FIXED("local_user_uid", 'u'),
+  EMPTY("local_scan_data"),
   EMPTY("mailstore_basename"), EMPTY("malware_name"),
   FIXED("mime_anomaly_level", '0'), EMPTY("mime_anomaly_text"), EMPTY("mime_boundary"), EMPTY("mime_charset"),
   EMPTY("mime_content_description"), EMPTY("mime_content_disposition"), EMPTY("mime_content_id"),

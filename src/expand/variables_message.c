@@ -13,6 +13,7 @@
 #include "message/message.h"
 
 #define MESSAGE(member) offsetof(struct message, member)
+#define HEADERS_MAX_TEXT (64u << 10)
 #define RECIPIENTS_MAX_TEXT (16u << 20)
 
 static int get_number(struct ctx *c, const struct variable_def *def, struct str *ret) {
@@ -42,6 +43,13 @@ static int get_sender(struct ctx *c, const struct variable_def *def, struct str 
   address_split(*ret, &local_part, &domain);
   *ret = def->flags == 'd' ? domain : local_part;
   return 0;
+}
+
+static int get_local_user(struct ctx *c, const struct variable_def *def, struct str *ret) {
+  const struct address *a = c->address;
+  if (a == NULL || !a->local_user)
+    return variable_number(c, -1, ret);
+  return variable_number(c, def->flags == 'u' ? a->uid : a->gid, ret);
 }
 
 static int get_return_path(struct ctx *c, const struct variable_def *def, struct str *ret) {
@@ -122,10 +130,12 @@ static int get_headers(struct ctx *c, const struct variable_def *def, struct str
   struct buf b;
   if (c->message == NULL)
     return 0;
-  buf_init(&b, c->arena, BUF_MAX_EXPANSION);
-  for (const struct header *h = c->message->headers; h != NULL; h = h->next)
-    if (h->type != '*')
-      buf_add(&b, def->flags == 0 ? rfc2047_decode(c, h->text, STR_UNSET) : h->text);
+  buf_init(&b, c->arena, HEADERS_MAX_TEXT);
+  for (const struct header *h = c->message->headers; h != NULL && b.len < HEADERS_MAX_TEXT; h = h->next)
+    if (h->type != '*') {
+      struct str text = def->flags == 0 ? rfc2047_decode(c, h->text, STR_UNSET) : h->text;
+      buf_add(&b, str_slice(text, 0, HEADERS_MAX_TEXT - b.len));
+    }
   *ret = buf_str(&b);
   return 0;
 }
@@ -133,6 +143,8 @@ static int get_headers(struct ctx *c, const struct variable_def *def, struct str
 const struct variable_def message_variables[] = {
   {"body_linecount", get_number, MESSAGE(body_lines)},
   {"body_zerocount", get_number, MESSAGE(body_zeros)},
+  {"local_user_gid", get_local_user, 0, 'g'},
+  {"local_user_uid", get_local_user, 0, 'u'},
   {"max_received_linelength", get_number, MESSAGE(max_received_line_length)},
   {"message_age", get_age},
   {"message_body_size", get_number, MESSAGE(body_size)},

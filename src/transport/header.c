@@ -76,12 +76,15 @@ static void add_envelope_to(struct buf *b, const struct address *chain) {
   buf_add_byte(b, '\n');
 }
 
+/* Empty lines are dropped: they would end the header. */
 static void add_lines(struct buf *b, struct str lines) {
-  if (!str_is_set(lines) || !lines.len)
-    return;
-  buf_add(b, lines);
-  if (lines.p[lines.len - 1] != '\n')
+  while (str_is_set(lines) && lines.len > 0) {
+    struct str line = str_cut(&lines, '\n');
+    if (line.len == 0)
+      continue;
+    buf_add(b, line);
     buf_add_byte(b, '\n');
+  }
 }
 
 static bool add_header(struct ctx *c, const struct instance *t, struct address *chain, struct buf *b) {
