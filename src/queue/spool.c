@@ -1,5 +1,5 @@
-/* The contract of spool.h on plain files. A process that keeps a log
-(spool_wal.h) goes other ways at commit, journal and removal. */
+/* The contract of spool.h: on plain files, and in a process that keeps a log
+(spool_wal.h) with as few files as can be. */
 #include "queue/spool.h"
 
 #include <errno.h>
@@ -8,10 +8,17 @@
 #include "base/map.h"
 #include "core/ctx.h"
 #include "loop/fiber.h"
+#include "log/log.h"
 #include "queue/spool_internal.h"
+#include "queue/spool_wal.h"
 
 static void release(void *arg) {
   struct spool_state *s = arg;
+  if (s->wal) {
+    if (!s->wal->settled)
+      (void)spool_settle(s->wal->message);
+    s->wal->message = NULL;
+  }
   free(s->body);
   if (s->journal_fd >= 0)
     close(s->journal_fd);
@@ -164,16 +171,97 @@ static int create_files(struct message *m, bool sync) {
   return rc;
 }
 
-int spool_commit(struct ctx *c, struct message *m) {
-  copy_connection_variables(c, m);
-  int rc = create_files(m, true);
+/* --- with a log --- */
+
+struct data_job {
+  struct message *m;
+  int dir;
+};
+
+/* A long body and its name are safe before the record says that they are there. */
+static int sync_data(void *arg) {
+  struct data_job *job = arg;
+  struct spool_state *s = job->m->spool;
+  int rc = spool_io_write(job->m->data_fd, s->body, s->body_len);
+  s->body_len = 0;
+  if (rc == 0)
+    rc = spool_io_datasync(job->m->data_fd);
+  return rc ? rc : spool_io_sync_dir(job->dir);
+}
+
+static int commit_to_log(struct message *m) {
+  struct spool_state *s = m->spool;
+  struct str header, body = STR_EMPTY;
+  int rc = 0;
+  if (s->in_memory) {
+    body = str_n(s->body, s->body_len);
+  } else {
+    struct data_job job = {m, message_dir(m, true)};
+    rc = job.dir < 0 ? job.dir : fiber_offload(sync_data, &job);
+  }
   if (rc)
-    spool_abandon(c, m);
+    return rc;
+  struct arena *a = arena_new("spool header");
+  rc = spool_header_text(m, a, &header);
+  if (rc == 0)
+    rc = wal_commit(m, header, body, !s->in_memory);
+  arena_free(a);
   return rc;
 }
 
-int spool_rest(struct ctx *c, struct message *m) {
+int spool_settle(struct message *m) {
+  struct spool_state *s = m->spool;
+  struct spool_files f = {.id = m->id, .data_fd = m->data_fd, .dir = message_dir(m, true)};
+  struct arena *a = arena_new("spool header");
+  int rc = f.dir < 0 ? f.dir : spool_header_text(m, a, &f.header);
+  if (rc == 0 && s->has_data) {
+    rc = spool_file_replace_header(f.dir, m->id, f.header, false);
+  } else if (rc == 0) {
+    f.body = str_n(s->body, s->body_len);
+    rc = spool_files_create(&f);
+    m->data_fd = f.data_fd;
+  }
+  arena_free(a);
+  if (rc) {
+    log_write(LOG_MAIN | LOG_PANIC, m, "spool files cannot be written: %s", strerror(-rc));
+    return rc;
+  }
+  s->has_files = s->has_data = true;
+  wal_settled(s->wal);
   return 0;
+}
+
+int spool_rest(struct ctx *c, struct message *m) {
+  struct spool_state *s = spool_state(m);
+  return s->wal && !s->wal->settled ? spool_settle(m) : 0;
+}
+
+int spool_log_start(struct ctx *c, void (*recovered)(void *arg, const char *id, struct str queue_name), void *arg) {
+  int rc = spool_open(c->config);
+  if (rc == 0)
+    rc = wal_recover(recovered, arg);
+  return rc ? rc : wal_start(recovered, arg);
+}
+
+void spool_log_stop(void) {
+  wal_stop();
+}
+
+int spool_recover(struct ctx *c) {
+  int rc = spool_open(c->config);
+  return rc ? rc : wal_recover(NULL, NULL);
+}
+
+/* --- commit --- */
+
+int spool_commit(struct ctx *c, struct message *m) {
+  copy_connection_variables(c, m);
+  int rc = wal_active() ? commit_to_log(m) : -EFBIG;
+  if (rc && rc != -ECANCELED && rc != -EINVAL)
+    rc = create_files(m, true);
+  if (rc)
+    spool_abandon(c, m);
+  return rc;
 }
 
 void spool_abandon(struct ctx *c, struct message *m) {
@@ -213,13 +301,31 @@ static int replace_header(void *arg) {
   return rc == -ENOENT ? 0 : rc;
 }
 
+/* Of a message with a live record: the record of the new header is what is waited for. */
+static int write_live_header(struct message *m, struct header_job *job, bool durable) {
+  struct spool_state *s = m->spool;
+  int rc;
+  if (!s->has_files) {
+    rc = spool_settle(m);
+    wal_touch(s->wal);
+  } else {
+    wal_touch(s->wal);
+    rc = fiber_offload(replace_header, job);
+  }
+  if (rc == 0)
+    rc = wal_header(s->wal, job->text, durable);
+  if (s->has_files)
+    wal_settled(s->wal);
+  return rc;
+}
+
 int spool_write_header(struct ctx *c, struct message *m, bool durable) {
   struct spool_state *s = spool_state(m);
-  struct header_job job = {m, STR_EMPTY, durable};
+  struct header_job job = {m, STR_EMPTY, durable && !s->wal};
   struct arena *a = arena_new("spool header");
   int rc = spool_header_text(m, a, &job.text);
   if (rc == 0)
-    rc = fiber_offload(replace_header, &job);
+    rc = s->wal ? write_live_header(m, &job, durable) : fiber_offload(replace_header, &job);
   arena_free(a);
   if (rc == 0) {
     s->has_journal = false;
@@ -233,6 +339,7 @@ int spool_write_header(struct ctx *c, struct message *m, bool durable) {
 struct journal_job {
   struct message *m;
   struct str text;
+  bool sync;
 };
 
 static int append_journal(void *arg) {
@@ -250,7 +357,7 @@ static int append_journal(void *arg) {
     s->has_journal = true;
   }
   int rc = spool_io_write(s->journal_fd, job->text.p, job->text.len);
-  return rc ? rc : spool_io_datasync(s->journal_fd);
+  return rc || !job->sync ? rc : spool_io_datasync(s->journal_fd);
 }
 
 int spool_journal(struct ctx *c, struct message *m, const struct str *addresses, size_t n) {
@@ -264,16 +371,27 @@ int spool_journal(struct ctx *c, struct message *m, const struct str *addresses,
     buf_add(&text, addresses[i]);
     buf_add_byte(&text, '\n');
   }
-  struct journal_job job = {m, buf_str(&text)};
-  int rc = s->has_files && text.len ? fiber_offload(append_journal, &job) : 0;
+  struct journal_job job = {m, buf_str(&text), !wal_active()};
+  int rc = 0;
+  if (text.len && wal_active())
+    wal_done(m, job.text);
+  if (text.len && s->has_files)
+    rc = job.sync ? fiber_offload(append_journal, &job) : append_journal(&job);
+  if (s->wal && s->has_files)
+    wal_settled(s->wal);
   arena_free(a);
   return rc;
 }
 
 int spool_remove(struct ctx *c, struct message *m) {
   struct spool_state *s = spool_state(m);
-  int dir = message_dir(m, false);
-  int rc = dir < 0 ? dir : spool_files_remove(dir, m->id, s->has_journal);
+  int rc = 0;
+  if (!s->wal || s->has_data) {
+    int dir = message_dir(m, false);
+    rc = dir < 0 ? dir : spool_files_remove(dir, m->id, s->has_journal);
+  }
+  if (rc == 0 && s->wal)
+    wal_gone(s->wal);
   if (m->data_fd >= 0)
     close(m->data_fd);
   m->data_fd = -1;

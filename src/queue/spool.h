@@ -24,6 +24,15 @@ int spool_open(const struct config *config);
 /* Forgets cached descriptors (after a fork that changes ids, in tests). */
 void spool_close(void);
 
+/* For workers: from now on messages are made durable by records in a log of this process, and have files only when they
+are not delivered at once (docs/internals/spool.md). Messages of dead processes' logs become files first; `recovered` is
+called for each. 0 or -errno (then all goes on with files). [suspends] */
+int spool_log_start(struct ctx *c, void (*recovered)(void *arg, const char *id, struct str queue_name), void *arg);
+/* At the end, when no message is in memory any more: all is in files. [suspends] */
+void spool_log_stop(void);
+/* For others that look at the queue: what dead processes left in logs becomes files. 0 or -errno. */
+int spool_recover(struct ctx *c);
+
 /* Reception: gives the message its id if it has none, and room for its body in the message's queue. 0 or -errno. */
 int spool_data_open(struct ctx *c, struct message *m);
 /* Appends body bytes (LF line ends, or CRLF with spool_wireformat). Buffered. 0 or -errno (ENOSPC …). [suspends] */

@@ -72,5 +72,7 @@ int spool_files_remove(int dir, const char *id, bool journal);
 
 /* --- state (spool.c) --- */
 struct spool_state *spool_state(struct message *m);
+/* Makes the files of a message whose record in the log is live, without waiting for the disk. Does not suspend. */
+int spool_settle(struct message *m);
 /* The text of -H, in `a`. 0 or -errno. */
 int spool_header_text(const struct message *m, struct arena *a, struct str *ret);

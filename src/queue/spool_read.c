@@ -10,6 +10,7 @@
 #include "core/ctx.h"
 #include "loop/fiber.h"
 #include "queue/spool_internal.h"
+#include "queue/spool_wal.h"
 
 #define SCAN_MAX 10000000
 
@@ -136,6 +137,12 @@ static enum spool_read build(struct ctx *c, struct read_job *job, struct str que
     s->has_journal = true;
   }
   s->has_files = s->has_data = true;
+  /* Its record in our own log may still be live. */
+  struct wal_message *live = job->lock ? wal_find(m->id) : NULL;
+  if (live && live->settled && !live->message) {
+    s->wal = live;
+    live->message = m;
+  }
   client_set_fullhost(m->arena, &m->client);
   *ret = m;
   return SPOOL_OK;
@@ -301,6 +308,8 @@ static int scan(void *arg) {
 int spool_scan(struct ctx *c, struct str queue_name, struct arena *a, struct spool_entry **ret, size_t *ret_n) {
   int rc = spool_open(c->config);
   struct scan_job job = {.queue_name = queue_name};
+  if (rc == 0 && !wal_active())
+    (void)wal_recover(NULL, NULL); /* it says in the log what it cannot do */
   if (rc == 0)
     rc = fiber_offload(scan, &job);
   if (rc == 0) {
