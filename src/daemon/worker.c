@@ -7,6 +7,7 @@ of one thread (DESIGN §4). */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -125,6 +126,7 @@ static void accepted(void *arg, struct ctx *c, struct message *m, bool queue) {
   /* Too much at once is no reason to wait for a queue run: it comes when there is room. */
   bool soon = !queue && !m->frozen && !w.p.daemon->queue_only;
   queue_put_back(e, soon ? time(NULL) : QUEUE_NEVER, m->frozen);
+  (void)spool_rest(c, m);
   message_free(m);
   atomic_store(&w.slot->queued, (int)queue_count());
 }
@@ -304,6 +306,9 @@ static int worker_main(void *arg) {
     identity_set_can_switch(true);
   }
   deliver_take_over = submitted;
+  int rc = spool_log_start(c, NULL, NULL); /* what it brings back is loaded below */
+  if (rc)
+    log_write(LOG_MAIN | LOG_PANIC, NULL, "spool log: %s: messages go into files at once", strerror(-rc));
   message_id_set_filter(id_is_ours, NULL);
   (void)fiber_spawn("control", control_fiber, NULL);
   for (int i = 0; i < w.p.listeners->n; i++)
@@ -330,6 +335,7 @@ int worker_run(const struct worker_params *p) {
   signal(SIGHUP, SIG_IGN);
   loop_init();
   int status = loop_run(worker_main, NULL);
+  spool_log_stop();
   hints_close();
   loop_done();
   log_done();
