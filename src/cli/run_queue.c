@@ -146,7 +146,8 @@ void queue_mode_deliver_kept(struct queue_mode_kept *k) {
   while ((m = queue_mode_take_kept(k))) {
     struct arena *a = arena_new("delivery");
     struct ctx *c = ctx_new(a, k->p->config);
-    struct deliver_how how = {.first = true, .dont_deliver = k->p->cli.no_delivery, .give_up_reason = STR_UNSET, .select_recipient = STR_UNSET};
+    struct deliver_how how = {.first = true, .dont_deliver = k->p->cli.no_delivery,
+        .queue_smtp = k->p->cli.delivery_given && k->p->cli.delivery == DELIVER_QUEUE_SMTP, .give_up_reason = STR_UNSET, .select_recipient = STR_UNSET};
     (void)deliver_message(c, m, &how);
     message_free(m);
     arena_free(a);

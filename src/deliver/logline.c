@@ -34,7 +34,7 @@ static void add_parents(struct buf *b, const struct address *a) {
   const char *before = " (";
   bool any = false;
   for (const struct address *up = a->parent; up && up != top; up = up->parent) {
-    if (str_eq(up->address, a->address) && up->unseen)
+    if (str_eq(up->address, a->address))
       continue;
     buf_add_c(b, before);
     buf_add(b, up->address);
@@ -50,7 +50,8 @@ static void add_parents(struct buf *b, const struct address *a) {
 static void add_address(struct buf *b, const struct address *a, bool success) {
   struct str top = top_text(a);
   bool short_form = success && a->kind == ADDRESS_MAIL && a->router && router_options(a->router)->log_as_local && is_local(a);
-  bool affixes = success && a->kind == ADDRESS_MAIL && (a->prefix.len || a->suffix.len);
+  bool affixes = success && a->kind == ADDRESS_MAIL && (a->prefix.len || a->suffix.len) &&
+                 !(a->transport && transport_options(a->transport)->rcpt_include_affixes);
   if (short_form) {
     buf_add(b, a->local_part);
   } else if (affixes) {

@@ -169,10 +169,10 @@ static struct address *choose_fresh(struct delivery *d) {
       delivery_outcome(d, a, true);
       continue;
     }
-    if (duplicate(d, a))
-      continue;
+    /* The same address on another way may go elsewhere from here (loop checks): only what is delivered counts. */
     if (a->kind != ADDRESS_MAIL) {
-      place_special(d, a);
+      if (!duplicate(d, a))
+        place_special(d, a);
       continue;
     }
     if (depth_of(a) > DEPTH_MAX) {

@@ -105,6 +105,12 @@ static int expand_items(struct ctx *c, struct str list, char separator, const ch
     list = str_cat(c->arena, STR("<\n "), list);
   list_iter_init(&it, c->arena, list);
   while (list_next(&it, &item)) {
+    /* Several settings are joined with colons; one of them may have a separator of its own. */
+    if (separator == ':' && item.len > 1 && item.p[0] == '<' && item.p[1] != ':') {
+      if (expand_items(c, item, separator, option, r, a, out))
+        return OUTCOME_DEFER;
+      continue;
+    }
     int rc = expand_text(c, item, &value);
     if (rc == OUTCOME_FORCED)
       continue;
