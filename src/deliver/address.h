@@ -69,6 +69,7 @@ struct address {
   bool done;                      /* needs nothing more */
   unsigned child_pending;         /* children that are not complete */
   struct address *duplicate_of;   /* another that will be delivered for both */
+  struct address *its_duplicates, *next_duplicate; /* those for which this one is delivered */
   /* outcome */
   enum outcome result;
   int basic_errno, more_errno;

@@ -28,11 +28,13 @@ static struct str top_text(const struct address *a) {
   return str_is_set(a->onetime_parent) ? a->onetime_parent : address_top(a)->address;
 }
 
-/* "(last intermediate)", or all of them with the selector all_parents. */
+/* "(last intermediate)" of a file or pipe, or all of them with the selector all_parents. */
 static void add_parents(struct buf *b, const struct address *a) {
   const struct address *top = address_top(a);
   const char *before = " (";
   bool any = false;
+  if (a->kind == ADDRESS_MAIL && !log_selected(LOGSEL_all_parents))
+    return;
   for (const struct address *up = a->parent; up && up != top; up = up->parent) {
     if (str_eq(up->address, a->address))
       continue;

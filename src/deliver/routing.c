@@ -202,31 +202,36 @@ static void add_children(struct delivery *d, struct address *parent, struct addr
   d->fresh = children;
 }
 
-/* Duplicates that show only now: the same address on its own and as the child of itself. */
-static bool late_duplicate(struct delivery *d, struct address *a) {
-  if (already_done(d, delivery_key(d, a))) {
-    delivery_done(d, a);
-    return true;
+/* When all is routed: one delivery for those that go to the same address by the same transport. The first of the list
+is it; the others hang on it, and are named in its Envelope-to: line. */
+static void remove_duplicates(struct delivery *d, struct address **list) {
+  for (struct address **link = list, *a; (a = *link);) {
+    struct str transport = a->transport ? a->transport->name : STR_EMPTY;
+    struct str key = str_printf(d->c->arena, "%.*s/%.*s", STRF(address_plain_key(a)), STRF(transport));
+    struct address *other = a->kind == ADDRESS_MAIL ? map_get(d->seen, key) : NULL;
+    if (!other) {
+      if (a->kind == ADDRESS_MAIL)
+        map_set(d->seen, key, a);
+      link = &a->next;
+      continue;
+    }
+    *link = a->next;
+    a->duplicate_of = other;
+    a->next_duplicate = other->its_duplicates;
+    other->its_duplicates = a;
+    a->next = d->duplicates;
+    d->duplicates = a;
   }
-  struct str transport = a->transport ? a->transport->name : STR_EMPTY;
-  struct str key = str_printf(d->c->arena, "%.*s/%.*s", STRF(address_plain_key(a)), STRF(transport));
-  struct address *other = map_get(d->seen, key);
-  if (!other) {
-    map_set(d->seen, key, a);
-    return false;
-  }
-  a->duplicate_of = other;
-  a->next = d->duplicates;
-  d->duplicates = a;
-  return true;
 }
 
 static void place_taken(struct delivery *d, struct address *list, bool local) {
   while (list) {
     struct address *a = take(&list);
     retry_address_succeeded(d->c, a);
-    if (late_duplicate(d, a))
+    if (already_done(d, delivery_key(d, a))) {
+      delivery_done(d, a);
       continue;
+    }
     if (!a->transport) {
       defer(d, a, ERROR_BAD_TRANSPORT, str_printf(d->c->arena, "no transport set by %.*s router", STRF(a->router->name)));
     } else if (local) {
@@ -277,6 +282,8 @@ void delivery_route(struct delivery *d) {
       route_one(d, a, &route);
     }
   }
+  remove_duplicates(d, &d->local);
+  remove_duplicates(d, &d->remote);
 }
 
 /* A remote address may have to wait although it is routed. */

@@ -61,17 +61,23 @@ static bool remove_list(struct ctx *c, const struct instance *t, struct str from
   return true;
 }
 
-/* Envelope-to: names the top-level addresses, each once. */
+static void add_recipient(struct buf *b, const struct address *a, const char **before) {
+  buf_add_c(b, *before);
+  buf_add(b, a->topaddr);
+  *before = ",\n ";
+}
+
+/* Envelope-to: names the top-level addresses, and those that are delivered along with them. */
 static void add_envelope_to(struct buf *b, const struct address *chain) {
-  const struct address *first = chain;
+  const char *before = "Envelope-to: ";
   for (const struct address *a = chain; a; a = a->next) {
     bool seen = false;
-    for (const struct address *o = first; o != a && !seen; o = o->next)
+    for (const struct address *o = chain; o != a && !seen; o = o->next)
       seen = str_eq(o->topaddr, a->topaddr);
-    if (seen)
-      continue;
-    buf_add_c(b, a == first ? "Envelope-to: " : ",\n ");
-    buf_add(b, a->topaddr);
+    for (const struct address *o = a->its_duplicates; o; o = o->next_duplicate)
+      add_recipient(b, o, &before);
+    if (!seen)
+      add_recipient(b, a, &before);
   }
   buf_add_byte(b, '\n');
 }
