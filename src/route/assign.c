@@ -13,7 +13,8 @@ which list it waits (Exim manual, chapter "Generic options for routers"). */
 
 #define HEADERS_MAX (1u << 20)
 
-static void set_message(struct ctx *c, struct address *a, enum outcome result, int error, const char *fmt, va_list ap) {
+__attribute__((format(printf, 5, 0))) static void set_message(struct ctx *c, struct address *a, enum outcome result, int error,
+    const char *fmt, va_list ap) {
   a->result = result;
   a->basic_errno = error;
   a->message = str_vprintf(c->arena, fmt, ap);
