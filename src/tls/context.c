@@ -214,7 +214,7 @@ static int set_common(struct job *j, SSL_CTX *ctx) {
     SSL_CTX_set_num_tickets(ctx, 0);
   /* Mail goes in clear where TLS fails: old keys are better than none. @SECLEVEL in the cipher list can change it. */
   SSL_CTX_set_security_level(ctx, 1);
-  if (str_trim(j->p->ciphers).len && !SSL_CTX_set_cipher_list(ctx, str_dup_c(j->a, str_trim(j->p->ciphers)))) {
+  if (str_trim(j->p->ciphers).len && !SSL_CTX_set_cipher_list(ctx, tls_cipher_list(j->a, j->p->ciphers))) {
     tls_error_text(j->error, "SSL_CTX_set_cipher_list");
     return -EINVAL;
   }

@@ -151,11 +151,19 @@ bool tls_dh_use(SSL_CTX *ctx, struct str source, int64_t max_bits, char error[TL
   return true;
 }
 
+const char *tls_cipher_list(struct arena *a, struct str ciphers) {
+  char *list = str_dup_c(a, str_trim(ciphers));
+  for (char *p = list; *p; p++)
+    if (*p == '_')
+      *p = '-';
+  return list;
+}
+
 bool tls_ciphers_valid(struct arena *a, struct str ciphers, struct str *ret_error) {
   char error[TLS_ERROR_MAX];
   ERR_clear_error();
   SSL_CTX *ctx = SSL_CTX_new(TLS_method());
-  bool ok = ctx && SSL_CTX_set_cipher_list(ctx, str_dup_c(a, ciphers));
+  bool ok = ctx && SSL_CTX_set_cipher_list(ctx, tls_cipher_list(a, ciphers));
   if (!ok) {
     tls_error_text(error, "SSL_CTX_set_cipher_list");
     *ret_error = str_dup(a, str_c(error));

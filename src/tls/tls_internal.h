@@ -27,5 +27,8 @@ void tls_self_signed_clear(void);
 /* Writes "(where): error:…" with OpenSSL's oldest error, which is then forgotten with all others. */
 void tls_error_text(char to[TLS_ERROR_MAX], const char *where);
 
+/* The list for OpenSSL: an underscore means a hyphen, as in Exim. */
+const char *tls_cipher_list(struct arena *a, struct str ciphers);
+
 /* Diffie-Hellman parameters by name or from a file. */
 bool tls_dh_use(SSL_CTX *ctx, struct str source, int64_t max_bits, char error[TLS_ERROR_MAX]);

@@ -567,6 +567,7 @@ static void parses_options(void **state) {
   assert_false(tls_options_parse(STR("no_ticket"), &o, &bad));
   struct str error;
   assert_true(tls_ciphers_valid(a, STR("HIGH:!MD5"), &error));
+  assert_true(tls_ciphers_valid(a, STR("ECDHE_RSA_AES256_SHA"), &error));
   assert_false(tls_ciphers_valid(a, STR("NONSENSE"), &error));
   assert_str(error, "(SSL_CTX_set_cipher_list): error:0A0000B9:SSL routines::no cipher match");
 }

@@ -132,23 +132,37 @@ static enum smtp_stage_result say_hello(struct attempt *t) {
   return r;
 }
 
+static void on_verify_error(void *arg, struct str text) {
+  struct attempt *t = arg;
+  log_write(LOG_MAIN, t->c->message, "[%.*s] %.*s", STRF(t->n->host_address), STRF(log_printable(t->c->arena, text)));
+}
+
+/* Manual, tls_verify_hosts: when neither option selects any host on purpose, certificates must verify. */
+static enum tls_verify verify_wanted(struct attempt *t) {
+  const struct smtp_client_options *o = t->o;
+  if (!str_is_set(o->tls_verify_hosts.text) && str_trim(o->tls_try_verify_hosts.text).len == 0)
+    return TLS_VERIFY_REQUIRED;
+  if (host_in(t, &o->tls_verify_hosts))
+    return TLS_VERIFY_REQUIRED;
+  return host_in(t, &o->tls_try_verify_hosts) ? TLS_VERIFY_OPTIONAL : TLS_VERIFY_NONE;
+}
+
 /* Brings TLS up on the stream with the transport's certificate and verification options. */
 static int start_tls_layer(struct attempt *t, struct str *ret_error) {
   struct ctx *c = t->c;
   const struct smtp_client_options *o = t->o;
-  struct tls_params p = {.sni = STR_UNSET};
-  struct str files = STR_UNSET;
+  struct tls_params p = {.arg = t, .on_verify_error = on_verify_error,
+      .openssl_options = main_options(c->config)->openssl_options};
   if (expand_option(c, &o->tls_certificate, &p.certificate) || expand_option(c, &o->tls_privatekey, &p.private_key) ||
       expand_option(c, &o->tls_require_ciphers, &p.ciphers) || expand_option(c, &o->tls_sni, &p.sni) ||
-      expand_option(c, &o->tls_verify_certificates, &files)) {
+      expand_option(c, &o->tls_verify_certificates, &p.verify_certificates) || expand_option(c, &o->tls_crl, &p.crl) ||
+      expand_option(c, &o->tls_alpn, &p.alpn)) {
     *ret_error = str_printf(c->arena, "(TLS options): %.*s", STRF(c->error));
     return -EINVAL;
   }
-  p.verify_certificates = files;
-  if (host_in(t, &o->tls_verify_hosts))
-    p.verify = TLS_VERIFY_REQUIRED;
-  else if (host_in(t, &o->tls_try_verify_hosts))
-    p.verify = TLS_VERIFY_OPTIONAL;
+  p.require_alpn = host_in(t, &o->hosts_require_alpn);
+  if (str_trim(p.verify_certificates).len)
+    p.verify = verify_wanted(t);
   if (p.verify && host_in(t, &o->tls_verify_cert_hostnames))
     p.verify_host = t->n->host_name;
   struct tls_info *info = NULL;
@@ -187,8 +201,10 @@ static enum smtp_stage_result starttls(struct attempt *t, bool avoid, bool *ret_
   struct str error = STR_EMPTY;
   stream_discard_input(t->n->stream); /* nothing said in clear after STARTTLS counts */
   if (start_tls_layer(t, &error)) {
-    log_write(LOG_MAIN, t->c->message, "H=%.*s [%.*s] TLS error: %.*s", STRF(t->n->host_name), STRF(t->n->host_address), STRF(error));
     *ret_clear_again = !required && t->o->tls_tempfail_tryclear;
+    if (*ret_clear_again)
+      log_write(LOG_MAIN, t->c->message, "TLS session: %.*s: delivering unencrypted to H=%.*s [%.*s] (not in hosts_require_tls)",
+          STRF(error), STRF(t->n->host_name), STRF(t->n->host_address));
     return tls_failed(t, error);
   }
   return say_hello(t);

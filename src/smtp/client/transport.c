@@ -156,6 +156,8 @@ static bool may_try(struct delivery *d, struct host *h, bool *ret_counts) {
 }
 
 static void log_host_error(struct delivery *d, struct host *h, int error, struct str text) {
+  if (error == ERROR_TLS_FAILURE) /* the address says it, or the next attempt without TLS did */
+    return;
   /* A refused connection is the host's; what it said in a session is shown after a colon. */
   bool plain = error > 0 && error != ETIMEDOUT && !str_starts(text, STR("SMTP"));
   struct str port = d->default_port != 25 && log_selected(LOGSEL_outgoing_port) ? str_printf(d->c->arena, ":%d", host_port(d, h)) : STR_EMPTY;
