@@ -439,6 +439,10 @@ static void log_start(struct master *m) {
   struct str where = !m->p->listening          ? STR("not listening for SMTP")
                      : m->p->inherited_fd >= 0 ? STR("listening for SMTP on an inherited socket")
                                                : str_printf(m->arena, "listening for %.*s", STRF(listen_describe(m->arena, &m->listeners)));
+  const struct main_options *o = main_options(m->p->config);
+  if (m->p->listening && str_is_empty(o->tls_certificate.text) && !str_is_empty(str_trim(o->tls_advertise_hosts.text)))
+    log_write(LOG_MAIN, NULL, "Warning: No server certificate defined; will use a selfsigned one.\n"
+        " Suggested action: either install a certificate or change tls_advertise_hosts option");
   log_write(LOG_MAIN, NULL, "martlet %s daemon started: pid=%d, %.*s, %.*s", build.version, (int)getpid(), STRF(r), STRF(where));
 }
 

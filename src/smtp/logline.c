@@ -38,12 +38,12 @@ static void add_tls(struct ctx *c, struct buf *b) {
     return;
   if (log_selected(LOGSEL_tls_cipher) && str_is_set(t->cipher))
     buf_printf(b, " X=%.*s", STRF(t->cipher));
-  if (log_selected(LOGSEL_tls_certificate_verified) && str_is_set(t->peer_dn))
+  if (log_selected(LOGSEL_tls_certificate_verified) && (t->verify_wanted || str_is_set(t->peer_dn)))
     buf_printf(b, " CV=%s", t->peer_verified ? "yes" : "no");
   if (log_selected(LOGSEL_tls_peerdn) && str_is_set(t->peer_dn))
     buf_printf(b, " DN=\"%.*s\"", STRF(log_printable(c->arena, t->peer_dn)));
   if (log_selected(LOGSEL_tls_sni) && str_is_set(t->sni) && t->sni.len)
-    buf_printf(b, " SNI=\"%.*s\"", STRF(log_printable(c->arena, t->sni)));
+    buf_printf(b, " SNI=%.*s", STRF(log_printable(c->arena, t->sni)));
 }
 
 static void add_host(struct ctx *c, struct buf *b) {

@@ -58,6 +58,16 @@ static const struct {
     {"tlsext_padding", SSL_OP_TLSEXT_PADDING},
 };
 
+const char *tls_option_macro_name(size_t i, char to[64]) {
+  if (i >= sizeof option_names / sizeof *option_names)
+    return NULL;
+  size_t n = 0;
+  for (const char *p = option_names[i].name; *p; p++)
+    to[n++] = ascii_upper(*p);
+  to[n] = '\0';
+  return to;
+}
+
 #define OPTIONS_DEFAULT (SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION)
 
 static bool option_bits(struct str name, uint64_t *ret) {

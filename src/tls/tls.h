@@ -88,6 +88,8 @@ int tls_server_check(const struct tls_params *p, struct arena *a, struct str *re
 
 /* openssl_options: a list of "+name" and "-name". false: *ret_bad is the item that is unknown. */
 bool tls_options_parse(struct str text, uint64_t *ret_options, struct str *ret_bad);
+/* The name of item i in builtin macros, "NO_TLSV1_3"; NULL behind the last. */
+const char *tls_option_macro_name(size_t i, char to[64]);
 /* Is it a cipher list that OpenSSL takes? For the check of the configuration. */
 bool tls_ciphers_valid(struct arena *a, struct str ciphers, struct str *ret_error);
 /* For -bV: the version that runs and the one it was built with. */

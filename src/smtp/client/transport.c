@@ -185,7 +185,8 @@ static void host_failed(struct delivery *d, struct host *h, int error, struct st
   d->last_error = error;
   d->last_text = text;
   log_host_error(d, h, error, text);
-  retry_host_failed(d->c, d->t, h, host_port(d, h), error, text);
+  if (error != ERROR_TLS_FAILURE) /* of this connection's options as much as of the host */
+    retry_host_failed(d->c, d->t, h, host_port(d, h), error, text);
 }
 
 /* Everything over one host: connect or take a kept connection, send. */

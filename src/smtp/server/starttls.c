@@ -2,6 +2,7 @@
 the handshake, and what the session forgets after it. */
 #include <errno.h>
 
+#include "core/build.h"
 #include "expand/expand.h"
 #include "match/match.h"
 #include "smtp/server/internal.h"
@@ -23,6 +24,11 @@ static bool value_of(struct smtp_session *s, const struct option_expr *o, const 
     return false;
   }
   return true;
+}
+
+/* The subject of the certificate that is made when none is configured. */
+static struct str self_signed_subject(struct smtp_session *s) {
+  return str_printf(s->c->arena, "/C=UK/O=%s Developers/CN=%.*s", build.mailer_name, STRF(s->o->primary_hostname));
 }
 
 static bool expand_params(struct smtp_session *s, struct tls_params *p) {
@@ -64,7 +70,7 @@ static void log_tls_error(struct smtp_session *s, struct str error) {
 
 /* The options, and whether they load. */
 static int make_params(struct smtp_session *s, struct tls_params *ret) {
-  struct tls_params p = {.arg = s, .on_verify_error = on_verify_error, .self_signed_name = s->o->primary_hostname,
+  struct tls_params p = {.arg = s, .on_verify_error = on_verify_error, .self_signed_name = self_signed_subject(s),
       .on_config_error = on_config_error, .openssl_options = s->o->openssl_options,
       .dh_max_bits = s->o->tls_dh_max_bits};
   if (!expand_params(s, &p))
