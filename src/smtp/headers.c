@@ -376,7 +376,7 @@ static struct str received_text(struct reception *r, time_t t) {
     return STR_UNSET;
   }
   if (!str_is_set(text) || text.len == 0)
-    return str_printf(r->m->arena, "Received: ; %.*s\n", STRF(date));
+    return STR_EMPTY;
   return str_printf(r->m->arena, "%.*s;\n\t%.*s\n", STRF(text), STRF(date));
 }
 
@@ -384,6 +384,8 @@ int receive_add_received(struct reception *r) {
   struct str text = received_text(r, r->m->received_time.tv_sec);
   if (!str_is_set(text))
     return OUTCOME_ERROR;
+  if (text.len == 0)
+    return 0;
   r->received = message_prepend_header(r->m, 'P', text);
   r->m->received_count++;
   return 0;
@@ -396,7 +398,6 @@ void receive_update_received(struct reception *r) {
   ptrdiff_t semicolon = str_rfind_byte(r->received->text, ';');
   if (semicolon < 0)
     return;
-  bool lone = str_starts(r->received->text, STR("Received: ;"));
   struct str date = time_rfc2822(r->c->arena, time(NULL));
-  r->received->text = str_printf(r->m->arena, "%.*s;%s%.*s\n", (int)semicolon, r->received->text.p, lone ? " " : "\n\t", STRF(date));
+  r->received->text = str_printf(r->m->arena, "%.*s;\n\t%.*s\n", (int)semicolon, r->received->text.p, STRF(date));
 }

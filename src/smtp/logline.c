@@ -4,6 +4,7 @@
 #include "base/time.h"
 #include "core/main_options.h"
 #include "core/module.h"
+#include "expand/rfc2047.h"
 #include "log/log.h"
 #include "smtp/receive.h"
 #include "tls/tls.h"
@@ -15,11 +16,11 @@ static void add_item(void *arg, struct str item) {
 }
 
 /* The first "Subject:" line as T="…": quotes and backslashes escaped, newlines shown. */
-static void add_subject(struct buf *b, const struct message *m) {
+static void add_subject(struct ctx *c, struct buf *b, const struct message *m) {
   const struct header *h = message_find_header(m, STR("Subject"), NULL);
   if (!h)
     return;
-  struct str v = header_value(h);
+  struct str v = rfc2047_decode(c, header_value(h), STR_UNSET);
   buf_add_c(b, " T=\"");
   for (uint32_t i = 0; i < v.len; i++) {
     if (v.p[i] == '"' || v.p[i] == '\\')
@@ -105,7 +106,7 @@ void receive_log_arrival(struct reception *r) {
   if (str_is_set(r->message_id_value) && r->message_id_value.len) /* a generated one says nothing new */
     buf_printf(&b, " id%s=%.*s", r->p.resent_id ? "*" : "", STRF(log_printable(c->arena, r->message_id_value)));
   if (log_selected(LOGSEL_subject))
-    add_subject(&b, m);
+    add_subject(c, &b, m);
   if (log_selected(LOGSEL_received_sender))
     buf_printf(&b, " from <%.*s>", STRF(m->reverse_path));
   if (log_selected(LOGSEL_received_recipients)) {
