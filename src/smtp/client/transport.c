@@ -189,6 +189,16 @@ static void host_failed(struct delivery *d, struct host *h, int error, struct st
     retry_host_failed(d->c, d->t, h, host_port(d, h), error, text);
 }
 
+/* The host takes messages, but not this one now: a line of its own, as for errors of hosts. */
+static void log_refused_message(struct delivery *d, struct host *h) {
+  for (const struct address *a = d->o->lmtp ? NULL : d->chain; a; a = a->next)
+    if (a->result == OUTCOME_DEFER && a->host_used == h &&
+        (a->basic_errno == ERROR_MAIL_4XX || a->basic_errno == ERROR_DATA_4XX)) {
+      log_host_error(d, h, a->basic_errno, a->message);
+      return;
+    }
+}
+
 /* Everything over one host: connect or take a kept connection, send. */
 static void try_host(struct delivery *d, struct host *h) {
   struct ctx *c = d->c;
@@ -240,8 +250,10 @@ static void try_host(struct delivery *d, struct host *h) {
   }
   if (r == SMTP_BROKEN || (r == SMTP_TEMPORARY && any_pending(d->chain)))
     host_failed(d, h, error, text);
-  else
+  else {
     retry_host_ok(c, d->t, h, port);
+    log_refused_message(d, h);
+  }
   if (r == SMTP_TEMPORARY) {
     d->last = h;
     d->last_error = error;
