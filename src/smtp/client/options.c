@@ -89,9 +89,9 @@ const struct option_def smtp_client_option_table[] = {
 int smtp_client_init(struct config_reader *r, struct instance *i) {
   struct smtp_client_options *o = i->options;
   struct str p = str_is_set(o->protocol) ? o->protocol : STR("smtp");
-  o->lmtp = str_eq_c(p, "lmtp");
-  o->tls_on_connect = str_eq_c(p, "smtps") || str_eq_c(p, "submissions");
-  if (!o->lmtp && !o->tls_on_connect && !str_eq_c(p, "smtp"))
+  o->lmtp = str_ieq_c(p, "lmtp");
+  o->tls_on_connect = str_ieq_c(p, "smtps") || str_ieq_c(p, "submissions");
+  if (!o->lmtp && !o->tls_on_connect && !str_ieq_c(p, "smtp"))
     return config_error_at(r, i->where, "unknown protocol \"%.*s\" in the %.*s transport: smtp, smtps, submissions and lmtp are known",
         STRF(p), STRF(i->name));
   if (o->command_timeout <= 0 || o->data_timeout <= 0 || o->final_timeout <= 0)
