@@ -1,6 +1,7 @@
 /* Who calls, and what he may: trusted users may set the sender, admins may look
 at and change the queue (Exim manual, chapter "Security considerations"). */
 
+#include <errno.h>
 #include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@ at and change the queue (Exim manual, chapter "Security considerations"). */
 #include "cli/process.h"
 #include "core/build.h"
 #include "core/main_options.h"
+#include "expand/expand.h"
 #include "transport/identity.h"
 #include "transport/plan.h"
 
@@ -31,8 +33,36 @@ static bool in_groups(const struct option_ids *ids, const gid_t *groups, int n, 
   return false;
 }
 
+/* The caller's account; a service of names that is not there is asked again, finduser_retries times. */
+static const struct passwd *find_caller(const struct process *p) {
+  const struct main_options *o = main_options(p->config);
+  for (int64_t i = 0;; i++) {
+    errno = 0;
+    const struct passwd *pw = getpwuid(p->real_uid);
+    if (pw != NULL || errno == 0 || i >= o->finduser_retries)
+      return pw;
+    sleep(1);
+  }
+}
+
+/* unknown_login and unknown_username name a caller without an account; in the harness they name every caller. */
+static bool name_unknown(struct process *p, const struct passwd *pw) {
+  const struct main_options *o = main_options(p->config);
+  struct str login;
+  if (!str_is_set(o->unknown_login.text) || (pw != NULL && !build.unknown_login_overrides))
+    return false;
+  struct ctx *c = ctx_new(p->arena, p->config);
+  if (expand_option(c, &o->unknown_login, &login) != 0 || str_is_empty(login))
+    return false;
+  p->login = login;
+  p->real_name = str_is_set(o->unknown_username) ? o->unknown_username : STR_EMPTY;
+  return true;
+}
+
 static void name_caller(struct process *p) {
-  struct passwd *pw = getpwuid(p->real_uid);
+  const struct passwd *pw = find_caller(p);
+  if (name_unknown(p, pw))
+    return;
   p->login = pw ? str_dup(p->arena, str_c(pw->pw_name)) : STR_EMPTY;
   struct str gecos = pw ? str_dup(p->arena, str_c(pw->pw_gecos)) : STR_EMPTY;
   p->real_name = str_cut(&gecos, ',');

@@ -111,6 +111,7 @@ static int start(struct process *p) {
   drop_for_foreign_config(p);
   if (load(p))
     return 1;
+  environment_clean(p);
   log_init(p->config);
   if (process_settle(p))
     return 1;

@@ -22,6 +22,8 @@ struct process {
 
 /* Who calls, and what he may (trusted_users, admin_groups …). Drops what is not needed. 0, or -1 after a message. */
 int process_settle(struct process *p);
+/* keep_environment, add_environment: before any library or child reads it. */
+void environment_clean(struct process *p);
 /* For modes that only admins may use: false after a message on stderr. */
 bool process_require_admin(struct process *p);
 

@@ -184,7 +184,7 @@ static void offers_warn(void **state) {
   assert_false(good("prdr_enable = true\n")->prdr_enable);
   assert_int_equal(config->warnings.n, 1);
   assert_str(config->warnings.v[0],
-      "Warning: option \"prdr_enable\" is not supported yet: clients are not offered it (line 1 of test)");
+      "Warning: option \"prdr_enable\" is not supported yet: it has no effect (line 1 of test)");
 }
 
 static void aliases_warn(void **state) {

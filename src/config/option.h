@@ -67,7 +67,7 @@ struct option_times {
 
 #define OPTION_HIDDEN 1u   /* an old name or internal: accepted, not printed by -bP */
 #define OPTION_LATER 2u    /* known, behaviour not there yet: refused with "not supported yet" */
-#define OPTION_OFFER 4096u  /* with OPTION_LATER: only offers the peer something it can do without; on gives a warning, not an error */
+#define OPTION_OFFER 4096u  /* with OPTION_LATER: nothing but comfort or speed is lost without it; on gives a warning, not an error */
 #define OPTION_ALIAS 4u    /* an old spelling of `alias_of`: one warning */
 #define OPTION_OBSOLETE 8u /* known and without effect in current Exim too: accepted silently */
 #define OPTION_REPEATS 16u /* may be given several times, values are joined with newline (headers_add …) */

@@ -300,7 +300,7 @@ static int bool_value(struct config_reader *r, const struct option_line *l, bool
 static int not_supported(struct config_reader *r, const struct option_def *def) {
   if (!(def->flags & OPTION_OFFER))
     return config_error(r, "option \"%s\" is not supported yet", def->name);
-  config_warning(r, "option \"%s\" is not supported yet: clients are not offered it", def->name);
+  config_warning(r, "option \"%s\" is not supported yet: it has no effect", def->name);
   return 0;
 }
 

@@ -26,6 +26,7 @@ struct build_hooks {
   bool trust_config_from_any_caller; /* -C and -D from anybody, without losing privilege */
   bool keep_root;                    /* a one-shot command that root started stays root where Exim's suite needs it */
   bool check_config_owner;           /* owner and mode of configuration files */
+  bool unknown_login_overrides;      /* unknown_login names callers that have an account, too */
   bool allow_test_options;           /* -oTqt and other options for testing from any caller */
 
   /* The world outside. */
