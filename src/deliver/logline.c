@@ -52,10 +52,12 @@ static void add_parents(struct buf *b, const struct address *a) {
 static void add_address(struct buf *b, const struct address *a, bool success) {
   struct str top = top_text(a);
   bool short_form = success && a->kind == ADDRESS_MAIL && a->router && router_options(a->router)->log_as_local && is_local(a);
-  bool affixes = success && a->kind == ADDRESS_MAIL && (a->prefix.len || a->suffix.len) &&
-                 !(a->transport && transport_options(a->transport)->rcpt_include_affixes);
+  bool included = a->transport && transport_options(a->transport)->rcpt_include_affixes;
+  bool affixes = success && a->kind == ADDRESS_MAIL && (a->prefix.len || a->suffix.len) && !included;
   if (short_form) {
+    buf_add(b, included ? a->prefix : STR_EMPTY);
     buf_add(b, a->local_part);
+    buf_add(b, included ? a->suffix : STR_EMPTY);
   } else if (affixes) {
     /* As it was delivered: the router has taken the affixes off. */
     buf_printf(b, "%.*s@%.*s", STRF(a->local_part), STRF(a->domain));
