@@ -111,7 +111,7 @@ typedef VEC(struct ip_addr) ip_vec;
 
 /* One type's addresses, in random order. */
 static enum dns_result collect(struct ctx *c, struct arena *a, struct str name, enum dns_type type,
-    const struct dns_query_options *o, ip_vec *ips, bool *secure, struct str *ret_full) {
+    const struct dns_query_options *o, ip_vec *ips, bool *secure, struct str *ret_name, struct str *ret_full) {
   struct dns_answer answer;
   enum dns_result r = dns_query_with(c, a, name, type, o, &answer);
   if (r != DNS_OK)
@@ -121,6 +121,8 @@ static enum dns_result collect(struct ctx *c, struct arena *a, struct str name, 
     vec_push(a, ips, answer.v[i].ip);
   shuffle(ips->v + from, ips->n - from);
   *secure &= answer.secure;
+  if (!str_is_set(*ret_name))
+    *ret_name = answer.canonical;
   if (ret_full)
     *ret_full = answer.qualified;
   return r;
@@ -130,16 +132,17 @@ enum host_find host_addresses_dns(struct ctx *c, struct arena *a, struct host *h
     const struct option_expr *ignore, const struct dns_query_options *o, bool require_secure, struct str *ret_full) {
   ip_vec ips = {0};
   bool secure = true;
+  struct str owner = STR_UNSET; /* of the records: the name behind CNAMEs becomes the host's */
   enum dns_result v6 = DNS_NODATA, v4 = DNS_NODATA;
   bool both = !(flags & (HOST_FIND_BY_A | HOST_FIND_BY_AAAA));
   bool want6 = (both || flags & HOST_FIND_BY_AAAA) && use_ipv6(c, h->name, flags);
   bool want4 = both || flags & HOST_FIND_BY_A;
   if (want4 && flags & HOST_FIND_IPV4_FIRST)
-    v4 = collect(c, a, h->name, DNS_A, o, &ips, &secure, ret_full);
+    v4 = collect(c, a, h->name, DNS_A, o, &ips, &secure, &owner, ret_full);
   if (want6)
-    v6 = collect(c, a, h->name, DNS_AAAA, o, &ips, &secure, ret_full);
+    v6 = collect(c, a, h->name, DNS_AAAA, o, &ips, &secure, &owner, ret_full);
   if (want4 && !(flags & HOST_FIND_IPV4_FIRST))
-    v4 = collect(c, a, h->name, DNS_A, o, &ips, &secure, ret_full);
+    v4 = collect(c, a, h->name, DNS_A, o, &ips, &secure, &owner, ret_full);
   if (ips.n == 0) {
     if (v4 == DNS_AGAIN || v4 == DNS_FAIL || v6 == DNS_AGAIN || v6 == DNS_FAIL)
       return HOST_FIND_AGAIN;
@@ -148,6 +151,10 @@ enum host_find host_addresses_dns(struct ctx *c, struct arena *a, struct host *h
   if (require_secure && !secure)
     return HOST_FIND_SECURITY;
   h->dnssec = secure;
+  if (!str_is_set(h->certname))
+    h->certname = h->name;
+  if (!str_ieq(h->name, owner))
+    h->name = owner;
   return host_set_addresses(c, a, h, ips.v, ips.n, ignore);
 }
 
@@ -171,7 +178,8 @@ static enum host_find by_name_failed(struct ctx *c, struct str name, unsigned fl
     again = false;
   if (again)
     return HOST_FIND_AGAIN;
-  if (!(flags & HOST_FIND_QUIET) && log_selected(LOGSEL_host_lookup_failed)) {
+  /* Only where a message or a client is the reason: tests of addresses show the failure themselves. */
+  if ((c->message || c->session) && !(flags & HOST_FIND_QUIET) && log_selected(LOGSEL_host_lookup_failed)) {
     struct str who = c->client && str_is_set(c->client->fullhost) && c->session ? c->client->fullhost : STR_UNSET;
     log_write(LOG_MAIN, c->message, "no IP address found for host %.*s%s%.*s%s", STRF(name),
       str_is_set(who) ? " (during SMTP connection from " : "", STRF(who), str_is_set(who) ? ")" : "");

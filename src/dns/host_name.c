@@ -157,8 +157,6 @@ enum outcome host_name_lookup(struct ctx *c) {
   } else {
     k->host_lookup_failed = true;
     ctx_fail(c, OUTCOME_FAIL, "%.*s does not match any IP address for %.*s", STRF(k->host_address), STRF(names.v[0]));
-    if (log_selected(LOGSEL_host_lookup_failed))
-      log_write(LOG_MAIN, c->message, "no IP address for %.*s corresponded to %.*s", STRF(names.v[0]), STRF(k->host_address));
   }
   return OUTCOME_FAIL;
 }

@@ -243,11 +243,8 @@ static enum host_find find_direct(struct search *s, unsigned flags, struct host 
   if (!host_addresses_known(s->c, s->a, h, flags, s->p->ignore_target_hosts, &r))
     r = host_addresses_dns(s->c, s->a, h, flags & ~(HOST_FIND_BY_MX | HOST_FIND_BY_SRV), s->p->ignore_target_hosts, &s->o,
       s->require_secure, ret_full);
-  if (r == HOST_FOUND || r == HOST_FOUND_LOCAL) {
+  if (r == HOST_FOUND || r == HOST_FOUND_LOCAL)
     *ret = h;
-    for (; h; h = h->next)
-      h->name = *ret_full;
-  }
   return r;
 }
 

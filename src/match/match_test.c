@@ -127,7 +127,7 @@ static void test_captures(void **state) {
 
 static void test_addresses(void **state) {
   static const struct check checks[] = {
-    {"*@b", "a@B", "*@*"}, {"A@b", "a@B", "A@b"}, {"+caseful:A@b", "a@B", NULL}, {"+caseful:A@b", "A@B", "A@b"},
+    {"*@b", "a@B", "*@*"}, {"A@b", "a@B", "A@b"}, {"+caseful:A@b", "a@B", NULL}, {"+caseful:A@b", "A@B", "A@b"}, {"+caseful:A@B", "A@B", NULL},
     {":", "", ""}, {"*", "", NULL}, {"*", "a", NULL}, {"b", "a@b", "@b"}, {"*b", "a@xb", "@*b"}, {"*@*", "", NULL},
     {"@b", "a@b", NULL}, {"a@@", "a@my.host.ex", "a@my.host.ex"}, {"a@@[]", "a@[127.0.0.1]", "a@@[]"},
     {"+al", "a@b", "a@b"}, {"+al", "q@x.c", "*@*.c"}, {"^u(.)@", "U9@loop", "^u(.)@"}, {"*9@*p", "u9@loop", "*9@*p"},

@@ -134,5 +134,6 @@ int match_item_domain(struct match *m, const struct item *i, struct str domain) 
     m->value = sub.value;
     return r == MATCH_NOT_IN ? OUTCOME_FAIL : r;
   }
-  return match_item_string(m, i, domain, false);
+  /* In address lists +caseful reaches the domain as well; the subject's is in lower case by then. */
+  return match_item_string(m, i, domain, m->kind == LIST_ADDRESS && m->caseful);
 }

@@ -143,11 +143,11 @@ static enum host_find find_one(struct ctx *c, const struct instance *r, struct h
     return find_mx_list(c, r, h, flags, ret_last);
   h->next = NULL;
   if (lookup == HOST_LOOKUP_BYNAME) {
-    rc = host_find_addresses(c, c->arena, h, flags | HOST_FIND_QUIET, &o->ignore_target_hosts, &full);
+    rc = host_find_addresses(c, c->arena, h, flags, &o->ignore_target_hosts, &full);
   } else {
     rc = host_find_addresses(c, c->arena, h, flags | HOST_FIND_BY_A | HOST_FIND_BY_AAAA, &o->ignore_target_hosts, &full);
     if (rc == HOST_FIND_FAILED && lookup == HOST_LOOKUP_DEFAULT)
-      rc = host_find_addresses(c, c->arena, h, flags | HOST_FIND_QUIET, &o->ignore_target_hosts, &full);
+      rc = host_find_addresses(c, c->arena, h, flags, &o->ignore_target_hosts, &full);
   }
   struct host *last = h;
   while (last->next)
