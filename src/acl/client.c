@@ -9,6 +9,17 @@ static struct str address_text(struct arena *a, const struct client *c, bool por
   return str_printf(a, "[%.*s]", STRF(c->host_address));
 }
 
+/* Is HELO just the client's own address in brackets? Then Received: need not say it again. */
+static bool helo_is_address(const struct client *c) {
+  struct str h = c->helo_name;
+  if (h.len < 2 || h.p[0] != '[' || h.p[h.len - 1] != ']')
+    return false;
+  struct str inner = str_slice(h, 1, h.len - 1);
+  if (str_istarts(inner, STR("IPv6:")) || str_istarts(inner, STR("IPv4:")))
+    inner = str_from(inner, 5);
+  return str_ieq(inner, c->host_address);
+}
+
 void client_set_fullhost(struct arena *a, struct client *c) {
   if (!str_is_set(c->host_address) || c->host_address.len == 0) {
     c->fullhost = STR_UNSET;
@@ -21,7 +32,7 @@ void client_set_fullhost(struct arena *a, struct client *c) {
   bool name = str_is_set(c->host_name) && c->host_name.len > 0;
   struct str extra = STR_EMPTY; /* " helo=x ident=y" */
   bool show_helo = helo && !(name && str_ieq(c->helo_name, c->host_name));
-  if (show_helo)
+  if (show_helo && (name || !helo_is_address(c)))
     extra = str_printf(a, " helo=%.*s", STRF(c->helo_name));
   if (ident)
     extra = str_printf(a, "%.*s ident=%.*s", STRF(extra), STRF(c->ident));

@@ -284,12 +284,8 @@ static int verify_sender(struct ctx *c, const struct options *o) {
     return OUTCOME_OK;
   v->no_details = o->no_details;
   v->failed_now = true;
-  c->vars.acl_verify_message = str_is_set(v->user) ? v->user : v->log;
-  if (v->result == OUTCOME_DEFER) {
-    c->user_message = c->log_message = STR("Could not complete sender verify");
-    return OUTCOME_DEFER;
-  }
-  c->user_message = c->log_message = STR("Sender verify failed");
+  c->user_message = c->log_message = v->result == OUTCOME_DEFER ? STR("Could not complete sender verify") : STR("Sender verify failed");
+  c->vars.acl_verify_message = c->log_message;
   return v->result;
 }
 

@@ -27,6 +27,8 @@ static char *end_line(struct dot *d, char *o) {
 
 /* A bare CR, or a bare LF in the header of a message in CRLF mode. */
 static char *bare_end(struct dot *d, char *o) {
+  if (!d->mode_known && d->kind != DOT_SMTP)
+    d->mode_known = true; /* a program that writes bare CRs has no CRLF discipline; over SMTP that must not open LF mode */
   o = end_line(d, o);
   d->line_done = false;
   d->state = MID_LINE;

@@ -51,7 +51,7 @@ bool receive_not_smtp_acl(struct reception *r, struct str *ret_why, bool *ret_di
   if (result == ACL_DISCARD) {
     bool why = str_is_set(c->log_message) && c->log_message.len > 0;
     receive_log_arrival(r);
-    acl_log(c, LOG_MAIN, "=> blackhole (non-SMTP ACL discarded recipients%s%.*s)", why ? ": " : "",
+    acl_log(c, LOG_MAIN, "=> blackhole (non-SMTP ACL discarded recipients)%s%.*s", why ? ": " : "",
         STRF(why ? c->log_message : STR_EMPTY));
     acl_log(c, LOG_MAIN, "Completed");
     *ret_discarded = true;

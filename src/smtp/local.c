@@ -30,6 +30,8 @@ static void set_client(struct local *l) {
   cl->host_authenticated = p->host_authenticated;
   cl->authenticated_id = str_is_set(p->authenticated_id) ? p->authenticated_id : p->peer.family == 0 ? p->submitter->login : STR_UNSET;
   cl->authenticated_sender = p->authenticated_sender;
+  if (!str_is_set(cl->authenticated_sender) && p->peer.family == 0)
+    cl->authenticated_sender = str_printf(l->arena, "%.*s@%.*s", STRF(p->submitter->login), STRF(l->o->qualify_domain));
   cl->protocol = str_is_set(p->protocol) ? p->protocol : STR("local");
   if (p->local.family) {
     cl->interface_address = ip_text(l->arena, &p->local);
@@ -56,7 +58,12 @@ static void set_sender(struct local *l) {
     m->reverse_path_local = true;
     return;
   }
-  struct str sender = receive_qualify(l->c, m->arena, p->sender, true);
+  /* The command line's reader has checked it. */
+  struct mail_address given;
+  struct str error, sender = p->sender;
+  if (address_parse(l->c->arena, sender, ADDRESS_ALLOW_EMPTY | ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8, &given, &error) == 0)
+    sender = given.address;
+  sender = receive_qualify(l->c, m->arena, sender, true);
   if (!p->submitter->trusted && !receive_may_set_sender(l->c, sender)) {
     m->reverse_path = own;
     m->reverse_path_local = true;

@@ -94,9 +94,12 @@ static struct str compose(struct reception *r, enum local_error e, struct str de
       STRF(r->m->reverse_path), subject(e));
   add_explanation(&b, e, detail, extra);
   buf_add_c(&b, "\n------ This is a copy of your message, including all the headers. ------\n\n");
-  for (const struct header *h = r->m->headers; h; h = h->next)
-    if (h->type != '*' && h != r->received)
+  for (const struct header *h = r->last_given ? r->m->headers : NULL; h; h = h->next) {
+    if (h != r->received)
       buf_add(&b, h->text);
+    if (h == r->last_given)
+      break;
+  }
   return buf_str(&b);
 }
 
@@ -104,16 +107,21 @@ static int by_mail(const struct local_params *p, struct reception *r, enum local
   struct ctx *c = r->c;
   struct message *failed = r->m, *m = message_new("error report");
   struct reception report;
-  struct str text = compose(r, e, detail, extra), bounced_id = str_c(failed->id);
-  struct receive_params rp = {.dot = DOT_PLAIN, .local = true, .qualify_headers = true, .submitter = p->submitter, .bounced_id = bounced_id};
+  struct str text = compose(r, e, detail, extra);
+  /* The mail system itself writes it. */
+  struct submitter us = {.login = main_options(c->config)->exim_user.text, .uid = (uint32_t)geteuid(), .gid = (uint32_t)getegid(),
+      .trusted = true};
+  struct client saved = *c->client;
+  struct receive_params rp = {.dot = DOT_PLAIN, .local = true, .qualify_headers = true, .submitter = &us};
   int status = p->error_status ? p->error_status : 1;
+  *c->client = (struct client){.local = true, .ident = us.login, .protocol = STR("local")};
   c->message = m;
   m->reverse_path = STR_EMPTY;
   m->local_error_message = true;
   message_add_recipient(m, str_dup(m->arena, failed->reverse_path));
   receive_begin(&report, c, m, &rp);
   receive_push(&report, text);
-  if (receive_end(&report) < 0 || (receive_keep_client(c, m, p->submitter), receive_commit(&report)) < 0) {
+  if (receive_end(&report) < 0 || (receive_keep_client(c, m, &us), receive_commit(&report)) < 0) {
     receive_abandon(&report);
     message_free(m);
   } else if (p->hooks && p->hooks->accepted) {
@@ -122,6 +130,7 @@ static int by_mail(const struct local_params *p, struct reception *r, enum local
     message_free(m);
   }
   c->message = failed;
+  *c->client = saved;
   return status;
 }
 

@@ -110,9 +110,8 @@ void receive_log_arrival(struct reception *r) {
   if (log_selected(LOGSEL_received_sender))
     buf_printf(&b, " from <%.*s>", STRF(m->reverse_path));
   if (log_selected(LOGSEL_received_recipients)) {
-    buf_add_c(&b, " for");
     for (size_t i = 0; i < m->recipients.n; i++)
-      buf_printf(&b, " %.*s", STRF(m->recipients.v[i].address));
+      buf_printf(&b, "%s %.*s", i ? "" : " for", STRF(m->recipients.v[i].address));
   }
   acl_log(c, LOG_MAIN, "%.*s", STRF(log_printable(c->arena, buf_str(&b))));
 }

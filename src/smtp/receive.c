@@ -24,6 +24,7 @@ void receive_begin(struct reception *r, struct ctx *c, struct message *m, const 
   buf_init(&r->current, c->arena, BUF_MAX_EXPANSION);
   m->received_time = (struct timeval){0};
   gettimeofday(&m->received_time, NULL);
+  m->deliver_first_time = true;
 }
 
 static void set_error(struct reception *r, enum receive_error e, const char *reply, struct str log) {
@@ -125,6 +126,8 @@ static void end_header(struct reception *r, struct str line) {
   r->header_done = true;
   dot_body(&r->dot);
   r->dot.lines = line.len > 0;
+  for (struct header *h = r->m->headers; h; h = h->next)
+    r->last_given = h;
   open_spool(r); /* gives the id, which Received: and Message-ID: show */
   if (!r->error && receive_fix_headers(r) < 0) {
     set_error(r, RECEIVE_CONFIG, "451 Temporary local problem - please try later", r->c->error);

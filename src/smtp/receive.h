@@ -68,6 +68,7 @@ struct reception {
   bool first_line, header_done, spool_open, spooled;
   int64_t header_bytes, header_lines, body_bytes, total;
   bool resent, have_date, have_from, have_message_id, have_sender, have_resent_date;
+  struct header *last_given;  /* the last line of the header as it came; what follows is ours */
   struct header *received;   /* ours, at the top */
   struct str message_id_value; /* for the log: of the Message-ID: line, angle brackets removed */
   VEC(struct bad_recipient) bad; /* with -t */

@@ -87,8 +87,10 @@ static int read_body(struct smtp_session *s, struct reception *r) {
     struct str in = stream_peek(s->stream);
     if (in.len == 0) {
       int rc = stream_fill(s->stream, DEADLINE_NEVER);
-      if (rc <= 0)
+      if (rc <= 0) {
+        s->batch.line++;
         return -1;
+      }
       in = stream_peek(s->stream);
     }
     size_t used = receive_push(r, in);
@@ -162,7 +164,14 @@ static int batch_command(struct smtp_session *s) {
     return batch_rcpt(s, args);
   if (verb_is(line, "DATA", &args))
     return batch_data(s);
-  if (verb_is(line, "HELO", &args) || verb_is(line, "EHLO", &args) || verb_is(line, "RSET", &args)) {
+  if (verb_is(line, "HELO", &args) || verb_is(line, "EHLO", &args)) {
+    s->c->client->helo_name = str_dup(s->arena, args);
+    s->c->client->helo_name.taint = STR_TAINTED;
+    client_set_fullhost(s->arena, s->c->client);
+    begin(s);
+    return 0;
+  }
+  if (verb_is(line, "RSET", &args)) {
     begin(s);
     return 0;
   }

@@ -67,7 +67,7 @@ static enum smtp_next discard(struct smtp_session *s, struct reception *r, const
   memcpy(id, s->message->id, sizeof id);
   receive_log_arrival(r);
   bool why = str_is_set(c->log_message) && c->log_message.len > 0;
-  acl_log(c, LOG_MAIN, "=> blackhole (%s ACL discarded recipients%s%.*s)", by, why ? ": " : "",
+  acl_log(c, LOG_MAIN, "=> blackhole (%s ACL discarded recipients)%s%.*s", by, why ? ": " : "",
       STRF(why ? log_printable(c->arena, c->log_message) : STR_EMPTY));
   acl_log(c, LOG_MAIN, "Completed");
   receive_abandon(r);

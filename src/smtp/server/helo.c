@@ -105,7 +105,7 @@ static bool take_name(struct smtp_session *s, struct str args) {
 
 static void keep_name(struct smtp_session *s, struct str args) {
   struct client *cl = s->c->client;
-  struct str name = str_slice(str_trim(args), 0, 1000);
+  struct str name = str_trim(args);
   if (!str_is_set(cl->helo_name) || !str_eq(cl->helo_name, name)) {
     cl->helo_name = str_dup(s->arena, name);
     cl->helo_name.taint = STR_TAINTED;

@@ -37,6 +37,8 @@ struct smtp_session {
   enum smtp_transaction txn_state;
   struct message *message;
   struct str mail_data, rcpt_data; /* as typed, for logs */
+  struct str discard_why;        /* log_message of a MAIL ACL that discards */
+  struct str authenticated_sender; /* before any AUTH= of MAIL */
   int64_t size_given;
   int body_8bit;
   bool discard_all, discarded;   /* "discard" from the MAIL ACL; any recipient was */
@@ -121,6 +123,11 @@ void smtp_set_protocol(struct smtp_session *s);
 struct str smtp_history(struct smtp_session *s);
 /* Reads one line. 1, 0 at end of input, -errno. */
 int smtp_read_line(struct smtp_session *s, struct str *ret);
+
+/* Logs for what a selector can take out of the main log. */
+unsigned smtp_reject_logs(enum log_selector selector);
+/* RFC 1413 query for clients in rfc1413_hosts; sets the client's ident. [suspends] */
+void smtp_ident(struct smtp_session *s);
 
 /* --- data (data.c) --- */
 void smtp_data_params(struct smtp_session *s, struct receive_params *p, bool chunking);

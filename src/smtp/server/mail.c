@@ -36,9 +36,13 @@ static bool cut_parameter(struct str *text, struct str *name, struct str *value)
 
 static int param_size(struct smtp_session *s, struct str value) {
   uint64_t n;
-  if (!str_is_set(value) || !str_to_u64(value, &n))
+  if (!str_is_set(value) || value.len == 0)
     return OUTCOME_ERROR;
-  s->size_given = n > INT64_MAX ? INT64_MAX : (int64_t)n;
+  for (uint32_t i = 0; i < value.len; i++)
+    if (!isdigit((unsigned char)value.p[i]))
+      return OUTCOME_ERROR;
+  /* What is too large for any number is too large for any limit. */
+  s->size_given = !str_to_u64(value, &n) || n > INT64_MAX ? INT64_MAX : (int64_t)n;
   return OUTCOME_OK;
 }
 
@@ -169,9 +173,8 @@ static bool refused_by_size(struct smtp_session *s, struct str sender) {
   if (receive_size_limit(s->c, &limit) == 0 && limit > 0 && s->size_given > limit) {
     smtp_say(s, "552 Message size exceeds maximum permitted");
     bool huge = s->size_given == INT64_MAX || s->size_given >= INT32_MAX;
-    if (log_selected(LOGSEL_size_reject))
-      acl_log(s->c, LOG_MAIN | LOG_REJECT, "rejected MAIL FROM:<%.*s> %.*s: message too big: size%s=%lld max=%lld", STRF(sender),
-          STRF(smtp_who(s)), huge ? ">" : "", (long long)(huge ? INT32_MAX : s->size_given), (long long)limit);
+    acl_log(s->c, smtp_reject_logs(LOGSEL_size_reject), "rejected MAIL FROM:<%.*s> %.*s: message too big: size%s=%lld max=%lld",
+          STRF(sender), STRF(smtp_who(s)), huge ? ">" : "", (long long)(huge ? INT32_MAX : s->size_given), (long long)limit);
     return true;
   }
   return false;
@@ -194,8 +197,7 @@ static bool qualify_sender(struct smtp_session *s, struct mail_address *a) {
 static enum smtp_next too_many_messages(struct smtp_session *s) {
   smtp_say(s, "421 too many messages in this connection");
   acl_log(s->c, LOG_MAIN | LOG_REJECT, "rejected MAIL command %.*s: too many messages in one connection", STRF(smtp_who(s)));
-  smtp_notquit(s, "bad-commands", NULL, " ");
-  return SMTP_CLOSE;
+  return SMTP_GO_ON;
 }
 
 enum smtp_next smtp_verb_mail(struct smtp_session *s, struct str args) {
@@ -249,6 +251,7 @@ enum smtp_next smtp_verb_mail(struct smtp_session *s, struct str args) {
   if (r == ACL_OK || r == ACL_DISCARD) {
     s->discard_all = r == ACL_DISCARD;
     s->discarded_by = "MAIL";
+    s->discard_why = c->log_message;
     s->txn_state = TXN_MAIL;
     smtp_accept_reply(s, "250", "OK");
     return SMTP_GO_ON;

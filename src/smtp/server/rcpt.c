@@ -124,7 +124,8 @@ enum smtp_next smtp_verb_rcpt(struct smtp_session *s, struct str args) {
   if (!s->discard_all) {
     r = smtp_acl(s, ACL_RCPT, &s->o->acl_smtp_rcpt, smtp_is_tcp(s) || s->p->kind == SESSION_LOCAL_SMTP ? ACL_FAIL : ACL_OK);
   } else {
-    c->user_message = c->log_message = STR_UNSET;
+    c->user_message = STR_UNSET;
+    c->log_message = s->discard_why;
   }
   enum smtp_next next = SMTP_GO_ON;
   if (r == ACL_OK || r == ACL_DISCARD) {

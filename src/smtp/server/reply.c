@@ -174,12 +174,10 @@ static void report_sender_verify(struct smtp_session *s, struct str code, bool f
   if (v->reported || v->no_details)
     return;
   v->reported = true;
-  if (log_selected(LOGSEL_sender_verify_fail)) {
-    struct str why = str_is_set(v->log) ? v->log : v->user;
-    bool has = str_is_set(why) && why.len > 0;
-    acl_log(s->c, LOG_MAIN | LOG_REJECT, "%.*s sender verify %s for <%.*s>%s%.*s", STRF(smtp_who(s)), failed ? "fail" : "defer",
-        STRF(v->address), has ? ": " : "", STRF(has ? log_printable(s->c->arena, why) : STR_EMPTY));
-  }
+  struct str why = str_is_set(v->log) ? v->log : v->user;
+  bool has = str_is_set(why) && why.len > 0;
+  acl_log(s->c, smtp_reject_logs(LOGSEL_sender_verify_fail), "%.*s sender verify %s for <%.*s>%s%.*s", STRF(smtp_who(s)),
+      failed ? "fail" : "defer", STRF(v->address), has ? ": " : "", STRF(has ? log_printable(s->c->arena, why) : STR_EMPTY));
   if (!failed || as->no_multiline || !str_is_set(v->user) || v->user.len == 0)
     return;
   struct str rest = v->user;
@@ -230,7 +228,9 @@ enum smtp_next smtp_acl_refused(struct smtp_session *s, enum acl_where where, en
     log = log_printable(c->arena, log);
   }
   bool has_log = str_is_set(log) && log.len > 0;
-  if (where != ACL_CONNECT || log_selected(LOGSEL_connection_reject)) {
+  if (where == ACL_CONNECT && !log_selected(LOGSEL_connection_reject))
+    logs &= ~LOG_MAIN;
+  if (logs) {
     struct str line = str_printf(c->arena, "%.*s %.*s%srejected %.*s%s%.*s", STRF(smtp_who(s)), STRF(rejection_info(s, where)),
         fail ? "" : "temporarily ", STRF(what), has_log ? ": " : "", STRF(has_log ? log : STR_EMPTY));
     line.taint = STR_TAINTED;

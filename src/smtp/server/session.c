@@ -135,7 +135,7 @@ void smtp_reset(struct smtp_session *s) {
   s->rcpt_count = s->rcpt_failed = s->rcpt_deferred = 0;
   s->rcpt_smtp_response = s->mail_data = s->rcpt_data = STR_UNSET;
   s->used_pipelining = false;
-  s->c->client->authenticated_sender = s->p->authenticated_sender;
+  s->c->client->authenticated_sender = s->authenticated_sender;
   /* What refers to the transaction's arena goes with it. */
   as->sender_verify = (struct acl_sender_verify){0};
   as->recipient = NULL;
@@ -426,6 +426,12 @@ static void set_client(struct smtp_session *s) {
   cl->host_authenticated = p->host_authenticated;
   cl->authenticated_id = p->authenticated_id;
   cl->authenticated_sender = p->authenticated_sender;
+  /* A local caller is as good as authenticated by the system. */
+  if (cl->local && p->submitter && !str_is_set(cl->authenticated_id))
+    cl->authenticated_id = p->submitter->login;
+  if (cl->local && p->submitter && !str_is_set(cl->authenticated_sender))
+    cl->authenticated_sender = str_printf(s->arena, "%.*s@%.*s", STRF(p->submitter->login), STRF(s->o->qualify_domain));
+  s->authenticated_sender = cl->authenticated_sender;
   if (p->local.family) {
     cl->interface_address = ip_text(s->arena, &p->local);
     cl->interface_port = p->local_port;
@@ -464,11 +470,14 @@ static void set_options(struct smtp_session *s) {
   s->c->smtp_active_hostname = s->hostname;
 }
 
+/* Selectors choose for the main log only. */
+unsigned smtp_reject_logs(enum log_selector selector) { return LOG_REJECT | (log_selected(selector) ? LOG_MAIN : 0); }
+
 static bool refused_by_host(struct smtp_session *s) {
   if (!str_is_set(s->c->client->host_address) || !smtp_match_host(s, &s->o->host_reject_connection))
     return false;
-  if (log_selected(LOGSEL_connection_reject))
-    acl_log(s->c, LOG_MAIN | LOG_REJECT, "refused connection from %.*s (host_reject_connection)", STRF(smtp_sender_who(s)));
+  acl_log(s->c, smtp_reject_logs(LOGSEL_connection_reject), "refused connection from %.*s (host_reject_connection)",
+      STRF(smtp_sender_who(s)));
   if (!s->p->tls_on_connect)
     smtp_say(s, "554 SMTP service not available");
   return true;
@@ -539,6 +548,8 @@ static bool send_banner(struct smtp_session *s, struct str user) {
 
 static bool start_session(struct smtp_session *s) {
   struct ctx *c = s->c;
+  if (!str_is_set(c->client->ident))
+    smtp_ident(s);
   if (s->p->kind == SESSION_TEST) {
     stream_printf(s->stream, "\n**** SMTP testing session as if from host %.*s\n", STRF(c->client->host_address));
     stream_printf(s->stream, "**** but without any ident (RFC 1413) callback.\n**** This is not for real!\n\n");
