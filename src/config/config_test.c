@@ -88,7 +88,7 @@ static void values_of_all_types(void **state) {
                                       "received_headers_max = 0x10\n"
                                       "check_log_space = 5\n"
                                       "queue_only_load = 2.25\n"
-                                      "keep_malformed = 1d2h\n"
+                                      "ignore_bounce_errors_after = 1d2h\n"
                                       "delay_warning = 1h:2h:1d\n"
                                       "trusted_users = root : 42\n"
                                       "qualify_domain = \"a b\\x2e\"\n"
@@ -106,7 +106,7 @@ static void values_of_all_types(void **state) {
   assert_int_equal(o->received_headers_max, 16);
   assert_int_equal(o->check_log_space, 5120);
   assert_int_equal(o->queue_only_load, 2250);
-  assert_int_equal(o->keep_malformed, 93600);
+  assert_int_equal(o->ignore_bounce_errors_after, 93600);
   assert_int_equal(o->delay_warning.n, 3);
   assert_int_equal(o->delay_warning.v[1], 7200);
   assert_int_equal(o->trusted_users.n, 2);
@@ -181,7 +181,7 @@ static void off_is_no_error(void **state) {
 }
 
 static void offers_warn(void **state) {
-  assert_false(good("prdr_enable = true\n")->prdr_enable);
+  good("prdr_enable = true\n");
   assert_int_equal(config->warnings.n, 1);
   assert_str(config->warnings.v[0],
       "Warning: option \"prdr_enable\" is not supported yet: it has no effect (line 1 of test)");

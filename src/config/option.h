@@ -65,20 +65,20 @@ struct option_times {
   size_t n;
 };
 
-#define OPTION_HIDDEN 1u   /* an old name or internal: accepted, not printed by -bP */
-#define OPTION_LATER 2u    /* known, behaviour not there yet: refused with "not supported yet" */
-#define OPTION_OFFER 4096u  /* with OPTION_LATER: nothing but comfort or speed is lost without it; on gives a warning, not an error */
-#define OPTION_ALIAS 4u    /* an old spelling of `alias_of`: one warning */
-#define OPTION_OBSOLETE 8u /* known and without effect in current Exim too: accepted silently */
-#define OPTION_REPEATS 16u /* may be given several times, values are joined with newline (headers_add …) */
-#define OPTION_JOIN_COLON 512u /* with OPTION_REPEATS: joined with a colon (headers_remove) */
-#define OPTION_AS_TIME 1024u /* an OPTION_EXPR that gives a time: one without `$` is checked when it is read */
-#define OPTION_AS_INT 2048u  /* the same for an integer */
-#define OPTION_TRISTATE 32u /* an OPTION_BOOL whose place is an int: 1, 0, or -1 when it was not given */
-#define OPTION_EARLY 128u /* an OPTION_STRING that is expanded once, when the configuration is complete */
-#define OPTION_BOOLEAN 4096u /* an OPTION_CUSTOM with the forms of a boolean (`x`, `no_x`, `x = yes`): parse() gets "true" or "false" */
-#define OPTION_KILO 256u  /* an OPTION_SIZE whose plain numbers are kilobytes */
-#define OPTION_SECONDS 64u /* an OPTION_TIME that also takes a plain number of seconds */
+#define OPTION_HIDDEN (1u << 0)   /* an old name or internal: accepted, not printed by -bP */
+#define OPTION_LATER (1u << 1)    /* known, behaviour not there yet: refused with "not supported yet" */
+#define OPTION_ALIAS (1u << 2)    /* an old spelling of `alias_of`: one warning */
+#define OPTION_OBSOLETE (1u << 3) /* known and without effect in current Exim too: accepted silently */
+#define OPTION_REPEATS (1u << 4)  /* may be given several times, values are joined with newline (headers_add …) */
+#define OPTION_TRISTATE (1u << 5) /* an OPTION_BOOL whose place is an int: 1, 0, or -1 when it was not given */
+#define OPTION_SECONDS (1u << 6)  /* an OPTION_TIME that also takes a plain number of seconds */
+#define OPTION_EARLY (1u << 7)    /* an OPTION_STRING that is expanded once, when the configuration is complete */
+#define OPTION_KILO (1u << 8)     /* an OPTION_SIZE whose plain numbers are kilobytes */
+#define OPTION_JOIN_COLON (1u << 9) /* with OPTION_REPEATS: joined with a colon (headers_remove) */
+#define OPTION_AS_TIME (1u << 10) /* an OPTION_EXPR that gives a time: one without `$` is checked when it is read */
+#define OPTION_AS_INT (1u << 11)  /* the same for an integer */
+#define OPTION_BOOLEAN (1u << 12) /* an OPTION_CUSTOM with the forms of a boolean (`x`, `no_x`, `x = yes`): parse() gets "true" or "false" */
+#define OPTION_OFFER (1u << 13)   /* with OPTION_LATER: only comfort or speed is lost without it; a warning, not an error */
 
 struct option_def {
   const char *name;

@@ -313,8 +313,9 @@ static int set_bool(struct config_reader *r, const struct option_def *def, void 
     return rc;
   if (rc > 0 && def->type != OPTION_EXPR_BOOL)
     return config_error(r, "\"%.*s\" is not a valid value for the \"%s\" option", STRF(text), def->name);
-  if (rc == 0 && value && def->flags & OPTION_LATER)
-    return not_supported(r, def);
+  if (rc == 0 && value && def->flags & OPTION_LATER && (def->default_text == NULL || strcmp(def->default_text, "true") != 0) &&
+      not_supported(r, def) < 0)
+    return OUTCOME_ERROR;
   if (def->type == OPTION_BOOL) {
     put_bool(def, place_of(def, block), value);
     return 0;
@@ -323,8 +324,8 @@ static int set_bool(struct config_reader *r, const struct option_def *def, void 
     return def->parse(r, def, block, value ? STR("true") : STR("false"));
   if (rc > 0 && string_value(r, def->name, text, &text) < 0)
     return OUTCOME_ERROR;
-  if (rc > 0 && def->flags & OPTION_LATER)
-    return not_supported(r, def);
+  if (rc > 0 && def->flags & OPTION_LATER && not_supported(r, def) < 0)
+    return OUTCOME_ERROR;
   return set_text(r, def, block, rc > 0 ? text : value ? STR("true") : STR("false"), false);
 }
 
@@ -396,8 +397,8 @@ int config_option_set(struct config_reader *r, const struct option_def *defs, co
   if (l->rest.p[0] != '=')
     return config_error(r, "missing \"=\" after %.*s", STRF(l->name));
   struct str text = str_trim(str_from(l->rest, 1));
-  if (def->flags & OPTION_LATER && !is_off(def, text))
-    return not_supported(r, def);
+  if (def->flags & OPTION_LATER && !is_off(def, text) && not_supported(r, def) < 0)
+    return OUTCOME_ERROR;
   return set_value(r, def, block, text, again);
 }
 

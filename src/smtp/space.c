@@ -32,7 +32,24 @@ static bool enough(struct ctx *c, const char *what, struct str dir, int64_t min_
   return true;
 }
 
+/* Where the first log file of log_file_path is; unset: there is none, or it is below the spool. */
+static struct str log_directory(const struct main_options *o) {
+  struct str rest = o->log_file_path;
+  while (str_is_set(rest)) {
+    struct str item = str_trim(str_cut(&rest, ':'));
+    if (str_is_empty(item) || item.p[0] != '/')
+      continue;
+    ptrdiff_t percent = str_find_byte(item, '%');
+    item = str_slice(item, 0, percent < 0 ? item.len : (size_t)percent);
+    return str_slice(item, 0, (size_t)(str_rfind_byte(item, '/') + 1));
+  }
+  return STR_UNSET;
+}
+
 bool spool_space_ok(struct ctx *c, int64_t size) {
   const struct main_options *o = main_options(c->config);
+  struct str logs = log_directory(o);
+  if (str_is_set(logs) && !enough(c, "log", logs, o->check_log_space / 1024, o->check_log_inodes, 0))
+    return false;
   return enough(c, "spool", o->spool_directory, o->check_spool_space / 1024, o->check_spool_inodes, size);
 }

@@ -235,7 +235,7 @@ enum smtp_next smtp_verb_mail(struct smtp_session *s, struct str args) {
     return smtp_synprot(s, false, 501, s->mail_data, "%.*s", STRF(error));
   if (refused_by_size(s, address.address))
     return SMTP_GO_ON;
-  if (s->o->smtp_check_spool_space && !spool_space_ok(c, s->size_given > 0 ? s->size_given : 0)) {
+  if (!spool_space_ok(c, s->o->smtp_check_spool_space && s->size_given > 0 ? s->size_given : 0)) {
     smtp_say(s, "452 Space shortage, please try later");
     return SMTP_GO_ON;
   }
