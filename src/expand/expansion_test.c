@@ -180,6 +180,7 @@ static void test_strings(void **state) {
       {"${hash{$local_part}{monty}}", NULL, "attempt to use tainted string 'lp' for hash"},
       {"${sg{abc}{b}{\\$1$local_part}}", NULL, "attempt to expand tainted string '$1lp'"},
       {"${substr_x:a}", NULL, "non-digit after underscore in \"substr_x\""},
+      {"${length{((((((((((((((((((((1}{a}}", NULL, "\"((((((((((((((((((((1\" is not a positive number (in \"length\" expansion)"},
       {"${hash{3}}", NULL, "Not enough arguments for 'hash' (min is 2)"}, {"${sg{a}{b}{c}{d}}", NULL, "Too many arguments for 'sg' (max is 3)"},
       {"${sg{a}{b}{c}", NULL, "missing '}' after 'sg'"}, {"${substr{1}{-1}{a}}", NULL, "\"-1\" is not a positive number (in \"substr\" expansion)"});
 }

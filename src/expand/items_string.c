@@ -14,9 +14,10 @@ static int number_arg(struct ctx *c, const char *name, struct str text, bool pos
   size_t i = s.len > 0 && (s.p[0] == '-' || s.p[0] == '+');
   bool negative = i > 0 && s.p[0] == '-', ok = i < s.len || s.len == 0;
   int64_t v = 0;
-  for (; i < s.len; i++) {
-    ok = ok && ascii_is_digit(s.p[i]);
-    v = v > INT32_MAX ? v : v * 10 + (s.p[i] - '0');
+  for (; i < s.len && ok; i++) {
+    ok = ascii_is_digit(s.p[i]);
+    if (ok && v <= INT32_MAX)
+      v = v * 10 + (s.p[i] - '0');
   }
   if (v > INT32_MAX)
     v = INT32_MAX;
