@@ -246,7 +246,7 @@ static const struct option_def options[] = {
     .flags = OPTION_ALIAS | OPTION_HIDDEN, .alias_of = "bounce_return_size_limit"},
   {"rfc1413_hosts", OPTION_LIST, AT(rfc1413_hosts), "@[]", .list = LIST_HOST},
   {"rfc1413_port", OPTION_INT, AT(rfc1413_port), "113", .flags = OPTION_HIDDEN},
-  {"rfc1413_query_timeout", OPTION_TIME, AT(rfc1413_query_timeout), .flags = OPTION_LATER},
+  {"rfc1413_query_timeout", OPTION_TIME, AT(rfc1413_query_timeout)},
   {"sender_unqualified_hosts", OPTION_LIST, AT(sender_unqualified_hosts), .list = LIST_HOST},
   {"slow_lookup_log", OPTION_INT, AT(slow_lookup_log), .flags = LATER_COMFORT},
   {"smtp_accept_keepalive", OPTION_BOOL, AT(smtp_accept_keepalive), "true"},
