@@ -223,6 +223,7 @@ int acl_apply_control(struct ctx *c, const struct acl_clause *clause, struct str
   if (d->flags & ACL_LATER)
     return acl_fail(c, OUTCOME_ERROR, "\"control=%.*s\" is not supported yet", STRF(arg));
   if (d->forbidden & ACL_BIT(c->acl->where))
-    return acl_fail(c, OUTCOME_ERROR, "cannot use \"control=%.*s\" in %s ACL", STRF(arg), acl_where_name(c->acl->where));
+    return acl_fail(c, OUTCOME_ERROR, "cannot use \"control=%s\" in %s ACL", str_eq_c(name, "queue_only") ? "queue" : d->name,
+        acl_where_name(c->acl->where));
   return d->apply(c, str_is_set(rest) ? rest : STR_EMPTY);
 }

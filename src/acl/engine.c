@@ -364,9 +364,8 @@ static enum acl_result run_statements(struct ctx *c, const struct acl *acl) {
     if (!apply_verb(c, acl, s, &e, &result))
       continue;
     if (!verb_allowed(frame->where, s->verb) && !frame->outer) {
-      acl_log(c, LOG_MAIN | LOG_PANIC, "QUIT or not-QUIT toplevel ACL may not fail ('%s' verb used incorrectly)",
-          acl_verbs[s->verb]);
-      return ACL_FAIL;
+      acl_fail(c, 0, "QUIT or not-QUIT toplevel ACL may not fail ('%s' verb used incorrectly)", acl_verbs[s->verb]);
+      return ACL_ERROR;
     }
     return result;
   }

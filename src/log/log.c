@@ -379,6 +379,10 @@ void log_write(unsigned logs, const struct message *m, const char *fmt, ...) {
   va_end(ap);
 }
 
+void log_write_with_headers(unsigned logs, const struct message *m, struct str line, struct str extra) {
+  write_entry(logs, m, line, log_selected(LOGSEL_rejected_header) ? extra : STR_EMPTY);
+}
+
 void log_write_reject(const struct message *m, struct str line, struct str extra) {
   write_entry(LOG_MAIN | LOG_REJECT, m, line, log_selected(LOGSEL_rejected_header) ? extra : STR_EMPTY);
 }

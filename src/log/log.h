@@ -45,6 +45,8 @@ void log_write(unsigned logs, const struct message *m, const char *fmt, ...) __a
 void log_vwrite(unsigned logs, const struct message *m, const char *fmt, va_list ap) __attribute__((format(printf, 3, 0)));
 /* One line to the main and reject logs; in the reject log `extra` (whole lines: envelope, header) follows it. */
 void log_write_reject(const struct message *m, struct str line, struct str extra);
+/* The same for the logs given. */
+void log_write_with_headers(unsigned logs, const struct message *m, struct str line, struct str extra);
 /* Text made safe for a log line: non-printing bytes as \ooo. */
 struct str log_printable(struct arena *a, struct str s);
 /* Reopen files after their removal by a log rotator (checked by inode at each write, cheaply). */

@@ -90,16 +90,22 @@ static struct str compose(struct reception *r, enum local_error e, struct str de
   buf_init(&b, r->c->arena, BUF_MAX_EXPANSION);
   if (expand_option(r->c, &o->dsn_from, &from) != 0 || !str_is_set(from))
     from = str_printf(r->c->arena, "Mail Delivery System <Mailer-Daemon@%.*s>", STRF(o->qualify_domain));
-  buf_printf(&b, "Auto-Submitted: auto-replied\nFrom: %.*s\nTo: %.*s\nSubject: Mail failure - %s\n\n", STRF(from),
+  buf_printf(&b, "Auto-Submitted: auto-replied\nFrom: %.*s\nTo: %.*s\nSubject: Mail failure - %s\n", STRF(from),
       STRF(r->m->reverse_path), subject(e));
+  if (e != LOCAL_BAD_ADDRESS && str_is_set(r->message_id_value))
+    buf_printf(&b, "References: <%.*s>\n", STRF(r->message_id_value));
+  buf_add_byte(&b, '\n');
   add_explanation(&b, e, detail, extra);
   buf_add_c(&b, "\n------ This is a copy of your message, including all the headers. ------\n\n");
-  for (const struct header *h = r->last_given ? r->m->headers : NULL; h; h = h->next) {
-    if (h != r->received)
+  /* A bad address was seen before anything was added to the header. */
+  bool all = e != LOCAL_BAD_ADDRESS;
+  for (const struct header *h = all || r->last_given ? r->m->headers : NULL; h; h = h->next) {
+    if ((all && h->type != '*') || (!all && h != r->received))
       buf_add(&b, h->text);
-    if (h == r->last_given)
+    if (!all && h == r->last_given)
       break;
   }
+  buf_add_byte(&b, '\n');
   return buf_str(&b);
 }
 
@@ -112,7 +118,8 @@ static int by_mail(const struct local_params *p, struct reception *r, enum local
   struct submitter us = {.login = main_options(c->config)->exim_user.text, .uid = (uint32_t)geteuid(), .gid = (uint32_t)getegid(),
       .trusted = true};
   struct client saved = *c->client;
-  struct receive_params rp = {.dot = DOT_PLAIN, .local = true, .qualify_headers = true, .submitter = &us};
+  struct receive_params rp = {.dot = DOT_PLAIN, .local = true, .qualify_headers = true, .submitter = &us,
+      .bounced_id = e == LOCAL_BAD_ADDRESS ? STR_UNSET : str_c(failed->id)};
   int status = p->error_status ? p->error_status : 1;
   *c->client = (struct client){.local = true, .ident = us.login, .protocol = STR("local")};
   c->message = m;

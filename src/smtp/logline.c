@@ -80,7 +80,7 @@ void receive_log_arrival(struct reception *r) {
   const struct acl_message *am = acl_message(c);
   struct buf b;
   buf_init(&b, c->arena, BUF_MAX_EXPANSION);
-  bool fake = am && (am->fakereject || am->fakedefer);
+  bool fake = am && am->fakereject;
   buf_printf(&b, "%s %s%.*s%s", fake ? "(=" : "<=", m->reverse_path.len ? "" : "<", STRF(m->reverse_path),
       m->reverse_path.len ? "" : ">");
   if (str_is_set(r->p.bounced_id) && r->p.bounced_id.len)

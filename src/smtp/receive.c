@@ -342,7 +342,7 @@ void receive_log_rejection(struct ctx *c, unsigned logs, struct str line) {
   if (!logs)
     return;
   struct message *m = c->message;
-  if (logs != (LOG_MAIN | LOG_REJECT) || !m || !m->headers) {
+  if (!(logs & LOG_REJECT) || !m || !m->headers) {
     log_write(logs, m && m->id[0] ? m : NULL, "%.*s", STRF(line));
     return;
   }
@@ -356,5 +356,5 @@ void receive_log_rejection(struct ctx *c, unsigned logs, struct str line) {
   for (const struct header *h = m->headers; h; h = h->next)
     if (h->text.len > 0)
       buf_printf(&b, "%c %.*s", h->type, STRF(h->text));
-  log_write_reject(m->id[0] ? m : NULL, line, buf_str(&b));
+  log_write_with_headers(logs, m->id[0] ? m : NULL, line, buf_str(&b));
 }

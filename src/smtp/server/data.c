@@ -176,9 +176,8 @@ void smtp_check_local_sender(struct smtp_session *s) {
   m->sender_local = true;
   if (sub->trusted)
     return;
-  if (m->reverse_path.len == 0)
-    return; /* bounces may come from anybody */
-  if (receive_may_set_sender(s->c, m->reverse_path)) {
+  /* Unlike -f <>, MAIL FROM:<> is not for everybody. */
+  if (m->reverse_path.len > 0 && receive_may_set_sender(s->c, m->reverse_path)) {
     m->reverse_path_set_untrusted = true;
     return;
   }

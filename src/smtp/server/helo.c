@@ -252,7 +252,7 @@ static enum smtp_next hello(struct smtp_session *s, struct str args, bool extend
     ptrdiff_t nl = str_find_byte(text, '\n');
     if (nl >= 0) {
       acl_log(c, LOG_MAIN | LOG_PANIC, "EHLO/HELO response must not contain newlines: message truncated: %.*s",
-          STRF(log_printable(c->arena, text)));
+          STRF(log_printable(c->arena, user)));
       text = str_slice(text, 0, (size_t)nl);
     }
   } else {
@@ -263,7 +263,7 @@ static enum smtp_next hello(struct smtp_session *s, struct str args, bool extend
     collect_ehlo(s, &lines);
   smtp_say(s, "%.*s%c%.*s%.*s", STRF(code), lines.n ? '-' : ' ', STRF(ext), STRF(text));
   for (size_t i = 0; i < lines.n; i++)
-    smtp_say(s, "250%c%.*s", i + 1 < lines.n ? '-' : ' ', STRF(lines.v[i]));
+    smtp_say(s, "%.*s%c%.*s", STRF(code), i + 1 < lines.n ? '-' : ' ', STRF(lines.v[i]));
   smtp_set_protocol(s);
   bool helo_free = s->helo_free, rset_free = s->rset_free, tls_free = s->starttls_free;
   smtp_reset(s);

@@ -59,7 +59,7 @@ struct smtp_session {
   int64_t max_messages;
   struct str command, arguments; /* the line as typed; its arguments */
   bool no_mail_logged, mail_seen, quit_seen, closed_logged;
-  uint8_t history[64];           /* of verbs, for logs */
+  uint8_t history[20];           /* of verbs, for logs */
   unsigned history_n;
   bool mute;                     /* no text may be sent: the client expects TLS */
   const char *end_reason;        /* $smtp_notquit_reason; NULL: QUIT or dropped quietly */

@@ -24,8 +24,7 @@ enum smtp_next smtp_verb_help(struct smtp_session *s, struct str args) {
   struct buf b;
   buf_init(&b, s->c->arena, 1024);
   buf_add_c(&b, "Commands supported:\n");
-  if (s->ad_auth)
-    buf_add_c(&b, " AUTH");
+  buf_add_c(&b, " AUTH");
   if (s->ad_tls)
     buf_add_c(&b, " STARTTLS");
   buf_add_c(&b, " HELO EHLO MAIL RCPT DATA BDAT NOOP QUIT RSET HELP");

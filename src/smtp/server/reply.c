@@ -7,7 +7,8 @@ with their log lines. */
 
 #include "tls/tls.h"
 
-#define WRAP_AT 75 /* longer reply texts are split where they can be */
+#define WRAP_AT 75  /* longer reply texts are split where they can be … */
+#define WRAP_MIN 40 /* … but not into very short lines: rather one that is too long */
 
 void smtp_note_rcpt(struct smtp_session *s, struct str text) {
   if (!s->rcpt_in_progress)
@@ -44,7 +45,7 @@ static size_t wrap_point(struct str line) {
   for (size_t i = WRAP_AT; i > 35; i--)
     if (line.p[i - 1] == ':' && line.p[i] == ' ')
       return i;
-  for (size_t i = WRAP_AT; i > 0; i--)
+  for (size_t i = WRAP_AT; i > WRAP_MIN; i--)
     if (line.p[i] == ' ')
       return i;
   for (size_t i = WRAP_AT; i < line.len; i++)
@@ -258,6 +259,7 @@ void smtp_accept_reply(struct smtp_session *s, const char *code, const char *tex
 
 enum acl_result smtp_acl(struct smtp_session *s, enum acl_where where, const struct option_expr *option, enum acl_result unset) {
   s->c->user_message = s->c->log_message = STR_UNSET;
+  acl_session(s->c)->reject_logs = LOG_MAIN | LOG_REJECT;
   if (!str_is_set(option->text))
     return unset;
   struct smtp_names before = smtp_names_now(s);

@@ -276,7 +276,6 @@ static const struct smtp_verb_def *find_verb(struct smtp_session *s, struct str 
   const struct smtp_verb_def *v = match_verb(verbs, line, ret_args, &i);
   if (v) {
     s->last_was_rcpt = s->history_n > 0 && verbs[s->history[(s->history_n - 1) % sizeof s->history]].run == smtp_verb_rcpt;
-    s->history[s->history_n++ % sizeof s->history] = (uint8_t)i;
     return v;
   }
   for (size_t m = 0; modules[m] && !v; m++)
@@ -376,6 +375,8 @@ static enum smtp_next run_command(struct smtp_session *s, struct str line) {
       v->run != smtp_verb_noop)
     return smtp_synprot(s, true, 503, STR_UNSET, s->chunk == CHUNK_FAILED ? "only RSET accepted now"
                                                                          : "only BDAT permissible after non-LAST BDAT");
+  if (v >= verbs && v < verbs + sizeof verbs / sizeof *verbs)
+    s->history[s->history_n++ % sizeof s->history] = (uint8_t)(v - verbs);
   return v->run(s, args);
 }
 
