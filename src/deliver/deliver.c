@@ -232,6 +232,7 @@ static enum deliver_result deliver(struct delivery *d, struct deliver_how *how) 
 enum deliver_result deliver_message(struct ctx *c, struct message *m, const struct deliver_how *how) {
   struct arena *arena = arena_new("delivery");
   struct deliver_how own = *how;
+  m->deliver_forced = how->force;
   struct delivery d = {.c = delivery_ctx(c, arena, m), .m = m, .how = &own, .freeze_reason = STR_EMPTY};
   d.seen = map_new(arena);
   msglog_init(&d.log, arena);

@@ -299,12 +299,12 @@ static void write_logs(struct arena *a, unsigned logs, const struct entry *e) {
 }
 
 /* A last guard against forged lines: control characters of the text become \ooo. A newline may only stand where it
-begins a continuation of ours, with two blanks. */
+begins a continuation of ours, with a blank or two. */
 static struct str guard(struct arena *a, struct str text) {
   size_t bad = 0;
   for (size_t i = 0; i < text.len; i++) {
     unsigned char c = (unsigned char)text.p[i];
-    if ((c < 32 && c != '\t' && c != '\n') || c == 127 || (c == '\n' && !str_starts(str_from(text, i), STR("\n  "))))
+    if ((c < 32 && c != '\t' && c != '\n') || c == 127 || (c == '\n' && !str_starts(str_from(text, i), STR("\n "))))
       bad++;
   }
   if (bad == 0)
@@ -313,7 +313,7 @@ static struct str guard(struct arena *a, struct str text) {
   buf_init(&b, a, text.len + bad * 3 + 1);
   for (size_t i = 0; i < text.len; i++) {
     unsigned char c = (unsigned char)text.p[i];
-    bool newline = c == '\n' && str_starts(str_from(text, i), STR("\n  "));
+    bool newline = c == '\n' && str_starts(str_from(text, i), STR("\n "));
     if ((c >= 32 && c != 127) || c == '\t' || newline)
       buf_add_byte(&b, text.p[i]);
     else if (c == '\n')

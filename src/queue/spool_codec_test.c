@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include "base/map.h"
 #include "queue/spool_codec.h"
+#include "tls/tls.h"
 
 /* What Exim 4.96 wrote for a message of which three of seven recipients are done (names changed). */
 static const char exim_file[] =
@@ -92,6 +93,31 @@ static void test_decode(void **state) {
   assert_int_equal(m->received_count, 1);
   assert_int_equal(m->headers->next->type, HEADER_DELETED);
   message_free(m);
+}
+
+/* What is kept of the TLS session; the text is written as it was read. */
+static void test_tls_lines(void **state) {
+  static const char lines[] = "-tls_certificate_verified\n-tls_cipher TLS1.3:TLS_AES_256_GCM_SHA384:256\n"
+                              "--tls_peerdn /CN=client.example\n--tls_sni name.example\n-tls_resumption Q\n-tls_ver TLS1.3\n";
+  struct arena *a = arena_new("test");
+  const char *at = strstr(exim_file, "-tls_resumption A\n");
+  struct str text = str_printf(a, "%.*s%s%s", (int)(at - exim_file), exim_file, lines, at + strlen("-tls_resumption A\n"));
+  int rc;
+  struct message *m = decode(text.p, &rc);
+  assert_int_equal(rc, 0);
+  const struct tls_info *t = m->client.tls;
+  assert_true(t && t->peer_verified && t->bits == 256 && t->resumption == 16);
+  assert_str(t->version, "TLS1.3");
+  assert_str(t->cipher_std, "TLS_AES_256_GCM_SHA384");
+  assert_str(t->peer_dn, "/CN=client.example");
+  assert_true(str_is_tainted(t->sni));
+  struct buf out;
+  buf_init(&out, a, SPOOL_HEADER_MAX);
+  assert_int_equal(spool_encode(m, &out), 0);
+  assert_true(str_find(buf_str(&out), str_c(lines)) > 0);
+  assert_str(m->unknown_lines, "");
+  message_free(m);
+  arena_free(a);
 }
 
 static void test_round_trip(void **state) {
@@ -195,6 +221,7 @@ static void test_unwritable(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_decode),
+    cmocka_unit_test(test_tls_lines),
     cmocka_unit_test(test_round_trip),
     cmocka_unit_test(test_damaged),
     cmocka_unit_test(test_bad),

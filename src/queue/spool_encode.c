@@ -144,9 +144,12 @@ static int add_recipient(struct buf *out, const struct recipient *r) {
 }
 
 static void modules_items(struct spool_writer *w, const struct message *m) {
-  for (size_t i = 0; m->module_state && modules[i]; i++)
-    if (m->module_state[i] && modules[i]->message_state.write_spool)
-      modules[i]->message_state.write_spool(w, m, m->module_state[i]);
+  for (size_t i = 0; modules[i]; i++) {
+    const struct module_message_state *own = &modules[i]->message_state;
+    const void *state = m->module_state ? m->module_state[i] : NULL;
+    if (own->write_spool && (state || own->size == 0)) /* without a state of its own a module writes from the message */
+      own->write_spool(w, m, state);
+  }
 }
 
 int spool_encode(const struct message *m, struct buf *out) {

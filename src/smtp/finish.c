@@ -8,6 +8,7 @@ controls, the client as it is stored, who may set which sender. */
 #include "log/log.h"
 #include "match/match.h"
 #include "smtp/receive.h"
+#include "tls/tls.h"
 
 bool receive_may_set_sender(struct ctx *c, struct str address) {
   if (address.len == 0)
@@ -96,7 +97,7 @@ void receive_keep_client(struct ctx *c, struct message *m, const struct submitte
       *texts[i] = str_dup(a, *texts[i]);
       texts[i]->taint = taint;
     }
-  m->client.tls = NULL; /* belongs to the connection */
+  m->client.tls = tls_info_copy(a, c->client->tls);
   if (sub) {
     m->originator_login = str_dup(a, sub->login);
     m->originator_name = str_is_set(sub->name) ? str_dup(a, sub->name) : STR_EMPTY;

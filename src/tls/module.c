@@ -41,4 +41,5 @@ const struct module tls_module = {
     .support = "OpenSSL",
     .main_check = check,
     .macros = macros,
+    .message_state = {.write_spool = tls_spool_write, .read_spool = tls_spool_read},
 };

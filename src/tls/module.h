@@ -2,4 +2,15 @@
 checks of its main options that need the library. */
 #pragma once
 
+#include <stdbool.h>
+#include "base/str.h"
+
+struct message;
+struct spool_reader;
+struct spool_writer;
+
 extern const struct module tls_module;
+
+/* The lines of a -H file (spool.c). */
+void tls_spool_write(struct spool_writer *w, const struct message *m, const void *state);
+bool tls_spool_read(struct spool_reader *r, struct message *m, void *state, struct str name, struct str value);

@@ -185,8 +185,7 @@ static void host_failed(struct delivery *d, struct host *h, int error, struct st
   d->last_error = error;
   d->last_text = text;
   log_host_error(d, h, error, text);
-  if (error != ERROR_TLS_FAILURE) /* of this connection's options as much as of the host */
-    retry_host_failed(d->c, d->t, h, host_port(d, h), error, text);
+  retry_host_failed(d->c, d->t, h, host_port(d, h), error, text);
 }
 
 /* The host takes messages, but not this one now: a line of its own, as for errors of hosts. */
@@ -272,7 +271,8 @@ static void try_hosts(struct delivery *d, struct host *hosts) {
       d->last_text = str_printf(d->c->arena, "%.*s transport found host %.*s to be local", STRF(d->t->name), STRF(h->name));
       continue;
     }
-    if (!retry_host_ready(d->c, d->t, h, host_port(d, h))) {
+    bool forced = d->c->message && d->c->message->deliver_forced;
+    if (!forced && !retry_host_ready(d->c, d->t, h, host_port(d, h))) {
       d->skipped++;
       continue;
     }

@@ -12,7 +12,7 @@ bool smtp_tls_offered(struct smtp_session *s) {
   return !s->c->client->tls && s->p->kind != SESSION_BATCH && smtp_match_host(s, &s->o->tls_advertise_hosts);
 }
 
-/* An option's value, or empty. false: it does not expand; logged. */
+/* An option's value, or empty; a forced failure is as if it were unset. false: it does not expand; logged. */
 static bool value_of(struct smtp_session *s, const struct option_expr *o, const char *name, struct str *ret) {
   struct str text;
   int rc = expand_option(s->c, o, &text);
@@ -46,6 +46,13 @@ static void on_verify_error(void *arg, struct str text) {
   acl_log(s->c, LOG_MAIN, "[%.*s] %.*s", STRF(s->c->client->host_address), STRF(log_printable(s->c->arena, text)));
 }
 
+static bool not_forced(struct smtp_session *s, const struct option_expr *o, const char *name, struct str value) {
+  if (value.len || str_is_empty(o->text))
+    return true;
+  acl_log(s->c, LOG_MAIN | LOG_PANIC, "expansion of %s failed", name);
+  return false;
+}
+
 /* The client named a server: the options may depend on it. */
 static int on_sni(void *arg, struct str sni, struct tls_params *p) {
   struct smtp_session *s = arg;
@@ -53,7 +60,9 @@ static int on_sni(void *arg, struct str sni, struct tls_params *p) {
   seen.sni.taint = STR_TAINTED;
   struct tls_info *saved = s->c->client->tls;
   s->c->client->tls = &seen;
-  bool ok = expand_params(s, p);
+  /* Here a forced failure is an error: without a certificate for this name another one would be shown. */
+  bool ok = expand_params(s, p) && not_forced(s, &s->o->tls_certificate, "tls_certificate", p->certificate) &&
+            not_forced(s, &s->o->tls_privatekey, "tls_privatekey", p->private_key);
   s->c->client->tls = saved;
   return ok ? 1 : -1;
 }
