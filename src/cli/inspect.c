@@ -73,6 +73,8 @@ int mode_address(struct process *p) {
     if (text.len)
       (void)route_test_addresses(p->ctx, &t, str_tainted(str_dup(p->arena, text)));
   }
+  message_free(p->ctx->message);
+  p->ctx->message = NULL;
   return t.exit_code;
 }
 

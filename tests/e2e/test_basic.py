@@ -267,7 +267,7 @@ to_pipe:
         assert re.match(r'From u2@local\.test [A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\n', f.read())
     with open(d + '/mail/piped') as f:
         assert 'Subject: test' in f.read()
-    assert len(m.queue()) == 1
+    wait_for(lambda: len(m.queue()) == 1, m.logs)
 
 
 def test_sendmail_way_and_queue_commands(martlet):

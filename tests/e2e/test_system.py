@@ -100,7 +100,7 @@ def test_mbox_of_a_system_user(system):
     text = read(box)
     assert text.count('\n>From me\n') == 3
     assert len(re.findall(r'^From a@b\.test \w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}$', text, re.M)) == 3
-    assert not os.path.exists(box + '.lock')
+    wait_for(lambda: not os.path.exists(box + '.lock'), m.logs) # the lock goes after the message is there
 
 
 def test_maildir_in_the_home_directory(system):
