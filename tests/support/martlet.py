@@ -186,7 +186,7 @@ class Martlet:
         self.environment = dict(
             {k: v for k, v in os.environ.items() if k in ('PATH', 'HOME', 'LANG', 'TZ')},
             # LeakSanitizer cannot look at processes in a namespace of their own.
-            ASAN_OPTIONS=reports + ':detect_stack_use_after_return=0:strict_string_checks=1' + (':detect_leaks=0' if place else ''),
+            ASAN_OPTIONS=reports + ':detect_stack_use_after_return=0:strict_string_checks=1' + (':detect_leaks=0' if getattr(self, 'place', None) else ''),
             UBSAN_OPTIONS=reports + ':print_stacktrace=1:halt_on_error=1', **(environment or {}))
 
     def _own(self, sub):
