@@ -256,6 +256,7 @@ int spool_recover(struct ctx *c) {
 
 int spool_commit(struct ctx *c, struct message *m) {
   copy_connection_variables(c, m);
+  m->deliver_first_time = true;
   int rc = wal_active() ? commit_to_log(m) : -EFBIG;
   if (rc && rc != -ECANCELED && rc != -EINVAL)
     rc = create_files(m, true);

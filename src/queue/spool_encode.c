@@ -60,8 +60,6 @@ static void client_items(struct spool_writer *w, const struct client *c) {
   item(w, "host_name", c->host_name);
   flag(w, "host_lookup_failed", c->host_lookup_failed);
   endpoint(w, "interface_address", c->interface_address, c->interface_port, true);
-  item(w, "auth_id", c->authenticated_id);
-  item(w, "auth_sender", c->authenticated_sender);
   item(w, "ident", c->ident);
   item(w, "received_protocol", c->protocol);
 }
@@ -77,6 +75,8 @@ static void counts(struct spool_writer *w, const struct message *m) {
 }
 
 static void flags(struct spool_writer *w, const struct message *m) {
+  item(w, "auth_id", m->client.authenticated_id);
+  item(w, "auth_sender", m->client.authenticated_sender);
   flag(w, "allow_unqualified_recipient", m->allow_unqualified_recipient);
   flag(w, "allow_unqualified_sender", m->allow_unqualified_sender);
   flag(w, "deliver_firsttime", m->deliver_first_time);

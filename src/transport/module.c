@@ -1,6 +1,7 @@
 #include "transport/module.h"
 
 #include "core/module.h"
+#include "message/rewrite.h"
 #include "transport/options.h"
 
 extern const struct transport_def transport_appendfile, transport_autoreply, transport_lmtp, transport_pipe, transport_queuefile;
@@ -11,9 +12,19 @@ static const struct driver_def *const drivers[] = {&transport_appendfile.driver,
 static const struct driver_class_def class_def = {
     .class = DRIVER_TRANSPORT, .options = transport_generic_options, .options_size = sizeof(struct transport_options)};
 
+/* Rules are known only when all sections are read. */
+static int check(struct config_reader *r, void *block) {
+  int rc = 0;
+  for (const struct instance *t = config_reader_config(r)->drivers[DRIVER_TRANSPORT]; t; t = t->next)
+    if (transport_options(t)->headers_rewrite.len)
+      rc |= rewrite_check_option(r, t->where, transport_options(t)->headers_rewrite);
+  return rc ? OUTCOME_ERROR : 0;
+}
+
 const struct module transport_module = {
     .name = "transports",
     .summary = "generic transport options, appendfile, autoreply and pipe",
+    .main_check = check,
     .driver_class = &class_def,
     .drivers = drivers,
 };

@@ -7,7 +7,8 @@ for transports"). */
 
 struct transport_options {
   bool body_only, headers_only, delivery_date_add, envelope_to_add, return_path_add, rcpt_include_affixes;
-  bool disable_logging, initgroups, retry_use_local_part, retry_use_local_part_set;
+  bool disable_logging, initgroups;
+  int retry_use_local_part; /* -1: not given, which is true for local transports */
   struct option_expr current_directory, home_directory, debug_print, headers_add, headers_remove, message_size_limit;
   struct option_expr return_path, max_parallel, shadow_condition, transport_filter, event_action;
   struct str headers_rewrite, shadow_transport;
