@@ -11,6 +11,7 @@ verification"). Addresses are verified by the routers (route/route.h). */
 #include "match/match.h"
 #include "message/address.h"
 #include "message/message.h"
+#include "message/rewrite.h"
 #include "route/route.h"
 #include "smtp/helo.h"
 
@@ -151,7 +152,8 @@ static int each_address(struct ctx *c, const struct header *h, item_fn *fn, void
 static int syntax_one(struct ctx *c, const struct header *h, struct str item, struct str shown, void *arg) {
   struct mail_address address;
   struct str error;
-  int rc = address_parse(c->arena, item, ADDRESS_ALLOW_EMPTY | ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8, &address, &error);
+  int rc = address_parse(c->arena, item,
+      address_flags(c, ADDRESS_ALLOW_EMPTY | ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8), &address, &error);
   if (rc == 0) {
     if (address.domain.len > 0 || address.address.len == 0)
       return 0;
@@ -196,7 +198,7 @@ static int blind_one(struct ctx *c, const struct header *h, struct str item, str
   const struct blind *b = arg;
   struct mail_address address;
   struct str error, local, domain, want_local, want_domain;
-  if (address_parse(c->arena, item, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8, &address, &error) < 0)
+  if (address_parse(c->arena, item, address_flags(c, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8), &address, &error) < 0)
     return 0;
   address_split(address.address, &local, &domain);
   address_split(b->recipient, &want_local, &want_domain);
@@ -263,6 +265,8 @@ static int verify_recipient(struct ctx *c, const struct options *o) {
 /* The answer for one sender is kept for the message, so that each RCPT does not route it again. */
 static int verify_sender(struct ctx *c, const struct options *o) {
   struct acl_session *s = acl_session(c);
+  if (c->message && !str_is_set(o->address))
+    rewrite_message_sender(c, c->message); /* it stays rewritten */
   struct str address = str_is_set(o->address) ? o->address : c->message ? c->message->reverse_path : STR_EMPTY;
   if (address.len == 0)
     return OUTCOME_OK; /* nothing to verify in a bounce */
@@ -299,7 +303,7 @@ static int header_sender_one(struct ctx *c, const struct header *h, struct str i
   struct header_sender *s = arg;
   struct mail_address address;
   struct str error;
-  if (address_parse(c->arena, item, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8, &address, &error) < 0 ||
+  if (address_parse(c->arena, item, address_flags(c, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8), &address, &error) < 0 ||
       address.domain.len == 0)
     return 0;
   struct address *found;

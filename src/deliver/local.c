@@ -148,7 +148,7 @@ static void run(struct delivery *d, struct address *chain) {
 }
 
 static bool too_early(struct delivery *d, struct address *a) {
-  if (!d->how->queue_run || d->how->force || d->m->deliver_first_time || retry_address_ready(d->c, a, false))
+  if (!d->how->queue_run || d->how->force || retry_address_ready(d->c, a, false))
     return false;
   a->result = OUTCOME_DEFER;
   a->basic_errno = ERROR_LOCAL_RETRY;

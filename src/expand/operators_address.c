@@ -5,7 +5,7 @@
 #include "expand/internal.h"
 #include "message/address.h"
 
-#define ADDRESS_FLAGS (ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8)
+#define ADDRESS_FLAGS address_flags(c, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8)
 
 static int eval_address(struct ctx *c, const struct expand_operator_def *def, struct str arg, struct str s, struct buf *out) {
   struct mail_address m;

@@ -26,6 +26,10 @@ struct mail_address {
 0, or OUTCOME_FAIL with *ret_error in Exim's words ("malformed address: … may not follow …"). */
 int address_parse(struct arena *a, struct str text, unsigned flags, struct mail_address *ret, struct str *ret_error);
 
+struct ctx;
+/* `flags` and what the configuration adds: strip_trailing_dot, allow_domain_literals, allow_utf8_domains. */
+unsigned address_flags(const struct ctx *c, unsigned flags);
+
 /* End of the first address of a header-style list: index of the comma or the length. Quotes, comments and routes are
 seen through. */
 size_t address_find_end(struct str text, bool semicolon_ends);

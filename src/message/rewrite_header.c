@@ -91,9 +91,9 @@ static void fold(struct line *l, size_t item_end) {
 
 /* [from, to) of the line's text is one item. */
 static void rewrite_item(struct line *l, size_t from, size_t to) {
-  struct str item = str_slice(l->text, from, to), error, address, whole;
+  struct str item = str_rtrim(str_slice(l->text, from, to)), error, address, whole;
   struct mail_address m;
-  unsigned flags = ADDRESS_ALLOW_EMPTY | ADDRESS_ALLOW_UTF8 | ADDRESS_ALLOW_DOMAIN_LITERAL;
+  unsigned flags = address_flags(l->c, ADDRESS_ALLOW_EMPTY | ADDRESS_ALLOW_UTF8 | ADDRESS_ALLOW_DOMAIN_LITERAL);
   if (address_parse(l->c->arena, item, flags, &m, &error)) {
     log_write(LOG_MAIN, l->c->message, "qualify/rewrite: %.*s", STRF(error));
     return;

@@ -98,7 +98,9 @@ static void compute(struct update *u, struct hint_retry *r, bool known) {
     i++;
   u->given_up = i == rule->n;
   r->expired = u->given_up;
-  if (!u->given_up && message_age(u->c) > retry_rule_cutoff(rule)) {
+  if (rule->n == 0) {
+    r->next_try = u->now; /* a rule without times: never again */
+  } else if (!u->given_up && message_age(u->c) > retry_rule_cutoff(rule)) {
     /* The message waits for longer than the rule allows: it gives up, and others are tried as before. */
     u->given_up = true;
     r->next_try = u->now;
@@ -129,12 +131,12 @@ static int update_record(struct arena *a, struct str *value, void *arg) {
 static bool record_failure(struct ctx *c, const struct failure *f) {
   struct update u = {.c = c, .f = f, .now = time(NULL)};
   u.rule = retry_rule_find(c, f->match, f->alternate, f->basic_errno, f->more_errno, sender_of(c));
-  if (!u.rule || !u.rule->n) {
+  if (!u.rule) {
     DEBUG(retry, "no retry rule for %.*s: the address fails\n", STRF(f->match));
     return true;
   }
   if (hints_update(c, DATABASE, f->key, update_record, &u) != OUTCOME_OK)
-    u.next_try = u.now + u.rule->v[0].interval; /* the store is unusable: the first interval, always */
+    u.next_try = u.now + (u.rule->n ? u.rule->v[0].interval : 0); /* the store is unusable: the first interval, always */
   DEBUG(retry, "retry of %.*s at %lld%s\n", STRF(f->key), (long long)u.next_try, u.given_up ? ", given up" : "");
   if (!u.given_up)
     note_next(c, u.next_try);
@@ -196,6 +198,11 @@ bool retry_address_deferred(struct ctx *c, struct address *a) {
   struct failure f = {.basic_errno = a->basic_errno, .more_errno = a->more_errno, .text = a->message};
   if (a->basic_errno <= ERROR_RETRY_BASE)
     return false;
+  if (a->transport && !((const struct transport_def *)a->transport->driver)->local) {
+    if (a->basic_errno == ERROR_RCPT_4XX && a->host_used)
+      return retry_recipient_deferred(c, a->transport, a, a->host_used, a->message);
+    return retry_hosts_exhausted(c, a->transport, a);
+  }
   f.alternate = STR_UNSET;
   f.of_message = is_of_message(a->basic_errno);
   if (a->transport) {
@@ -237,13 +244,21 @@ static int code_digits(struct str text) {
 
 static int more_of_host(const struct host *h, int *error, struct str text) {
   int more = h->mx >= 0 ? 'M' : 'A';
-  if (*error == ERROR_CONNECT_TIMEOUT) {
+  /* A timeout in the dialogue says at what. */
+  if (*error == ERROR_CONNECT_TIMEOUT || (*error == ETIMEDOUT && str_find(text, STR(" timeout after ")) < 0)) {
     *error = ETIMEDOUT;
     more |= RETRY_CONNECT_TIMEOUT;
   } else if (*error == ERROR_MAIL_4XX || *error == ERROR_RCPT_4XX || *error == ERROR_DATA_4XX) {
     more |= code_digits(text) << RETRY_CODE_SHIFT;
   }
   return more;
+}
+
+/* What a server said is kept with the server's name. */
+static struct str text_of_host(struct ctx *c, const struct host *h, struct str text) {
+  if (!str_starts(text, STR("SMTP ")) && !str_starts(text, STR("LMTP ")))
+    return text;
+  return str_tainted(str_printf(c->arena, "H=%.*s [%.*s]: %.*s", STRF(h->name), STRF(h->address), STRF(text)));
 }
 
 static struct str bracketed(struct ctx *c, struct str s) {
@@ -276,9 +291,12 @@ static struct str domain_of(const struct ctx *c) {
 }
 
 /* Fresh messages wait for a host too; only the message's own age may overrule. */
-static bool host_record_ready(struct ctx *c, struct str key, const struct host *h) {
+static bool host_record_ready(struct ctx *c, const struct instance *t, struct str key, const struct host *h) {
   struct hint_retry r;
   if (!record_get(c, key, &r) || time(NULL) >= r.next_try || ultimate(c, h->name, domain_of(c), &r))
+    return true;
+  if (r.expired && !smtp_client_options(t)->delay_after_cutoff && c->message &&
+      r.last_try < c->message->received_time.tv_sec)
     return true;
   if (!r.expired)
     note_next(c, r.next_try);
@@ -287,12 +305,13 @@ static bool host_record_ready(struct ctx *c, struct str key, const struct host *
 
 bool retry_host_ready(struct ctx *c, const struct instance *t, const struct host *h, int port) {
   struct str key = host_key(c, t, h, port);
-  return host_record_ready(c, key, h) && host_record_ready(c, message_key(c, key), h);
+  return host_record_ready(c, t, key, h) && host_record_ready(c, t, message_key(c, key), h);
 }
 
 void retry_host_failed(struct ctx *c, const struct instance *t, const struct host *h, int port, int error,
     struct str text) {
-  struct failure f = {.match = h->name, .alternate = domain_of(c), .text = text};
+  struct failure f = {.match = h->name, .alternate = domain_of(c)};
+  f.text = text_of_host(c, h, text);
   f.more_errno = more_of_host(h, &error, text);
   f.basic_errno = error;
   f.of_message = is_of_message(error);
@@ -340,7 +359,8 @@ bool retry_recipient_deferred(struct ctx *c, const struct instance *t, const str
     struct str text) {
   int error = ERROR_RCPT_4XX;
   struct str full = full_address(c, a);
-  struct failure f = {.match = full, .alternate = STR_UNSET, .text = text};
+  struct failure f = {.match = full, .alternate = STR_UNSET};
+  f.text = text_of_host(c, h, text);
   f.more_errno = more_of_host(h, &error, text);
   f.basic_errno = error;
   f.key = smtp_client_options(t)->address_retry_include_sender ? key_with_sender(c, full) : key_of(c, 'R', full);

@@ -255,9 +255,10 @@ static void test_expired_data(void **state) {
 }
 
 static void test_local(void **state) {
-  static struct transport_options options = {.retry_use_local_part = true};
-  static struct instance transport = {.generic = &options};
-  read_rules("x@a.test quota F,1h,7m\n* * F,1h,10m");
+  static struct transport_options options = {.retry_use_local_part = -1};
+  static struct transport_def def = {.local = true};
+  static struct instance transport = {.generic = &options, .driver = &def.driver};
+  read_rules("y@a.test quota_1d\nx@a.test quota F,1h,7m\n* * F,1h,10m");
   struct address *d = new_address("x", "a.test", &transport);
   d->basic_errno = ERROR_QUOTA;
   assert_false(retry_address_deferred(c, d));
@@ -276,11 +277,19 @@ static void test_local(void **state) {
   d->time_taken = 1;
   retry_address_succeeded(c, d);
   assert_false(has_record("T:x@a.test"));
+  /* A rule without times. */
+  d = new_address("y", "a.test", &transport);
+  d->basic_errno = ERROR_QUOTA;
+  d->more_errno = 86400;
+  assert_true(retry_address_deferred(c, d));
+  r = record("T:y@a.test");
+  assert_true(r.expired && r.next_try == r.last_try);
 }
 
 static void test_hosts(void **state) {
   static struct smtp_client_options options = {.address_retry_include_sender = true};
-  static struct instance transport = {.options = &options};
+  static struct transport_def def;
+  static struct instance transport = {.options = &options, .driver = &def.driver};
   static struct host second = {.name = STR("h2.test"), .address = STR("::1"), .mx = -1, .port = 25};
   static struct host first = {.name = STR("10.0.0.1"), .address = STR("10.0.0.1"), .mx = 5, .port = 2525, .next = &second};
   read_rules("h2.test * F,1h,5m\na.test refused_MX F,1h,7m\n* rcpt_451 F,1h,3m\n* * F,1h,10m");
@@ -318,11 +327,14 @@ static void test_hosts(void **state) {
   assert_int_equal(r.more_errno, 52 << 8 | 'M');
   assert_false(retry_host_ready(c, &transport, &first, 2525));
   /* A recipient. */
-  assert_false(retry_recipient_deferred(c, &transport, d, &first,
-    STR("SMTP error from remote mail server after RCPT TO:<x@a.test>: 451 later")));
+  d->basic_errno = ERROR_RCPT_4XX;
+  d->host_used = &first;
+  d->message = STR("SMTP error from remote mail server after RCPT TO:<x@a.test>: 451 later");
+  assert_false(retry_address_deferred(c, d));
   r = record("R:x@a.test:<s@q.test>");
   assert_int_equal(r.next_try - r.last_try, 180);
   assert_int_equal(r.basic_errno, ERROR_RCPT_4XX);
+  assert_str(r.text, "H=10.0.0.1 [10.0.0.1]: SMTP error from remote mail server after RCPT TO:<x@a.test>: 451 later");
   assert_false(retry_address_ready(c, d, true));
 }
 

@@ -34,7 +34,7 @@ static void extract_recipients(struct reception *r, struct header *h) {
     struct mail_address address;
     if (r->m->recipients.n >= T_RECIPIENTS_MAX)
       return;
-    if (address_parse(r->c->arena, item, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8, &address, &error) < 0) {
+    if (address_parse(r->c->arena, item, address_flags(r->c, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8), &address, &error) < 0) {
       struct bad_recipient bad = {str_dup(r->c->arena, item), error};
       vec_push(r->c->arena, &r->bad, bad);
       continue;
@@ -270,7 +270,7 @@ static bool from_is(struct reception *r, const struct header *from, struct str e
   const struct main_options *o = main_options(r->c->config);
   struct mail_address address;
   struct str error, value = header_value(from), local, domain, want_local, want_domain;
-  if (address_parse(r->c->arena, value, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8, &address, &error) < 0)
+  if (address_parse(r->c->arena, value, address_flags(r->c, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8), &address, &error) < 0)
     return false;
   struct str full = receive_qualify(r->c, r->c->arena, address.address, true);
   address_split(full, &local, &domain);

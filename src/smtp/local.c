@@ -61,7 +61,8 @@ static void set_sender(struct local *l) {
   /* The command line's reader has checked it. */
   struct mail_address given;
   struct str error, sender = p->sender;
-  if (address_parse(l->c->arena, sender, ADDRESS_ALLOW_EMPTY | ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8, &given, &error) == 0)
+  if (address_parse(l->c->arena, sender, 
+      address_flags(l->c, ADDRESS_ALLOW_EMPTY | ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8), &given, &error) == 0)
     sender = given.address;
   sender = receive_qualify(l->c, m->arena, sender, true);
   if (!p->submitter->trusted && !receive_may_set_sender(l->c, sender)) {
@@ -80,7 +81,7 @@ static void take_argument(struct local *l, struct str arg) {
   while (address_walk_next(&w)) {
     struct str item = str_slice(arg, w.from, w.to), error = STR_UNSET;
     struct mail_address address;
-    if (address_parse(l->c->arena, item, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8, &address, &error) == 0 &&
+    if (address_parse(l->c->arena, item, address_flags(l->c, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8), &address, &error) == 0 &&
         address.domain.len == 0 && l->p->no_qualify) {
       error = STR("unqualified recipient address not allowed");
     } else if (!str_is_set(error)) {

@@ -216,7 +216,7 @@ static bool over_quota(struct mbox *m, const struct stat *st) {
       "mailbox is full (MTA-imposed quota exceeded while writing to %s)", m->path);
   m->result->quota_exceeded = true;
   /* How long ago was the mailbox read? The retry rules ask (quota_<time>). */
-  m->result->more_errno = st->st_atime >= st->st_mtime ? time(NULL) - st->st_atime : 0;
+  m->result->more_errno = time(NULL) - st->st_atime;
   return true;
 }
 

@@ -292,7 +292,12 @@ static void finish(struct delivery *d) {
     settle_pending(d, gone && d->tried_total == 0 ? OUTCOME_FAIL : OUTCOME_DEFER, d->last_error, d->last_text, d->last);
     return;
   }
-  if (d->skipped)
+  if (d->skipped && retry_hosts_exhausted(d->c, d->t, d->chain))
+    settle_pending(d, OUTCOME_FAIL, ERROR_HOST_RETRY,
+        str_printf(d->c->arena, "all hosts for '%.*s' have been failing for a long time %s", STRF(d->chain->domain),
+            d->o->delay_after_cutoff ? "(and retry time not reached)" : "and were last tried after this message arrived"),
+        NULL);
+  else if (d->skipped)
     settle_pending(d, OUTCOME_DEFER, ERROR_HOST_RETRY,
         str_printf(d->c->arena, "retry time not reached for any host for '%.*s'", STRF(d->chain->domain)), NULL);
   else

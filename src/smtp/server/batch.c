@@ -45,7 +45,7 @@ static int batch_mail(struct smtp_session *s, struct str args) {
     return give_up(s, true, "503 Sender already given");
   if (args.len == 0)
     return give_up(s, true, "501 MAIL FROM must have an address operand");
-  if (address_parse(s->c->arena, args, ADDRESS_ALLOW_EMPTY | ADDRESS_ALLOW_DOMAIN_LITERAL, &address, &error) < 0)
+  if (address_parse(s->c->arena, args, address_flags(s->c, ADDRESS_ALLOW_EMPTY | ADDRESS_ALLOW_DOMAIN_LITERAL), &address, &error) < 0)
     return give_up(s, true, "501 %.*s", STRF(error));
   if (address.address.len > 0 && address.domain.len == 0) {
     if (s->p->no_qualify)
@@ -70,7 +70,7 @@ static int batch_rcpt(struct smtp_session *s, struct str args) {
     return give_up(s, true, "501 RCPT TO must have an address operand");
   if (s->recipients_max > 0 && (int64_t)s->message->recipients.n >= s->recipients_max)
     return give_up(s, true, "452 too many recipients");
-  if (address_parse(s->c->arena, args, ADDRESS_ALLOW_DOMAIN_LITERAL, &address, &error) < 0)
+  if (address_parse(s->c->arena, args, address_flags(s->c, ADDRESS_ALLOW_DOMAIN_LITERAL), &address, &error) < 0)
     return give_up(s, true, "501 %.*s", STRF(error));
   if (address.domain.len == 0) {
     if (s->p->no_qualify)

@@ -230,7 +230,7 @@ enum smtp_next smtp_verb_mail(struct smtp_session *s, struct str args) {
     return SMTP_GO_ON;
   rewrite_smtp(c, true, &text);
   struct mail_address address;
-  unsigned flags = ADDRESS_ALLOW_EMPTY | ADDRESS_ALLOW_DOMAIN_LITERAL | (s->o->strip_trailing_dot ? ADDRESS_STRIP_TRAILING_DOT : 0);
+  unsigned flags = address_flags(c, ADDRESS_ALLOW_EMPTY);
   if (address_parse(c->arena, text, flags, &address, &error) < 0)
     return smtp_synprot(s, false, 501, s->mail_data, "%.*s", STRF(error));
   if (refused_by_size(s, address.address))

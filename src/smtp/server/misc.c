@@ -66,7 +66,7 @@ enum smtp_next smtp_verb_vrfy(struct smtp_session *s, struct str args) {
   struct ctx *c = s->c;
   struct mail_address address;
   struct str error;
-  if (address_parse(c->arena, args, ADDRESS_ALLOW_DOMAIN_LITERAL, &address, &error) < 0) {
+  if (address_parse(c->arena, args, address_flags(c, 0), &address, &error) < 0) {
     smtp_say(s, "501 %.*s", STRF(error));
     return SMTP_GO_ON;
   }
@@ -113,7 +113,7 @@ enum smtp_next smtp_verb_expn(struct smtp_session *s, struct str args) {
     return smtp_acl_refused(s, ACL_EXPN, r, str_printf(c->arena, "EXPN %.*s", STRF(args)));
   struct mail_address address;
   struct str error;
-  if (address_parse(c->arena, args, ADDRESS_ALLOW_DOMAIN_LITERAL, &address, &error) < 0) {
+  if (address_parse(c->arena, args, address_flags(c, 0), &address, &error) < 0) {
     smtp_say(s, "501 %.*s", STRF(error));
     return SMTP_GO_ON;
   }

@@ -106,7 +106,7 @@ enum smtp_next smtp_verb_rcpt(struct smtp_session *s, struct str args) {
   if (smtp_take_rcpt_parameters(s, &text) != OUTCOME_OK)
     return SMTP_GO_ON;
   rewrite_smtp(c, false, &text);
-  unsigned flags = ADDRESS_ALLOW_DOMAIN_LITERAL | (s->o->strip_trailing_dot ? ADDRESS_STRIP_TRAILING_DOT : 0);
+  unsigned flags = address_flags(c, 0);
   if (address_parse(c->arena, text, flags, &address, &error) < 0) {
     s->rcpt_failed++;
     return smtp_synprot(s, false, 501, args, "%.*s", STRF(error));
