@@ -3,6 +3,7 @@ moments the manual names (sections "Adding header lines in ACLs", "Removing
 header lines in ACLs"). */
 #include "acl/internal.h"
 #include "base/buf.h"
+#include "base/pcre.h"
 #include "log/log.h"
 #include "match/match.h"
 #include "message/message.h"
@@ -121,14 +122,14 @@ static struct header *place_of(struct message *m, enum acl_header_place place) {
 static void apply_removals(struct ctx *c, struct acl_message *m) {
   for (size_t i = 0; i < m->removed.n; i++) {
     struct list_iter iter;
-    struct str name;
+    struct str name, group;
     list_iter_init(&iter, c->arena, m->removed.v[i]);
     while (list_next(&iter, &name)) {
       bool pattern = name.len > 0 && name.p[0] == '^';
       for (struct header *h = c->message->headers; h; h = h->next) {
         if (h->type == '*')
           continue;
-        bool hit = pattern ? match_string(c, name, h->text, true, NULL) == OUTCOME_OK
+        bool hit = pattern ? pcre_match_text(c->arena, name, h->text, &group, 1) > 0
                            : str_ieq(str_slice(h->text, 0, h->name_len), name);
         if (hit)
           h->type = '*';

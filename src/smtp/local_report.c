@@ -92,8 +92,9 @@ static struct str compose(struct reception *r, enum local_error e, struct str de
     from = str_printf(r->c->arena, "Mail Delivery System <Mailer-Daemon@%.*s>", STRF(o->qualify_domain));
   buf_printf(&b, "Auto-Submitted: auto-replied\nFrom: %.*s\nTo: %.*s\nSubject: Mail failure - %s\n", STRF(from),
       STRF(r->m->reverse_path), subject(e));
-  if (e != LOCAL_BAD_ADDRESS && str_is_set(r->message_id_value))
-    buf_printf(&b, "References: <%.*s>\n", STRF(r->message_id_value));
+  const struct header *id = message_find_header(r->m, STR("Message-Id"), NULL);
+  if (e != LOCAL_BAD_ADDRESS && id)
+    buf_printf(&b, "References: %.*s\n", STRF(header_value(id)));
   buf_add_byte(&b, '\n');
   add_explanation(&b, e, detail, extra);
   buf_add_c(&b, "\n------ This is a copy of your message, including all the headers. ------\n\n");

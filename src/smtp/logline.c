@@ -109,8 +109,15 @@ void receive_log_arrival(struct reception *r) {
                    m->received_time.tv_usec;
     buf_printf(&b, " RT=%.*s", STRF(time_format_duration(c->arena, usec, true)));
   }
-  if (str_is_set(r->message_id_value) && r->message_id_value.len) /* a generated one says nothing new */
-    buf_printf(&b, " id%s=%.*s", r->p.resent_id ? "*" : "", STRF(log_printable(c->arena, r->message_id_value)));
+  bool given = str_is_set(r->message_id_value) && r->message_id_value.len > 0;
+  const struct header *made = given ? NULL : message_find_header(m, r->resent ? STR("Resent-Message-Id") : STR("Message-Id"), NULL);
+  if (given && log_selected(LOGSEL_msg_id)) {
+    buf_printf(&b, " id=%.*s", STRF(log_printable(c->arena, r->message_id_value)));
+  } else if (made && log_selected(LOGSEL_msg_id_created)) { /* else a generated one says nothing new */
+    struct str v = header_value(made);
+    if (v.len > 2)
+      buf_printf(&b, " id*=%.*s", STRF(str_slice(v, 1, v.len - 1)));
+  }
   if (log_selected(LOGSEL_subject))
     add_subject(c, &b, m);
   if (log_selected(LOGSEL_received_sender))

@@ -35,7 +35,7 @@ struct receive_params {
   const struct submitter *submitter; /* NULL: none (TCP) */
   int64_t size_limit;        /* 0: none */
   struct str bounced_id;     /* -oMm / bounces: R= of the log */
-  bool used_pipelining, resent_id;
+  bool used_pipelining;
   int body_8bit;             /* 7, 8: BODY= of MAIL; 0: not given */
   const struct str *argument_recipients; /* with -t: of the command line */
   size_t argument_recipients_n;

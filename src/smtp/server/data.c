@@ -35,7 +35,7 @@ static struct str fake_text(const struct acl_message *am) {
              "If it was a legitimate message, it may still be delivered to the target recipient(s).");
 }
 
-static enum smtp_next reply_accepted(struct smtp_session *s, const char *id) {
+static enum smtp_next reply_accepted(struct smtp_session *s, const char *id, bool chunked) {
   struct ctx *c = s->c;
   const struct acl_message *am = acl_message(c);
   if (am->fakereject || am->fakedefer) {
@@ -51,6 +51,8 @@ static enum smtp_next reply_accepted(struct smtp_session *s, const char *id) {
     smtp_message_code(s, &code, &extended, &user, &panicked);
     smtp_respond(s, code, extended, user);
   } else if (id[0]) {
+    if (chunked)
+      smtp_say(s, "250- %llu byte chunk, total %llu", (unsigned long long)s->chunk_size, (unsigned long long)s->chunk_total);
     smtp_say(s, "250 OK id=%s", id);
     if (s->p->kind == SESSION_TEST)
       stream_printf(s->stream, "\n**** SMTP testing: that is not a real message id!\n\n");
@@ -71,7 +73,7 @@ static enum smtp_next discard(struct smtp_session *s, struct reception *r, const
       STRF(why ? log_printable(c->arena, c->log_message) : STR_EMPTY));
   acl_log(c, LOG_MAIN, "Completed");
   receive_abandon(r);
-  return reply_accepted(s, id);
+  return reply_accepted(s, id, r->p.chunking);
 }
 
 void smtp_hand_over(struct smtp_session *s) {
@@ -86,6 +88,8 @@ void smtp_hand_over(struct smtp_session *s) {
     if (log_selected(LOGSEL_delay_delivery) && why.len > 0)
       acl_log(s->c, LOG_MAIN, "no immediate delivery: %.*s", STRF(why));
   }
+  if (am->queue_only && !m->frozen && log_selected(LOGSEL_delay_delivery))
+    acl_log(s->c, LOG_MAIN, "no immediate delivery: queued by ACL");
   s->message = s->c->message = NULL;
   if (h && h->accepted)
     h->accepted(h->arg, s->c, m, queue);
@@ -95,6 +99,18 @@ void smtp_hand_over(struct smtp_session *s) {
 
 void smtp_copy_client(struct smtp_session *s) {
   receive_keep_client(s->c, s->message, s->p->submitter);
+}
+
+/* A client that has gone away by now would send the message again: it is not taken. */
+static bool peer_is_gone(struct smtp_session *s, const struct reception *r) {
+  if (s->p->kind != SESSION_SMTP || r->p.chunking || stream_peek(s->stream).len > 0 || !stream_input_pending(s->stream))
+    return false;
+  int rc = stream_fill(s->stream, loop_now_fresh());
+  if (rc > 0 || rc == -ETIMEDOUT)
+    return false;
+  const struct client *cl = s->c->client;
+  acl_log(s->c, LOG_MAIN, "SMTP connection lost after final dot %.*s P=%.*s", STRF(smtp_who(s)), STRF(cl->protocol));
+  return true;
 }
 
 enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
@@ -125,12 +141,17 @@ enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
     char id[24];
     receive_apply_controls(c, s->message);
     smtp_copy_client(s);
+    if (peer_is_gone(s, r)) {
+      receive_abandon(r);
+      smtp_reset(s);
+      return smtp_notquit(s, "connection-lost", NULL, " ");
+    }
     if (receive_commit(r) < 0) {
       smtp_say(s, "%.*s", STRF(r->reply));
     } else {
       memcpy(id, s->message->id, sizeof id);
       c->user_message = user;
-      next = reply_accepted(s, id);
+      next = reply_accepted(s, id, r->p.chunking);
       /* The peer must know before the delivery starts, and a peer that is gone by now would send it again. */
       if (str_find_byte(stream_peek(s->stream), '\n') < 0)
         smtp_flush(s);
@@ -152,8 +173,8 @@ enum smtp_next smtp_data_aborted(struct smtp_session *s, struct reception *r, in
   const char *where = r->header_done ? "" : " (header)";
   struct message *m = s->message;
   if (error == -ETIMEDOUT) {
-    acl_log(c, LOG_MAIN, "SMTP data timeout (message abandoned) on connection from %.*s F=<%.*s> D=%.*s", STRF(smtp_sender_who(s)),
-        STRF(m->reverse_path), STRF(duration));
+    acl_log(c, LOG_MAIN, "SMTP data timeout (message abandoned) on connection from %.*s F=<%.*s> D=%.*s",
+        STRF(str_is_set(c->client->fullhost) ? c->client->fullhost : c->client->ident), STRF(m->reverse_path), STRF(duration));
     receive_abandon(r);
     return smtp_notquit(s, "data-timeout", "421", "%.*s SMTP incoming data timeout - closing connection.", STRF(s->hostname));
   }
@@ -319,6 +340,7 @@ enum smtp_next smtp_verb_bdat(struct smtp_session *s, struct str args) {
     smtp_data_params(s, &p, true);
     receive_begin(s->reception, s->c, s->message, &p);
     s->chunk = CHUNK_ACTIVE;
+    s->chunk_total = 0;
   }
   struct reception *r = s->reception;
   int rc = read_chunk(s, r, size);
@@ -326,6 +348,8 @@ enum smtp_next smtp_verb_bdat(struct smtp_session *s, struct str args) {
     s->reception = NULL;
     return smtp_data_aborted(s, r, rc);
   }
+  s->chunk_total += size;
+  s->chunk_size = size;
   if (last) {
     s->reception = NULL;
     s->chunk = CHUNK_NONE;

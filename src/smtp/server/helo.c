@@ -251,8 +251,8 @@ static enum smtp_next hello(struct smtp_session *s, struct str args, bool extend
     smtp_message_code(s, &code, &ext, &text, &panicked);
     ptrdiff_t nl = str_find_byte(text, '\n');
     if (nl >= 0) {
-      acl_log(c, LOG_MAIN | LOG_PANIC, "EHLO/HELO response must not contain newlines: message truncated: %.*s",
-          STRF(log_printable(c->arena, user)));
+      acl_log(c, LOG_MAIN | LOG_PANIC, "EHLO/HELO response must not contain newlines: message truncated: %.*s %.*s%.*s", STRF(code),
+          STRF(ext), STRF(log_printable(c->arena, text)));
       text = str_slice(text, 0, (size_t)nl);
     }
   } else {

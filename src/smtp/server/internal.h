@@ -51,6 +51,7 @@ struct smtp_session {
   int64_t recipients_max;
   struct reception *reception;   /* BDAT in progress */
   enum smtp_chunk chunk;
+  uint64_t chunk_size, chunk_total;
 
   /* the connection */
   int messages, nonmail, unknown, synprot;

@@ -69,7 +69,7 @@ struct str smtp_history(struct smtp_session *s) {
   unsigned size = sizeof s->history, n = s->history_n < size ? s->history_n : size;
   buf_add_c(&b, s->history_n ? " C=" : "");
   if (s->history_n > size)
-    buf_add_c(&b, "...,");
+    buf_add_c(&b, "...");
   for (unsigned i = 0; i < n; i++) {
     const char *name = verbs[s->history[(s->history_n - n + i) % size]].name;
     size_t len = strcspn(name, " ");
@@ -335,9 +335,10 @@ static bool nonmail_exceeded(struct smtp_session *s, const struct smtp_verb_def 
 
 static enum smtp_next unknown_command(struct smtp_session *s) {
   if (s->unknown++ >= s->o->smtp_max_unknown_commands) {
+    smtp_notquit(s, "bad-commands", "500", "Too many unrecognized commands");
     acl_log(s->c, LOG_MAIN | LOG_REJECT, "SMTP call from %.*s dropped: too many unrecognized commands (last was \"%.*s\")",
         STRF(smtp_sender_who(s)), STRF(log_printable(s->c->arena, s->command)));
-    return smtp_notquit(s, "bad-commands", "500", "Too many unrecognized commands");
+    return SMTP_CLOSE;
   }
   return smtp_synprot(s, false, 500, STR_UNSET, "unrecognized command");
 }
