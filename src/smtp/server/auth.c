@@ -91,8 +91,10 @@ enum smtp_next smtp_verb_auth(struct smtp_session *s, struct str args) {
   if (s->message)
     return smtp_synprot(s, true, 503, STR_UNSET, "not permitted in mail transaction");
   enum acl_result acl = smtp_acl(s, ACL_AUTH, &s->o->acl_smtp_auth, ACL_OK);
-  if (acl != ACL_OK)
-    return smtp_acl_refused(s, ACL_AUTH, acl, str_printf(c->arena, "AUTH %.*s", STRF(args)));
+  if (acl != ACL_OK) { /* only the mechanism: what follows may be a password */
+    struct str line = args, mechanism = str_cut(&line, ' ');
+    return smtp_acl_refused(s, ACL_AUTH, acl, str_printf(c->arena, "AUTH %.*s", STRF(mechanism)));
+  }
   struct str rest = args, name = str_cut(&rest, ' '), initial = STR_UNSET, text;
   for (uint32_t i = 0; i < name.len; i++)
     if (!isalnum((unsigned char)name.p[i]) && name.p[i] != '-' && name.p[i] != '_')
