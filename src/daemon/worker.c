@@ -308,7 +308,7 @@ static int worker_main(void *arg) {
   deliver_take_over = submitted;
   int rc = spool_log_start(c, NULL, NULL); /* what it brings back is loaded below */
   if (rc)
-    log_write(LOG_MAIN | LOG_PANIC, NULL, "spool log: %s: messages go into files at once", strerror(-rc));
+    log_write(rc == -ENOSPC ? LOG_MAIN : LOG_MAIN | LOG_PANIC, NULL, "spool log: %s: messages go into files at once", strerror(-rc));
   message_id_set_filter(id_is_ours, NULL);
   (void)fiber_spawn("control", control_fiber, NULL);
   for (int i = 0; i < w.p.listeners->n; i++)

@@ -90,7 +90,7 @@ static int inherits_main(void *arg) {
   assert_true(leaked >= 200);
   char *argv[] = SH("umask; pwd; echo \"[$A][$HOME]\"; for f in /proc/self/fd/*; do echo ${f##*/}; done | sort -n | tail -1; "
                     "[ $(ps -o pgid= -p $$ 2>/dev/null || echo $$) = $$ ] && echo own; "
-                    "grep -E 'Sig(Ign|Blk)' /proc/$$/status");
+                    "grep -E 'Sig(Ign|Blk)' /proc/self/status");
   char *envp[] = {C("A=b"), C("PATH=/usr/bin:/bin"), NULL};
   const struct child_spec spec = SPEC("/bin/sh", .argv = argv, .envp = envp, .cwd = "/usr", .umask = 027, .new_group = true);
   assert_int_equal(child_run(&spec, arg, STR_EMPTY, 1000, deadline_in(60), &out, &status), 0);

@@ -2,6 +2,7 @@
 first when none runs writes and syncs for all. */
 #include "queue/spool_wal.h"
 
+#include <sys/statvfs.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -464,6 +465,12 @@ void wal_gone(struct wal_message *w) {
 
 /* --- start and end --- */
 
+/* On a small or nearly full file system the room is for the messages. */
+static bool has_room(int fd) {
+  struct statvfs v;
+  return fstatvfs(fd, &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize >= 16ull * WAL_FILE_SIZE;
+}
+
 int wal_open_file(int slot, int which, bool create) {
   static const char zeros[64 << 10];
   char name[32];
@@ -476,13 +483,15 @@ int wal_open_file(int slot, int which, bool create) {
     return fd;
   /* Written once, so that later syncs need not change where the file lies. */
   off_t size = lseek(fd, 0, SEEK_END);
-  int rc = size < 0 ? -errno : spool_own(fd);
+  int rc = size < 0 ? -errno : size == 0 && !has_room(fd) ? -ENOSPC : spool_own(fd);
   for (; rc == 0 && size < WAL_FILE_SIZE; size += (off_t)sizeof zeros)
     rc = spool_io_pwrite(fd, zeros, sizeof zeros, size);
   if (rc == 0)
     rc = spool_io_sync_dir(fd);
   if (rc == 0)
     return fd;
+  if (rc == -ENOSPC)
+    (void)!ftruncate(fd, 0); /* a part of a file helps nobody, and the messages need the room */
   close(fd);
   return rc;
 }
