@@ -69,7 +69,12 @@ void config_version_print(FILE *out) {
 }
 
 void config_version_print_file(FILE *out, const struct config *c) {
-  fprintf(out, "Configuration file search path is %s\n", build.config_path);
+  struct str rest = str_c(build.config_path);
+  bool searched = false; /* a file of -C was not searched for */
+  while (str_is_set(rest) && c->files.n > 0)
+    searched |= str_eq(str_cut(&rest, ':'), c->files.v[0]);
+  if (searched && strchr(build.config_path, ':') != NULL)
+    fprintf(out, "Configuration file search path is %s\n", build.config_path);
   if (c->files.n > 0)
     fprintf(out, "Configuration file is %.*s\n", STRF(c->files.v[0]));
 }
