@@ -102,6 +102,10 @@ struct host_find_params {
 "all relevant MX records point to non-existent hosts", "an MX or SRV record indicated no SMTP service" … */
 enum host_find host_find_by_dns(struct ctx *c, struct arena *a, struct str domain, const struct host_find_params *p,
     struct host **ret, struct str *ret_fully_qualified);
+/* A number below n, for choices that may be foreseen (order of hosts); the same sequence each time in a harness build.
+host_random_seed starts it anew there: n is the number of the delivery process, 0 the first. */
+uint32_t host_random(uint32_t n);
+void host_random_seed(uint32_t n);
 /* Does an MX record of the domain point to this host or to one of hosts_treat_as_local (@mx_any …)? Addresses in the
 host list `ignore` (may be unset) do not count. OUTCOME_OK with *ret_primary: one of the lowest preference does;
 OUTCOME_FAIL, OUTCOME_DEFER. [suspends] */

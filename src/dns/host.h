@@ -4,8 +4,6 @@
 #include "dns/dns.h"
 #include "match/match.h"
 
-/* A number below n, from the fixed sequence of a harness build or the system's source. */
-uint32_t host_random(uint32_t n);
 bool host_name_is_ours(struct ctx *c, struct str name); /* hosts_treat_as_local */
 /* May this host be used, or is it in ignore_target_hosts? [suspends] */
 bool host_is_ignored(struct ctx *c, const struct option_expr *ignore, struct str name, struct str address);

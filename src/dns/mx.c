@@ -5,6 +5,7 @@
 #include "dns/host.h"
 #include "log/log.h"
 
+#define RANDOM_KEYS 500u
 #define HOSTS_MAX 200 /* of one domain; the rest is not used */
 
 struct search {
@@ -51,28 +52,28 @@ static void order_by_weight(struct dns_record *v, size_t n) {
   }
 }
 
-/* By preference; those of equal preference in random order (MX) or by weight (SRV). */
-static void order_records(struct dns_record *v, size_t n, bool srv) {
+static void sort_by_key(struct dns_record *v, uint32_t *key, size_t n) {
   for (size_t i = 1; i < n; i++) {
     struct dns_record t = v[i];
+    uint32_t tk = key[i];
     size_t k = i;
-    for (; k > 0 && v[k - 1].preference > t.preference; k--)
-      v[k] = v[k - 1];
+    for (; k > 0 && key[k - 1] > tk; k--)
+      v[k] = v[k - 1], key[k] = key[k - 1];
     v[k] = t;
+    key[k] = tk;
   }
-  for (size_t i = 0, end; i < n; i = end) {
+}
+
+/* By preference; those of equal preference in random order (MX) or by weight (SRV). */
+static void order_records(struct arena *a, struct dns_record *v, size_t n, bool srv) {
+  uint32_t *key = arena_array(a, uint32_t, n + 1);
+  for (size_t i = 0; i < n; i++)
+    key[i] = v[i].preference * RANDOM_KEYS + (srv ? 0 : host_random(RANDOM_KEYS));
+  sort_by_key(v, key, n);
+  for (size_t i = 0, end; i < n && srv; i = end) {
     for (end = i + 1; end < n && v[end].preference == v[i].preference; end++)
       ;
-    if (srv) {
-      order_by_weight(v + i, end - i);
-      continue;
-    }
-    for (size_t k = end - i; k > 1; k--) {
-      size_t x = i + host_random((uint32_t)k);
-      struct dns_record t = v[i + k - 1];
-      v[i + k - 1] = v[x];
-      v[x] = t;
-    }
+    order_by_weight(v + i, end - i);
   }
 }
 
@@ -107,7 +108,7 @@ static enum host_find find_records(struct search *s, enum dns_type type, struct 
     return r;
   if (no_service(s, &answer))
     return HOST_IGNORED; /* the caller turns it into a failure; nothing else is to be tried */
-  order_records(answer.v, answer.n, srv);
+  order_records(s->a, answer.v, answer.n, srv);
   for (size_t i = 0; i < answer.n && s->hosts.n < HOSTS_MAX; i++) {
     struct str target = without_dot(answer.v[i].text);
     bool seen = false;
@@ -292,7 +293,6 @@ int host_mx_local(struct ctx *c, struct str domain, struct str ignore, bool *ret
     return OUTCOME_FAIL;
   int lowest = INT32_MAX, local = INT32_MAX;
   bool again = false;
-  order_records(answer.v, answer.n, false);
   for (size_t i = 0; i < answer.n && i < HOSTS_MAX; i++) {
     struct host h = {.name = without_dot(answer.v[i].text), .mx = answer.v[i].preference};
     struct dns_query_options o = {0};

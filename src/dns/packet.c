@@ -223,8 +223,8 @@ static bool is_completed(struct str owner, struct str name) {
 static void follow(struct arena *a, const struct dns_record *v, size_t n, struct str name, enum dns_type type,
     struct dns_reply *ret) {
   struct str at = name;
-  if (n > 0 && is_completed(v[0].name, name))
-    at = v[0].name;
+  if (n > 0 && (is_completed(v[0].name, name) || str_ieq(v[0].name, name)))
+    at = v[0].name; /* as the zone spells it */
   ret->qualified = at;
   for (int hops = 0; hops < CHAIN_MAX && type != DNS_CNAME; hops++) {
     const struct dns_record *found = NULL;

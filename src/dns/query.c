@@ -10,6 +10,7 @@ configuration says about answers. */
 #include "dns/cache.h"
 #include "dns/resolver.h"
 #include "log/log.h"
+#include "loop/fiber.h"
 #include "match/match.h"
 
 #define CNAME_LOOPS_MAX 20
@@ -101,6 +102,13 @@ static bool exchange(struct ctx *c, struct arena *a, struct str name, enum dns_t
   }
 }
 
+static void log_slow(struct ctx *c, struct str name, enum dns_type type, usec_t started) {
+  int64_t limit = c && c->config ? main_options(c->config)->slow_lookup_log : 0;
+  int64_t ms = (loop_now_fresh() - started) / 1000;
+  if (limit > 0 && ms > limit)
+    log_write(LOG_MAIN, c->message, "Long %s lookup for '%.*s': %lld msec", type_name(type), STRF(name), (long long)ms);
+}
+
 /* A reply from the cache or the servers, understood. */
 static enum dns_result ask(struct ctx *c, struct arena *a, struct str name, enum dns_type type,
     const struct dns_query_options *o, struct dns_reply *reply) {
@@ -110,7 +118,10 @@ static enum dns_result ask(struct ctx *c, struct arena *a, struct str name, enum
     return DNS_NOMATCH;
   struct dns_cached known;
   bool cached = dns_cache_get(a, name, type, &known);
-  if (!cached && !exchange(c, a, name, type, o, &known.reply, &known.reply_n))
+  usec_t started = loop_now_fresh();
+  bool replied = cached || exchange(c, a, name, type, o, &known.reply, &known.reply_n);
+  log_slow(c, name, type, started);
+  if (!replied)
     return DNS_AGAIN;
   if (dns_packet_read(a, known.reply, known.reply_n, name, type, reply) < 0)
     return DNS_AGAIN;

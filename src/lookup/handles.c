@@ -1,6 +1,7 @@
 #include "lookup/handles.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 #include "core/main_options.h"
 
 #define DEFAULT_OPEN_MAX 25
@@ -64,7 +65,23 @@ static void make_room(const struct ctx *c) {
   }
 }
 
+/* In a forked child: the parent's connections to databases are left alone, neither used nor closed. */
+static void forget_inherited(void) {
+  static pid_t owner;
+  pid_t self = getpid();
+  if (owner == self)
+    return;
+  struct lookup_handle *h = owner ? first : NULL, *next;
+  owner = self;
+  for (; h; h = next) {
+    next = h->next;
+    if (h->def->flags & LOOKUP_QUERY)
+      unlink_handle(h);
+  }
+}
+
 int lookup_handle_acquire(struct ctx *c, const struct lookup_def *def, struct str file, struct lookup_handle **ret) {
+  forget_inherited();
   struct lookup_handle *h = handle_find(def, file);
   if (h && def->stale && def->stale(h->data, file)) {
     handle_drop(h);

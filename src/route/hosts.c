@@ -11,6 +11,7 @@ list of hosts is used"). */
 #include "message/message.h"
 #include "route/router.h"
 
+#define RANDOM_KEYS 1000
 #define HOSTS_MAX 4096
 
 /* --- the text --- */
@@ -56,22 +57,25 @@ bool router_host_item(struct arena *a, struct str item, struct host *ret, bool *
   return ret->name.len != 0;
 }
 
-/* Random order of the hosts between `first` and `last` (exclusive). */
-static void shuffle(struct host **v, size_t n) {
-  static uint64_t state;
-  if (!state)
-    state = build.fixed_random ? build.random_seed : ((uint64_t)arc4random() << 32 | arc4random());
-  for (size_t i = n; i > 1; i--) {
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    size_t j = (size_t)((state >> 33) % i);
-    struct host *swap = v[i - 1];
-    v[i - 1] = v[j];
-    v[j] = swap;
+/* Random order: each host gets a number, and they are sorted by it. */
+static void shuffle(struct host **v, const uint32_t *key, size_t n) {
+  uint32_t *k = xcalloc(n + 1, sizeof *k);
+  memcpy(k, key, n * sizeof *k);
+  for (size_t i = 1; i < n; i++) {
+    struct host *h = v[i];
+    uint32_t mine = k[i];
+    size_t j = i;
+    for (; j > 0 && k[j - 1] > mine; j--)
+      v[j] = v[j - 1], k[j] = k[j - 1];
+    v[j] = h;
+    k[j] = mine;
   }
+  free(k);
 }
 
 struct host *router_host_list(struct ctx *c, struct str text, bool randomize) {
   VEC(struct host *) hosts = {0};
+  VEC(uint32_t) keys = {0};
   struct list_iter it;
   struct str item;
   size_t group_start = 0;
@@ -82,8 +86,8 @@ struct host *router_host_list(struct ctx *c, struct str text, bool randomize) {
     if (!item.len)
       continue;
     if (str_eq_c(item, "+")) {
-      if (randomize)
-        shuffle(hosts.v + group_start, hosts.n - group_start);
+      if (randomize && hosts.n > group_start)
+        shuffle(hosts.v + group_start, keys.v + group_start, hosts.n - group_start);
       group_start = hosts.n;
       group--;
       continue;
@@ -94,9 +98,10 @@ struct host *router_host_list(struct ctx *c, struct str text, bool randomize) {
     h->mx = randomize ? group : -1; /* below -1: this order is already random */
     h->sort_key = mx ? ROUTER_HOST_MX_LIST : 0;
     vec_push(c->arena, &hosts, h);
+    vec_push(c->arena, &keys, randomize ? host_random(RANDOM_KEYS) : 0);
   }
-  if (randomize)
-    shuffle(hosts.v + group_start, hosts.n - group_start);
+  if (randomize && hosts.n)
+    shuffle(hosts.v + group_start, keys.v + group_start, hosts.n - group_start);
   for (size_t i = 0; i + 1 < hosts.n; i++)
     hosts.v[i]->next = hosts.v[i + 1];
   return hosts.n ? hosts.v[0] : NULL;
