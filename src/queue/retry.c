@@ -266,7 +266,7 @@ static struct str bracketed(struct ctx *c, struct str s) {
   return ip_parse(s, &ip) ? str_printf(c->arena, "[%.*s]", STRF(s)) : s;
 }
 
-/* T:host:ip[:port]; the address is left out when retry_include_ip_address says so, a port of 25 always. */
+/* T:host:ip[:port][/interface]; the address is left out when retry_include_ip_address says so, a port of 25 always. */
 static struct str host_key(struct ctx *c, const struct instance *t, const struct host *h, int port) {
   bool with_ip = true;
   struct str address = h->address;
@@ -279,6 +279,10 @@ static struct str host_key(struct ctx *c, const struct instance *t, const struct
     key = str_printf(c->arena, "%.*s:%.*s", STRF(key), STRF(address));
   if (port != 25 && port > 0)
     key = str_printf(c->arena, "%.*s:%d", STRF(key), port);
+  /* From another address of ours the host may answer otherwise. */
+  struct str interface;
+  if (expand_option(c, &smtp_client_options(t)->interface, &interface) == 0 && str_is_set(interface) && interface.len)
+    key = str_printf(c->arena, "%.*s/%.*s", STRF(key), STRF(interface));
   return str_tainted(key);
 }
 
@@ -316,8 +320,10 @@ void retry_host_failed(struct ctx *c, const struct instance *t, const struct hos
   f.basic_errno = error;
   f.of_message = is_of_message(error);
   f.key = host_key(c, t, h, port);
-  if (f.of_message)
+  if (f.of_message) {
+    record_forget(c, f.key); /* the host itself answers */
     f.key = message_key(c, f.key);
+  }
   (void)record_failure(c, &f); /* whether all hosts gave up is asked later: retry_hosts_exhausted */
 }
 

@@ -250,7 +250,10 @@ static void try_host(struct delivery *d, struct host *h) {
   if (r == SMTP_BROKEN || (r == SMTP_TEMPORARY && any_pending(d->chain)))
     host_failed(d, h, error, text);
   else {
-    retry_host_ok(c, d->t, h, port);
+    if (error == ERROR_MAIL_4XX || error == ERROR_DATA_4XX)
+      retry_host_failed(c, d->t, h, port, error, text); /* of this message with this host */
+    else
+      retry_host_ok(c, d->t, h, port);
     log_refused_message(d, h);
   }
   if (r == SMTP_TEMPORARY) {
@@ -312,6 +315,9 @@ static void smtp_deliver(struct ctx *c, const struct instance *t, struct address
     a->basic_errno = SMTP_PENDING;
   }
   if (choose_hosts(&d, &hosts) && choose_port(&d)) {
+    for (struct address *a = chain; a; a = a->next)
+      if (!a->hosts)
+        a->hosts = hosts; /* for the retry rules */
     c->host = hosts;
     if (str_is_set(d.o->interface.text) && expand_option(c, &d.o->interface, &d.interface)) {
       (void)settle_expand(&d, "interface");
