@@ -65,8 +65,6 @@ static int eval_lookup(struct ctx *c, const struct expand_item_def *def, const s
     rc = expand_arg(c, l->file_or_query, &file);
   if (rc != 0)
     return rc;
-  if (l->spec.def->flags & LOOKUP_LATER)
-    return ctx_fail(c, OUTCOME_ERROR, "lookup type \"%s\" is not supported yet", l->spec.def->name);
   if (l->key == NULL) {
     key = file;
     file = STR_UNSET;

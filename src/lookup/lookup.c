@@ -203,7 +203,8 @@ static int prepare(struct search *s, struct str file, struct str *key) {
   struct ctx *c = s->c;
   const struct lookup_def *def = s->spec->def;
   if (def->flags & LOOKUP_LATER)
-    return ctx_fail(c, OUTCOME_ERROR, "lookup type \"%s\" is not supported yet", def->name);
+    return ctx_fail(c, OUTCOME_ERROR, "lookup type \"%s\" is not supported%s%s", def->name, def->why ? ": " : " yet",
+      def->why ? def->why : "");
   if (key->len > KEY_MAX)
     return ctx_fail(c, OUTCOME_ERROR, "key or query too long for \"%s\" lookup", def->name);
   s->file = STR_UNSET;

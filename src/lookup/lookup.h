@@ -9,12 +9,13 @@ cached per process as the manual describes. */
 
 #define LOOKUP_FILE 1u        /* single-key: wants an absolute file (or directory) name */
 #define LOOKUP_QUERY 2u       /* query-style */
-#define LOOKUP_LATER 4u       /* known, refused with "not supported yet" */
+#define LOOKUP_LATER 4u       /* known, refused: "not supported yet", or with the reason in `why` */
 #define LOOKUP_ABSFILE_QUERY 8u /* query-style with a file before the query (sqlite) */
 
 struct lookup_def {
   const char *name;
   unsigned flags;
+  const char *why;
   /* A handle for file (NULL for query types without one); kept open and closed by the cache. */
   int (*open)(struct ctx *c, const struct lookup_def *def, struct str file, void **ret_handle);
   /* Is the opened file trustworthy (owner, mode, as the caller demands)? May be NULL. */

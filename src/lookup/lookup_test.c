@@ -325,7 +325,8 @@ static void test_many_files(void **state) {
 }
 
 static void test_later(void **state) {
-  refused("redis", NULL, "get x", OUTCOME_ERROR, "lookup type \"redis\" is not supported yet");
+  refused("spf", "ls", "x", OUTCOME_ERROR, "lookup type \"spf\" is not supported yet");
+  refused("whoson", NULL, "x", OUTCOME_ERROR, "lookup type \"whoson\" is not supported: the service is no longer made");
 }
 
 int main(void) {

@@ -1,40 +1,34 @@
-/* The lookup room's words. Types whose behaviour is not there yet are known
-and refused, so that a configuration that uses one fails with a clear text. */
+/* The lookup room's words. Types that are not there are known and refused, so that a configuration that uses one fails
+with a clear text. */
 #include "core/module.h"
 #include "lookup/types.h"
 
-#define LATER(type, how)                                                                                               \
-  static const struct lookup_def later_##type = {.name = #type, .flags = LOOKUP_LATER | (how)};
-LATER(dbm, LOOKUP_FILE)
-LATER(dbmjz, LOOKUP_FILE)
-LATER(dbmnz, LOOKUP_FILE)
-LATER(json, LOOKUP_FILE)
-LATER(ldap, LOOKUP_QUERY)
-LATER(ldapdn, LOOKUP_QUERY)
-LATER(ldapm, LOOKUP_QUERY)
-LATER(lmdb, LOOKUP_FILE)
-LATER(mysql, LOOKUP_QUERY)
-LATER(nis, 0)
-LATER(nis0, 0)
-LATER(nisplus, LOOKUP_QUERY)
-LATER(nmh, 0)
-LATER(oracle, LOOKUP_QUERY)
-LATER(pgsql, LOOKUP_QUERY)
-LATER(psl, LOOKUP_FILE)
-LATER(redis, LOOKUP_QUERY)
-LATER(regdom, LOOKUP_FILE)
-LATER(spf, 0)
-LATER(whoson, LOOKUP_QUERY)
+#define REFUSED(type, how, reason)                                                                                     \
+  static const struct lookup_def refused_##type = {.name = #type, .flags = LOOKUP_LATER | (how), .why = reason};
+REFUSED(ldap, LOOKUP_QUERY, NULL)
+REFUSED(ldapdn, LOOKUP_QUERY, NULL)
+REFUSED(ldapm, LOOKUP_QUERY, NULL)
+REFUSED(mysql, LOOKUP_QUERY, NULL)
+REFUSED(nis, 0, "NIS is not spoken; copy the map into a file")
+REFUSED(nis0, 0, "NIS is not spoken; copy the map into a file")
+REFUSED(nisplus, LOOKUP_QUERY, "NIS+ is not spoken")
+REFUSED(nmh, 0, "the protocol of its server is not documented")
+REFUSED(oracle, LOOKUP_QUERY, "its client library is not free")
+REFUSED(pgsql, LOOKUP_QUERY, NULL)
+REFUSED(redis, LOOKUP_QUERY, NULL)
+REFUSED(spf, 0, NULL)
+REFUSED(whoson, LOOKUP_QUERY, "the service is no longer made")
 
 static const struct lookup_def *const lookups[] = {
-  &lookup_cdb, &later_dbm, &later_dbmjz, &later_dbmnz, &lookup_dnsdb, &lookup_dsearch, &lookup_iplsearch, &later_json,
-  &later_ldap, &later_ldapdn, &later_ldapm, &later_lmdb, &lookup_lsearch, &later_mysql, &later_nis, &later_nis0,
-  &later_nisplus, &later_nmh, &lookup_nwildlsearch, &later_oracle, &lookup_passwd, &later_pgsql, &later_psl,
-  &later_redis, &later_regdom, &later_spf, &lookup_sqlite, &later_whoson, &lookup_wildlsearch, NULL,
+  &lookup_cdb, &lookup_dbm, &lookup_dbmjz, &lookup_dbmnz, &lookup_dnsdb, &lookup_dsearch, &lookup_iplsearch, &lookup_json,
+  &refused_ldap, &refused_ldapdn, &refused_ldapm, &lookup_lmdb, &lookup_lsearch, &refused_mysql, &refused_nis,
+  &refused_nis0, &refused_nisplus, &refused_nmh, &lookup_nwildlsearch, &refused_oracle, &lookup_passwd, &refused_pgsql,
+  &lookup_psl, &refused_redis, &lookup_regdom, &refused_spf, &lookup_sqlite, &lookup_testdb, &refused_whoson,
+  &lookup_wildlsearch, NULL,
 };
 
 const struct module lookup_module = {
   .name = "lookup",
-  .summary = "lookups in files, directories, SQLite databases and the DNS",
+  .summary = "lookups in files, directories, databases and the DNS",
   .lookups = lookups,
 };

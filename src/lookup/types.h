@@ -4,13 +4,20 @@
 #include "lookup/lookup.h"
 
 extern const struct lookup_def lookup_cdb;
+extern const struct lookup_def lookup_dbm;
+extern const struct lookup_def lookup_dbmjz;
+extern const struct lookup_def lookup_dbmnz;
 extern const struct lookup_def lookup_dnsdb;
 extern const struct lookup_def lookup_dsearch;
 extern const struct lookup_def lookup_iplsearch;
+extern const struct lookup_def lookup_json;
+extern const struct lookup_def lookup_lmdb;
 extern const struct lookup_def lookup_lsearch;
 extern const struct lookup_def lookup_nwildlsearch;
 extern const struct lookup_def lookup_passwd;
+extern const struct lookup_def lookup_psl;
+extern const struct lookup_def lookup_regdom;
 extern const struct lookup_def lookup_sqlite;
+extern const struct lookup_def lookup_testdb;
 extern const struct lookup_def lookup_wildlsearch;
-
 extern const struct module lookup_module;
