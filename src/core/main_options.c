@@ -324,7 +324,7 @@ static const struct option_def options[] = {
   {"tls_ocsp_file", OPTION_EXPR, AT(tls_ocsp_file), .flags = OPTION_LATER},
   {"tls_on_connect_ports", OPTION_STRING, AT(tls_on_connect_ports)},
   {"tls_privatekey", OPTION_EXPR, AT(tls_privatekey)},
-  {"tls_remember_esmtp", OPTION_BOOL, AT(tls_remember_esmtp), .flags = LATER_COMFORT},
+  {"tls_remember_esmtp", OPTION_BOOL, AT(tls_remember_esmtp)},
   {"tls_require_ciphers", OPTION_EXPR, AT(tls_require_ciphers)},
   {"tls_resumption_hosts", OPTION_LIST, AT(tls_resumption_hosts), .flags = OPTION_LATER, .list = LIST_HOST},
   {"tls_try_verify_hosts", OPTION_LIST, AT(tls_try_verify_hosts), .list = LIST_HOST},

@@ -185,7 +185,7 @@ static enum host_find by_name_failed(struct ctx *c, struct str name, unsigned fl
   if (again)
     return HOST_FIND_AGAIN;
   /* Only where a message or a client is the reason: tests of addresses show the failure themselves. */
-  if ((c->message || c->session) && !(flags & HOST_FIND_QUIET) && log_selected(LOGSEL_host_lookup_failed)) {
+  if ((c->session || (c->message && !c->is_test)) && !(flags & HOST_FIND_QUIET) && log_selected(LOGSEL_host_lookup_failed)) {
     struct str who = c->client && str_is_set(c->client->fullhost) && c->session ? c->client->fullhost : STR_UNSET;
     log_write(LOG_MAIN, c->message, "no IP address found for host %.*s%s%.*s%s", STRF(name),
       str_is_set(who) ? " (during SMTP connection from " : "", STRF(who), str_is_set(who) ? ")" : "");

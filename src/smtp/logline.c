@@ -33,19 +33,13 @@ static void add_subject(struct ctx *c, struct buf *b, const struct message *m) {
   buf_add_byte(b, '"');
 }
 
-/* CV= says something only where clients' certificates are asked for at all, if not this one's. */
-static bool asks_for_certificates(const struct ctx *c) {
-  const struct main_options *o = main_options(c->config);
-  return !str_is_empty(o->tls_verify_hosts.text) || !str_is_empty(o->tls_try_verify_hosts.text);
-}
-
 static void add_tls(struct ctx *c, struct buf *b) {
   const struct tls_info *t = c->client->tls;
   if (!t)
     return;
   if (log_selected(LOGSEL_tls_cipher) && str_is_set(t->cipher))
     buf_printf(b, " X=%.*s", STRF(t->cipher));
-  if (log_selected(LOGSEL_tls_certificate_verified) && asks_for_certificates(c))
+  if (log_selected(LOGSEL_tls_certificate_verified) && t->verify_wanted)
     buf_printf(b, " CV=%s", t->peer_verified ? "yes" : "no");
   if (log_selected(LOGSEL_tls_peerdn) && str_is_set(t->peer_dn))
     buf_printf(b, " DN=\"%.*s\"", STRF(log_printable(c->arena, t->peer_dn)));

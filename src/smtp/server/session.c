@@ -213,6 +213,11 @@ enum smtp_next smtp_notquit(struct smtp_session *s, const char *reason, const ch
 }
 
 static void end_of_input(struct smtp_session *s) {
+  if (s->tls_broken) {
+    smtp_notquit(s, "tls-failed", NULL, " ");
+    smtp_log_closed(s, "EOF");
+    return;
+  }
   log_incomplete(s, "connection lost");
   smtp_notquit(s, "connection-lost", "421", "%.*s lost input connection", STRF(s->hostname));
   struct ctx *c = s->c;

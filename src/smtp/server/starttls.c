@@ -138,18 +138,23 @@ enum smtp_next smtp_verb_starttls(struct smtp_session *s, struct str args) {
   smtp_say(s, "220 TLS go ahead");
   if (smtp_flush(s) < 0)
     return smtp_notquit(s, "connection-lost", NULL, " ");
-  if (run_handshake(s, &p) < 0)
-    return smtp_notquit(s, "tls-failed", NULL, " ");
+  if (run_handshake(s, &p) < 0) {
+    s->tls_broken = true;
+    return SMTP_GO_ON;
+  }
   /* What was said in clear counts no more (RFC 3207 section 4.2). */
   struct client *cl = c->client;
-  s->helo_seen = s->esmtp = false;
+  s->helo_seen = false;
   cl->helo_name = STR_UNSET;
   cl->helo_verified = cl->helo_verify_failed = false;
   cl->host_authenticated = s->p->host_authenticated;
   cl->authenticated_id = s->p->authenticated_id;
   client_set_fullhost(s->arena, cl);
-  s->ad_pipelining = s->ad_chunking = s->ad_auth = s->ad_tls = s->ad_size = false;
-  s->auth_advertised = STR_EMPTY;
+  s->ad_tls = false;
+  if (!s->o->tls_remember_esmtp) {
+    s->esmtp = s->ad_pipelining = s->ad_chunking = s->ad_auth = s->ad_size = false;
+    s->auth_advertised = STR_EMPTY;
+  }
   s->helo_free = s->auth_free = true;
   s->starttls_free = false;
   smtp_set_protocol(s);
