@@ -234,11 +234,14 @@ static struct map **cache_of(struct ctx *c, enum per per, struct arena **ret_are
   return NULL;
 }
 
+/* Two of the kinds are others with a count or a unique= of their own. */
+static enum per key_kind(enum per per) { return per == PER_ADDR ? PER_RCPT : per == PER_BYTE ? PER_MAIL : per; }
+
 int acl_eval_ratelimit(struct ctx *c, const struct acl_clause *clause, struct str arg) {
   struct rate_request q;
   if (parse_request(c, str_trim(arg), &q) < 0 || finish_request(c, &q) < 0)
     return OUTCOME_ERROR;
-  struct str key = str_printf(c->arena, "%.*s/%s%s/%.*s", STRF(q.period_text), per_names[q.per == PER_ADDR ? PER_RCPT : q.per],
+  struct str key = str_printf(c->arena, "%.*s/%s%s/%.*s", STRF(q.period_text), per_names[key_kind(q.per)],
       str_is_set(q.unique) ? "/unique" : "", STRF(str_slice(q.key, 0, KEY_MAX)));
   key.taint = q.key.taint;
   struct arena *ca = c->arena;
@@ -253,7 +256,7 @@ int acl_eval_ratelimit(struct ctx *c, const struct acl_clause *clause, struct st
   } else {
     if (hints_update(c, "ratelimit", key, update_rate, &u) == OUTCOME_DEFER)
       return acl_fail(c, OUTCOME_DEFER, "ratelimit database is not available");
-    if (cache && q.mode != MODE_READONLY) {
+    if (cache) {
       if (!*cache)
         *cache = map_new(ca);
       double *keep = arena_new_of(ca, double);

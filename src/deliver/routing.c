@@ -43,6 +43,11 @@ static struct address *recipient_address(struct delivery *d, size_t i) {
   return a;
 }
 
+/* With more Received: lines than received_headers_max there is a loop somewhere. The new one is ours. */
+static bool looping(struct delivery *d) {
+  return d->m->received_count > main_options(d->c->config)->received_headers_max;
+}
+
 static void fail_all(struct address *a, struct str reason) {
   a->result = OUTCOME_FAIL;
   a->message = a->user_message = reason;
@@ -59,6 +64,11 @@ void delivery_recipients(struct delivery *d) {
       fail_all(a, str_is_set(d->how->give_up_reason) ? d->how->give_up_reason : STR("delivery cancelled by administrator"));
       a->message = STR("delivery cancelled");
       a->user_message = a->message;
+      delivery_outcome(d, a, true);
+      continue;
+    }
+    if (looping(d)) {
+      fail_all(a, STR("Too many \"Received\" headers - suspected mail loop"));
       delivery_outcome(d, a, true);
       continue;
     }

@@ -167,7 +167,7 @@ static int finish(struct local *l, struct reception *r) {
   if (!receive_not_smtp_acl(r, &why, &discarded))
     return local_report(l->p, r, LOCAL_REJECTED, why, STR_EMPTY);
   if (discarded)
-    return 0;
+    return 1; /* nothing was accepted */
   receive_apply_controls(l->c, m);
   receive_keep_client(l->c, m, l->p->submitter);
   if (receive_commit(r) < 0)

@@ -124,6 +124,7 @@ static void open_spool(struct reception *r) {
 /* The header is complete; `line` is the body's first line when no empty line stood between. */
 static void end_header(struct reception *r, struct str line) {
   finish_header(r);
+  r->header_bytes -= line.len;
   r->header_done = true;
   dot_body(&r->dot);
   r->dot.lines = line.len > 0;
@@ -259,16 +260,17 @@ int receive_end(struct reception *r) {
   if (!r->header_done && !r->error)
     end_header(r, STR_EMPTY);
   struct message *m = r->m;
-  int64_t header_lines = 0;
   m->body_size = (uint64_t)r->body_bytes;
   m->body_lines = r->dot.lines;
   m->body_zeros = r->dot.zeros;
-  m->size = (uint64_t)(header_size(m, &header_lines) + r->body_bytes + 1);
-  m->lines = r->header_lines + m->body_lines; /* as received; headers of ours come in at the end */
+  /* As received; headers of ours come in at the end. */
+  m->size = (uint64_t)(r->header_bytes + r->body_bytes);
+  m->lines = r->header_lines + m->body_lines;
   m->max_received_line_length = r->dot.max_line_length;
   if (r->error == RECEIVE_TOO_BIG)
     receive_log_rejection(r->c, LOG_MAIN | LOG_REJECT, r->log);
-  if (!r->error && m->received_count > main_options(r->c->config)->received_headers_max) {
+  /* Other ways in have nobody to tell at once: the delivery finds it. */
+  if (!r->error && r->p.smtp && m->received_count > main_options(r->c->config)->received_headers_max) {
     set_error(r, RECEIVE_LOOP, "550 Too many \"Received\" headers - suspected mail loop",
         rejected_from(r, "Too many \"Received\" headers"));
     receive_log_rejection(r->c, LOG_MAIN | LOG_REJECT, r->log);

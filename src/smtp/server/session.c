@@ -641,12 +641,12 @@ int smtp_server_run(const struct smtp_params *p) {
   if (p->kind == SESSION_BATCH) {
     status = smtp_batch_run(s);
   } else {
-    if (start_session(s))
+    bool started = start_session(s);
+    if (started)
       command_loop(s);
     smtp_flush(s);
     log_no_mail(s);
-    /* The end of input is as good as QUIT; what we broke off is a failure. */
-    if (p->kind == SESSION_LOCAL_SMTP && s->end_reason && strcmp(s->end_reason, "connection-lost") != 0)
+    if (p->kind == SESSION_LOCAL_SMTP && started && !s->quit_seen)
       status = 1;
   }
   fiber_set_local(NULL);
