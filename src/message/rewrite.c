@@ -106,7 +106,8 @@ static enum step apply_rule(struct ctx *c, const struct rewrite_rule *rule, size
   struct str shown = str_is_set(item) ? item : address;
   DEBUG(rewrite, "\"%.*s\" from %s rewritten as \"%.*s\" by rule %zu\n", STRF(*subject), place_name(type), STRF(shown),
     number);
-  if (log_selected(LOGSEL_address_rewrite))
+  /* EXPN rewrites, too, but no message's addresses. */
+  if (log_selected(LOGSEL_address_rewrite) && (c->message || !c->session || (type & REWRITE_SMTP)))
     log_write(LOG_MAIN, c->message, "\"%.*s\" from %s rewritten as \"%.*s\" by rule %zu", STRF(*subject),
       place_name(type), STRF(shown), number);
   *subject = address;

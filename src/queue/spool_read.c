@@ -128,10 +128,13 @@ static enum spool_read build(struct ctx *c, struct read_job *job, struct str que
   m->queue_name = str_dup(m->arena, queue_name);
   m->spool_subdir[0] = job->letter;
   m->body_size = m->size = (uint64_t)job->data_size;
-  for (const struct header *h = m->headers; h; h = h->next)
-    if (h->type != HEADER_DELETED)
-      m->size += h->text.len;
   m->lines = m->body_lines;
+  for (const struct header *h = m->headers; h; h = h->next)
+    if (h->type != HEADER_DELETED) {
+      m->size += h->text.len;
+      for (uint32_t i = 0; i < h->text.len; i++)
+        m->lines += h->text.p[i] == '\n';
+    }
   if (job->journal) {
     merge_journal(m, str_n(job->journal, job->journal_len));
     s->has_journal = true;

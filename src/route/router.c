@@ -121,7 +121,8 @@ static enum route_result unrouteable(struct ctx *c, const struct instance *last,
           STRF(last->name), STRF(c->error));
   }
   if (!str_is_set(a->message) || !a->message.len)
-    a->message = a->user_message = STR("Unrouteable address");
+    a->message = STR("Unrouteable address");
+  a->user_message = a->message;
   return ROUTE_FAIL;
 }
 

@@ -29,16 +29,16 @@ static enum outcome answer(struct ctx *c, const struct address *a, enum outcome 
   if (result == OUTCOME_OK)
     return result;
   c->log_message = a->message;
-  /* Why we cannot tell just now is nobody's business, unless an administrator wrote it (:defer:). */
-  if (str_is_set(a->user_message))
-    c->user_message = a->user_message;
-  else
-    c->user_message = result == OUTCOME_FAIL ? a->message : STR_UNSET;
+  /* The client hears what the address is (unrouteable) or what an administrator wrote (:fail:); how it is routed
+  and why that fails is nobody's business. */
+  c->user_message = a->user_message;
   return result;
 }
 
-/* Follows an address as long as it leads to exactly one other; several are as good as a delivery. */
-static enum outcome follow(struct ctx *c, struct address *a, const struct verify_params *p, struct address **last) {
+/* Follows an address as long as it leads to exactly one other; several are as good as a delivery (*ret_several, may be
+NULL, has them). */
+static enum outcome follow(struct ctx *c, struct address *a, const struct verify_params *p, struct address **last,
+    struct address **ret_several) {
   for (size_t n = 0; n < ADDRESSES_MAX; n++) {
     struct route_lists lists = {.mode = p->expn ? ROUTE_FOR_EXPN : ROUTE_FOR_VERIFY};
     *last = a;
@@ -56,8 +56,11 @@ static enum outcome follow(struct ctx *c, struct address *a, const struct verify
       return OUTCOME_OK;
     }
     struct address *child = lists.children;
-    if (!child || child->next || child->kind != ADDRESS_MAIL || p->success_on_redirect)
+    if (!child || child->next || child->kind != ADDRESS_MAIL || p->success_on_redirect) {
+      if (ret_several)
+        *ret_several = child;
       return OUTCOME_OK;
+    }
     a = child;
   }
   (*last)->message = STR("address is redirected too often");
@@ -68,7 +71,7 @@ enum outcome verify_address(struct ctx *c, struct str address, const struct veri
   struct str saved_mode = c->vars.verify_mode;
   struct address *last = NULL;
   c->vars.verify_mode = p->sender ? STR("S") : STR("R");
-  enum outcome result = follow(c, first_address(c, address, p), p, &last);
+  enum outcome result = follow(c, first_address(c, address, p), p, &last, NULL);
   c->vars.verify_mode = saved_mode;
   c->vars.domain_data = last->prop.domain_data;
   c->vars.local_part_data = last->prop.local_part_data;
@@ -128,25 +131,18 @@ static bool expand_next(struct expansion *e, struct address **ret, enum route_re
 
 enum outcome route_expand(struct ctx *c, struct str address, void (*line)(void *arg, struct str text), void *arg) {
   struct verify_params p = {.expn = true};
-  struct expansion e = {.c = c, .mode = ROUTE_FOR_EXPN, .result = OUTCOME_OK};
-  struct address *a;
-  enum route_result how;
-  e.todo = first_address(c, address, &p);
-  e.todo->verify_recipient = false;
-  while (expand_next(&e, &a, &how)) {
-    if (a->kind != ADDRESS_MAIL) {
-      line(arg, str_printf(c->arena, "<%.*s>", STRF(a->parent->address)));
-    } else if (how == ROUTE_FAIL || how == ROUTE_DEFER || how == ROUTE_ERROR) {
-      enum outcome result = how == ROUTE_FAIL ? OUTCOME_FAIL : OUTCOME_DEFER;
-      answer(c, a, result);
-      worse(&e, result);
-      line(arg, str_printf(c->arena, result == OUTCOME_FAIL ? "%.*s is undeliverable" : "%.*s cannot be resolved at this time",
-          STRF(a->address)));
-    } else if (how != ROUTE_REROUTED) {
-      line(arg, str_printf(c->arena, "<%.*s>", STRF(a->address)));
-    }
-  }
-  return e.result;
+  struct address *first = first_address(c, address, &p), *last, *several = NULL;
+  first->verify_recipient = false;
+  enum outcome result = follow(c, first, &p, &last, &several);
+  if (result != OUTCOME_OK)
+    line(arg, str_printf(c->arena, result == OUTCOME_FAIL ? "%.*s is undeliverable" : "%.*s cannot be resolved at this time",
+        STRF(last->address)));
+  else if (!several)
+    line(arg, str_printf(c->arena, "<%.*s>", STRF(last->address)));
+  /* Where the mail goes in the end, and to which files and commands, is nobody's business. */
+  for (const struct address *a = several; a; a = a->next)
+    line(arg, str_printf(c->arena, "<%.*s>", STRF(a->kind == ADDRESS_MAIL ? a->address : a->parent->address)));
+  return result;
 }
 
 /* --- -bt and -bv --- */
@@ -242,7 +238,7 @@ static enum outcome test_briefly(struct ctx *c, struct route_test *t, struct add
   struct address *last = NULL;
   struct listing l = {.t = t};
   struct str asked = a->address; /* the percent hack may change the address itself */
-  enum outcome result = follow(c, a, p, &last);
+  enum outcome result = follow(c, a, p, &last, NULL);
   if (result == OUTCOME_OK) {
     fprintf(t->out, "%.*s verified\n", STRF(asked));
     return result;

@@ -6,8 +6,8 @@ in route.h. */
 #include "base/map.h"
 #include "route/route.h"
 
-/* Calls line() for each address that `address` leads to, in the words of an EXPN reply: "<a@b>", "a@b is undeliverable".
-The worst outcome of all. [suspends] */
+/* Follows `address` to where it leads to several, and calls line() for each of them in the words of an EXPN reply:
+"<a@b>"; or for the one that goes nowhere: "a@b is undeliverable". [suspends] */
 enum outcome route_expand(struct ctx *c, struct str address, void (*line)(void *arg, struct str text), void *arg);
 
 enum route_test_kind { ROUTE_TEST_BT, ROUTE_TEST_BV, ROUTE_TEST_BVS };

@@ -2,7 +2,9 @@
 #include "deliver/address.h"
 #include "expand/expand.h"
 #include "message/address.h"
+#include "message/rewrite.h"
 #include "route/route.h"
+#include "route/verify.h"
 #include "smtp/server/internal.h"
 
 enum smtp_next smtp_verb_rset(struct smtp_session *s, struct str args) {
@@ -73,8 +75,6 @@ enum smtp_next smtp_verb_vrfy(struct smtp_session *s, struct str args) {
   if (address.domain.len == 0) {
     if (!s->allow_unqualified_recipient) {
       smtp_say(s, "501 %.*s: recipient address must contain a domain", STRF(args));
-      acl_log(c, LOG_MAIN | LOG_REJECT, "unqualified recipient rejected: <%.*s> %.*s", STRF(log_printable(c->arena, address.address)),
-          STRF(smtp_who(s)));
       return SMTP_GO_ON;
     }
     address.address = receive_qualify(c, c->arena, address.address, false);
@@ -101,7 +101,16 @@ enum smtp_next smtp_verb_vrfy(struct smtp_session *s, struct str args) {
   return SMTP_GO_ON;
 }
 
-/* One level of expansion: what the address test (-bt) would show. */
+struct expn {
+  struct arena *arena;
+  VEC(struct str) lines;
+};
+
+static void expn_line(void *arg, struct str text) {
+  struct expn *e = arg;
+  vec_push(e->arena, &e->lines, text);
+}
+
 enum smtp_next smtp_verb_expn(struct smtp_session *s, struct str args) {
   struct ctx *c = s->c;
   if (args.len == 0) {
@@ -118,17 +127,14 @@ enum smtp_next smtp_verb_expn(struct smtp_session *s, struct str args) {
     return SMTP_GO_ON;
   }
   struct str full = receive_qualify(c, c->arena, address.address, false);
-  struct verify_params p = {.expn = true};
-  struct address *found = NULL;
+  full.taint = STR_TAINTED;
+  rewrite_envelope_recipient(c, &full);
+  struct expn e = {.arena = c->arena};
+  enum outcome rc = route_expand(c, full, expn_line, &e);
   c->user_message = c->log_message = STR_UNSET;
-  int rc = verify_address(c, full, &p, &found);
-  if (rc == OUTCOME_OK && found) {
-    for (const struct address *a = found; a; a = a->next)
-      smtp_say(s, "250%c<%.*s>", a->next ? '-' : ' ', STRF(a->address));
-    return SMTP_GO_ON;
-  }
-  struct str text = str_is_set(c->user_message) ? c->user_message : str_is_set(c->log_message) ? c->log_message : STR("Unrouteable address");
-  smtp_say(s, "%s <%.*s> %.*s", rc == OUTCOME_DEFER ? "451" : "550", STRF(full), STRF(text));
+  const char *code = rc == OUTCOME_OK ? "250" : rc == OUTCOME_DEFER ? "451" : "553";
+  for (size_t n = 0; n < e.lines.n; n++)
+    smtp_say(s, "%s%c%.*s", code, n + 1 < e.lines.n ? '-' : ' ', STRF(e.lines.v[n]));
   return SMTP_GO_ON;
 }
 
