@@ -147,7 +147,12 @@ static void header_line(struct reception *r, struct str line) {
   if (first && r->p.chunking && !r->dot.crlf) {
     set_error(r, RECEIVE_NOT_CRLF, "552 Message header not CRLF terminated",
         rejected_from(r, "Non-CRLF-terminated header, under CHUNKING: message abandoned"));
-    acl_log(r->c, LOG_MAIN | LOG_REJECT, "%.*s", STRF(r->log));
+    if (header_name_length(line) > 0) {
+      buf_add(&r->current, line);
+      finish_header(r);
+    }
+    receive_log_rejection(r->c, LOG_MAIN | LOG_REJECT, r->log);
+    return;
   }
   r->header_bytes += line.len;
   r->header_lines++;

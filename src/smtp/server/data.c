@@ -167,10 +167,18 @@ enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
   return next;
 }
 
+void smtp_data_lost(struct smtp_session *s, const struct reception *r) {
+  struct ctx *c = s->c;
+  struct str ci = STR_EMPTY;
+  if (log_selected(LOGSEL_connection_id) && str_is_set(c->client->connection_id))
+    ci = str_printf(c->arena, "Ci=%.*s ", STRF(c->client->connection_id));
+  acl_log(c, LOG_MAIN, "SMTP connection %.*sfrom %.*s lost while reading message data%s", STRF(ci),
+      STRF(str_is_set(c->client->fullhost) ? c->client->fullhost : c->client->ident), r->header_done ? "" : " (header)");
+}
+
 enum smtp_next smtp_data_aborted(struct smtp_session *s, struct reception *r, int error) {
   struct ctx *c = s->c;
   struct str duration = time_format_duration(c->arena, time_now_usec() - s->base.start, log_selected(LOGSEL_millisec));
-  const char *where = r->header_done ? "" : " (header)";
   struct message *m = s->message;
   if (error == -ETIMEDOUT) {
     acl_log(c, LOG_MAIN, "SMTP data timeout (message abandoned) on connection from %.*s F=<%.*s> D=%.*s",
@@ -178,11 +186,7 @@ enum smtp_next smtp_data_aborted(struct smtp_session *s, struct reception *r, in
     receive_abandon(r);
     return smtp_notquit(s, "data-timeout", "421", "%.*s SMTP incoming data timeout - closing connection.", STRF(s->hostname));
   }
-  struct str ci = STR_EMPTY;
-  if (log_selected(LOGSEL_connection_id) && str_is_set(c->client->connection_id))
-    ci = str_printf(c->arena, "Ci=%.*s ", STRF(c->client->connection_id));
-  acl_log(c, LOG_MAIN, "SMTP connection %.*sfrom %.*s lost while reading message data%s", STRF(ci),
-      STRF(str_is_set(c->client->fullhost) ? c->client->fullhost : c->client->ident), where);
+  smtp_data_lost(s, r);
   receive_abandon(r);
   return smtp_notquit(s, "connection-lost", "421", "Lost incoming connection");
 }
@@ -326,8 +330,11 @@ enum smtp_next smtp_verb_bdat(struct smtp_session *s, struct str args) {
     return smtp_synprot(s, true, 503, STR_UNSET, "BDAT command used when CHUNKING not advertised");
   if (!parse_bdat(args, &size, &last))
     return smtp_synprot(s, true, 501, STR_UNSET, "missing size for BDAT command");
-  if (size == 0 && !last)
+  if (size == 0 && !last) {
+    if (s->chunk == CHUNK_ACTIVE)
+      s->chunk = CHUNK_FAILED;
     return smtp_synprot(s, true, 504, STR_UNSET, "zero size for BDAT command");
+  }
   if (s->chunk == CHUNK_FAILED || (!s->discarded && (!s->message || s->message->recipients.n == 0))) {
     if (skip_chunk(s, size) < 0)
       return smtp_notquit(s, "connection-lost", "421", "Lost incoming connection");
@@ -335,7 +342,7 @@ enum smtp_next smtp_verb_bdat(struct smtp_session *s, struct str args) {
   }
   if (!s->reception) {
     struct receive_params p;
-      s->reception = arena_new_of(s->c->arena, struct reception);
+    s->reception = arena_new_of(s->c->arena, struct reception);
     smtp_check_local_sender(s);
     smtp_data_params(s, &p, true);
     receive_begin(s->reception, s->c, s->message, &p);

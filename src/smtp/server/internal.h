@@ -134,6 +134,8 @@ void smtp_ident(struct smtp_session *s);
 void smtp_data_params(struct smtp_session *s, struct receive_params *p, bool chunking);
 /* After all data: ACLs, commit, reply. */
 enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r);
+/* "SMTP connection from … lost while reading message data" */
+void smtp_data_lost(struct smtp_session *s, const struct reception *r);
 enum smtp_next smtp_data_aborted(struct smtp_session *s, struct reception *r, int error);
 
 /* Passes the committed message on. */

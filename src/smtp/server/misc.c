@@ -52,6 +52,8 @@ enum smtp_next smtp_verb_quit(struct smtp_session *s, struct str args) {
       acl_log(c, LOG_MAIN | LOG_PANIC, "ACL for QUIT returned ERROR: %.*s", STRF(c->log_message));
     user = c->user_message;
   }
+  if (s->reception) /* between chunks */
+    smtp_data_lost(s, s->reception);
   s->quit_seen = true;
   if (str_is_set(user) && user.len > 0)
     smtp_respond(s, STR("221"), STR_EMPTY, user);

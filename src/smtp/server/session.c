@@ -378,9 +378,11 @@ static enum smtp_next run_command(struct smtp_session *s, struct str line) {
   if (!v)
     return unknown_command(s);
   if (s->chunk != CHUNK_NONE && v->run != smtp_verb_bdat && v->run != smtp_verb_rset && v->run != smtp_verb_quit &&
-      v->run != smtp_verb_noop)
-    return smtp_synprot(s, true, 503, STR_UNSET, s->chunk == CHUNK_FAILED ? "only RSET accepted now"
-                                                                         : "only BDAT permissible after non-LAST BDAT");
+      v->run != smtp_verb_noop) {
+    bool failed = s->chunk == CHUNK_FAILED;
+    s->chunk = CHUNK_FAILED;
+    return smtp_synprot(s, true, 503, STR_UNSET, failed ? "only RSET accepted now" : "only BDAT permissible after non-LAST BDAT");
+  }
   if (v >= verbs && v < verbs + sizeof verbs / sizeof *verbs)
     s->history[s->history_n++ % sizeof s->history] = (uint8_t)(v - verbs);
   return v->run(s, args);
