@@ -56,6 +56,8 @@ int mode_address(struct process *p) {
   p->ctx->is_test = true;
   if (t.kind == ROUTE_TEST_BT)
     log_set_echo(LOG_ECHO_TESTING);
+  else if (!p->cli.verbose)
+    log_set_echo(LOG_ECHO_STDERR);
   /* Routers may ask for the sender: -f, or the caller. */
   p->ctx->message = message_new("address test");
   p->ctx->message->reverse_path = p->cli.sender_given ? p->cli.sender

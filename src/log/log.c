@@ -19,6 +19,7 @@
 #include "message/message.h"
 
 #define LOG_LINE_MAX (64u << 10)
+#define LOG_ENTRY_MAX 8192 /* with the header lines of the reject log */
 
 /* The process's logs: opened on first use, after every fork the same. */
 static struct {
@@ -324,6 +325,18 @@ static struct str guard(struct arena *a, struct str text) {
   return buf_str(&b);
 }
 
+/* Header lines may be long, and come from anywhere: they end where the entry becomes too long. */
+static struct str bounded_extra(struct arena *a, const struct entry *e, struct str extra) {
+  size_t used = e->stamp.len + e->pid.len + e->body.len + 1, room = used < LOG_ENTRY_MAX ? LOG_ENTRY_MAX - used : 0;
+  if (extra.len <= room)
+    return extra;
+  static const struct str note = STR("*** truncated ***\n");
+  room = room > note.len ? room - note.len : 0;
+  while (room > 0 && extra.p[room - 1] != '\n')
+    room--;
+  return str_cat(a, str_slice(extra, 0, room), note);
+}
+
 static void write_entry(unsigned logs, const struct message *m, struct str text, struct str extra) {
   int saved_errno = errno;
   struct arena *a = arena_new("log entry");
@@ -334,10 +347,12 @@ static void write_entry(unsigned logs, const struct message *m, struct str text,
   if (state.arena == NULL)
     log_init(NULL);
   make_entry(a, &e, m, guard(a, str_rtrim(text)));
-  e.extra = extra;
+  e.extra = bounded_extra(a, &e, extra);
   if (state.tap != NULL)
     state.tap(logs, str_printf(a, "%.*s%.*s%.*s", STRF(e.stamp), STRF(e.pid), STRF(e.body)), state.tap_arg);
-  if (state.echo != LOG_ECHO_NONE)
+  if (state.echo == LOG_ECHO_STDERR)
+    write_stderr(&e);
+  else if (state.echo != LOG_ECHO_NONE)
     echo_entry(logs, e.body);
   if (state.echo == LOG_ECHO_NONE || state.echo == LOG_ECHO_VERBOSE)
     write_logs(a, logs, &e);
