@@ -61,7 +61,7 @@ static void set_sender(struct local *l) {
   /* The command line's reader has checked it. */
   struct mail_address given;
   struct str error, sender = p->sender;
-  if (address_parse(l->c->arena, sender, 
+  if (address_parse(l->c->arena, sender,
       address_flags(l->c, ADDRESS_ALLOW_EMPTY | ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8), &given, &error) == 0)
     sender = given.address;
   sender = receive_qualify(l->c, m->arena, sender, true);

@@ -83,7 +83,7 @@ static bool take_from_line(struct reception *r, struct str line) {
   if (expand_option(c, &o->uucp_from_sender, &sender) != 0) {
     acl_log(c, LOG_MAIN | LOG_PANIC, "expansion of \"%.*s\" failed after matching \"From \" line: %.*s",
         STRF(o->uucp_from_sender.text), STRF(c->error));
-  } else if (address_parse(c->arena, sender, 
+  } else if (address_parse(c->arena, sender,
       address_flags(c, ADDRESS_ALLOW_EMPTY | ADDRESS_ALLOW_DOMAIN_LITERAL), &address, &error) == 0) {
     r->m->reverse_path = receive_qualify(c, r->m->arena, address.address, true);
     r->m->reverse_path.taint = STR_TAINTED;
