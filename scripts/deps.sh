@@ -11,7 +11,8 @@ set -u
 
 build='build-essential meson ninja-build pkg-config libevent-dev libssl-dev libc-ares-dev libpcre2-dev liblmdb-dev
   libidn2-dev libsqlite3-dev libcrypt-dev libcmocka-dev libdb-dev libjansson-dev libpsl-dev python3 netbase'
-test='python3-pytest python3-pytest-xdist python3-pytest-timeout swaks openssl perl util-linux sqlite3'
+test='python3-pytest python3-pytest-xdist python3-pytest-timeout swaks openssl perl util-linux sqlite3
+  redis-tools'
 
 list_only=
 [ "${1-}" = --list ] && list_only=1 && shift

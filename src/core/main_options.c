@@ -236,7 +236,7 @@ static const struct option_def options[] = {
   {"recipient_unqualified_hosts", OPTION_LIST, AT(recipient_unqualified_hosts), .list = LIST_HOST},
   {"recipients_max", OPTION_EXPR, AT(recipients_max), "50000", .flags = OPTION_AS_INT},
   {"recipients_max_reject", OPTION_BOOL, AT(recipients_max_reject)},
-  {"redis_servers", OPTION_STRING, AT(redis_servers), .flags = OPTION_LATER},
+  {"redis_servers", OPTION_STRING, AT(redis_servers)},
   {"remote_max_parallel", OPTION_INT, AT(remote_max_parallel), "6"},
   {"remote_sort_domains", OPTION_LIST, AT(remote_sort_domains), .list = LIST_DOMAIN},
   {"retry_data_expire", OPTION_TIME, AT(retry_data_expire), "1w"},

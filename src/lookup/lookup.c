@@ -161,13 +161,15 @@ static struct str where_text(struct ctx *c) {
     i->where.line);
 }
 
-/* Foreign text in a query must have been quoted for this type (manual, "Query-style lookup types"). Exim only says so. */
-static void check_quoting(struct ctx *c, const struct lookup_def *def, struct str query) {
+/* Foreign text in a query must have been quoted for this type (manual, "Query-style lookup types"). Exim only says so;
+here the servers that would run whatever they are given are spared it. */
+static int check_quoting(struct ctx *c, const struct lookup_def *def, struct str query) {
   if (def->quote == NULL || !str_is_tainted(query) ||
       (query.taint & ~STR_TAINTED) == lookup_quote_mark(def))
-    return;
+    return OUTCOME_OK;
   log_write(LOG_MAIN | LOG_PANIC, c->message, "tainted search query is not properly quoted%.*s: %.*s",
     STRF(where_text(c)), STRF(query));
+  return def->flags & LOOKUP_QUOTED ? ctx_fail(c, OUTCOME_DEFER, "tainted search query is not properly quoted") : OUTCOME_OK;
 }
 
 /* The file of a query type that has one: an option, the main option, or in front of the query. */
@@ -223,8 +225,11 @@ static int prepare(struct search *s, struct str file, struct str *key) {
       return ctx_fail(c, OUTCOME_ERROR, "file name for \"%s\" lookup contains a NUL", def->name);
     s->file = str_dup(c->arena, s->file); /* NUL-terminated */
   }
-  if (def->flags & LOOKUP_QUERY)
-    check_quoting(c, def, *key);
+  if (def->flags & LOOKUP_QUERY) {
+    int r = check_quoting(c, def, *key);
+    if (r != OUTCOME_OK)
+      return r;
+  }
   struct str cache = lookup_option(s->spec->options, "cache");
   s->cache_read = !str_eq_c(cache, "no_rd") && !str_eq_c(cache, "no");
   s->cache_write = !str_eq_c(cache, "no_wr") && !str_eq_c(cache, "no");

@@ -10,6 +10,7 @@ cached per process as the manual describes. */
 #define LOOKUP_FILE 1u        /* single-key: wants an absolute file (or directory) name */
 #define LOOKUP_QUERY 2u       /* query-style */
 #define LOOKUP_LATER 4u       /* known, refused: "not supported yet", or with the reason in `why` */
+#define LOOKUP_QUOTED 16u     /* foreign text in a query must have been quoted for the type: else it is refused, not only logged */
 #define LOOKUP_ABSFILE_QUERY 8u /* query-style with a file before the query (sqlite) */
 
 struct lookup_def {

@@ -16,6 +16,7 @@ extern const struct lookup_def lookup_lsearch;
 extern const struct lookup_def lookup_nwildlsearch;
 extern const struct lookup_def lookup_passwd;
 extern const struct lookup_def lookup_psl;
+extern const struct lookup_def lookup_redis;
 extern const struct lookup_def lookup_regdom;
 extern const struct lookup_def lookup_sqlite;
 extern const struct lookup_def lookup_testdb;
