@@ -12,6 +12,7 @@ at and change the queue (Exim manual, chapter "Security considerations"). */
 #include "core/build.h"
 #include "core/main_options.h"
 #include "expand/expand.h"
+#include "loop/fiber.h"
 #include "transport/identity.h"
 #include "transport/plan.h"
 
@@ -33,14 +34,23 @@ static bool in_groups(const struct option_ids *ids, const gid_t *groups, int n, 
   return false;
 }
 
-/* The caller's account; a service of names that is not there is asked again, finduser_retries times. */
-static const struct passwd *find_caller(const struct process *p) {
-  const struct main_options *o = main_options(p->config);
+struct account {
+  uint32_t uid;
+  int64_t retries;
+  struct passwd entry;
+  bool found;
+  char text[16384];
+};
+
+/* A service of names that is not there is asked again, finduser_retries times. */
+static int find_account(void *arg) {
+  struct account *k = arg;
   for (int64_t i = 0;; i++) {
-    errno = 0;
-    const struct passwd *pw = getpwuid(p->real_uid);
-    if (pw != NULL || errno == 0 || i >= o->finduser_retries)
-      return pw;
+    struct passwd *found = NULL;
+    int e = getpwuid_r(k->uid, &k->entry, k->text, sizeof k->text, &found);
+    k->found = found != NULL;
+    if (k->found || e == 0 || e == ERANGE || i >= k->retries)
+      return 0;
     sleep(1);
   }
 }
@@ -60,7 +70,11 @@ static bool name_unknown(struct process *p, const struct passwd *pw) {
 }
 
 static void name_caller(struct process *p) {
-  const struct passwd *pw = find_caller(p);
+  struct account *k = arena_new_of(p->arena, struct account);
+  k->uid = p->real_uid;
+  k->retries = main_options(p->config)->finduser_retries;
+  (void)fiber_offload(find_account, k);
+  const struct passwd *pw = k->found ? &k->entry : NULL;
   if (name_unknown(p, pw))
     return;
   p->login = pw ? str_dup(p->arena, str_c(pw->pw_name)) : STR_EMPTY;
@@ -81,10 +95,8 @@ static int become_martlet(struct process *p) {
   return 0;
 }
 
-int process_settle(struct process *p) {
+void process_identify(struct process *p, const gid_t *groups, int n) {
   const struct main_options *o = main_options(p->config);
-  gid_t groups[GROUPS_MAX];
-  int n = getgroups(GROUPS_MAX, groups);
   uint32_t exim_uid = o->exim_user.set ? o->exim_user.id : geteuid();
   uint32_t exim_gid = o->exim_group.set ? o->exim_group.id : o->exim_user.gid_set ? o->exim_user.gid : getegid();
   struct option_ids exim_group = {.v = &exim_gid, .n = 1};
@@ -93,6 +105,11 @@ int process_settle(struct process *p) {
   p->trusted = super || has_id(&o->trusted_users, p->real_uid) || in_groups(&o->trusted_groups, groups, n < 0 ? 0 : n, p->real_gid);
   p->admin = super || in_groups(&exim_group, groups, n < 0 ? 0 : n, p->real_gid) ||
              in_groups(&o->admin_groups, groups, n < 0 ? 0 : n, p->real_gid);
+}
+
+int process_settle(struct process *p) {
+  gid_t groups[GROUPS_MAX];
+  process_identify(p, groups, getgroups(GROUPS_MAX, groups));
   p->ctx = ctx_new(p->arena, p->config);
   identity_set_can_switch(p->can_switch);
   if (p->can_switch)
@@ -104,6 +121,6 @@ int process_settle(struct process *p) {
 bool process_require_admin(struct process *p) {
   if (p->admin)
     return true;
-  fprintf(stderr, "exim: permission denied\n");
+  fprintf(p->err, "exim: permission denied\n");
   return false;
 }

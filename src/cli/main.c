@@ -10,6 +10,7 @@ chapter "The Exim command line"). */
 #include <unistd.h>
 
 #include "cli/process.h"
+#include "cli/submission.h"
 #include "core/build.h"
 #include "core/main_options.h"
 #include "daemon/load.h"
@@ -105,6 +106,9 @@ static int start(struct process *p) {
     return mode_demo(p);
   if (p->cli.mode == MODE_UTILITY)
     return mode_utility(p);
+  int status;
+  if (submission_try_default(p, &status))
+    return status;
   source_of_cli(p);
   /* Until a daemon has detached itself, who started the command sees what goes to the panic log. */
   log_set_stderr(true);
@@ -119,19 +123,21 @@ static int start(struct process *p) {
     fprintf(stderr, "martlet: -Mset is for -be only\n");
     return 1;
   }
+  if (submission_needed(p))
+    return submission_send(p);
   if (str_is_set(p->cli.log_line))
     return mode_log_line(p);
   if (p->cli.mode == MODE_DAEMON || p->cli.mode == MODE_QUEUE_DAEMON || p->cli.mode == MODE_INETD_WAIT)
     return mode_daemon(p);
   loop_init();
-  int status = loop_run(run_mode, p);
+  status = loop_run(run_mode, p);
   loop_done();
   return status;
 }
 
 int main(int argc, char **argv) {
   struct arena *arena = arena_new("process");
-  struct process p = {.arena = arena, .real_uid = getuid(), .real_gid = getgid()};
+  struct process p = {.arena = arena, .real_uid = getuid(), .real_gid = getgid(), .out = stdout, .err = stderr};
   int status;
   open_standard_fds();
   signal(SIGPIPE, SIG_IGN);

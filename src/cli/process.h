@@ -2,6 +2,9 @@
 and hands to the mode that runs. */
 #pragma once
 
+#include <stdio.h>
+#include <sys/types.h>
+
 #include "base/arena.h"
 #include "cli/options.h"
 #include "config/config.h"
@@ -18,7 +21,13 @@ struct process {
   bool set_uid;                  /* installed set-uid root and called by somebody else */
   bool can_switch;               /* root at hand: local deliveries can run as other users */
   bool trusted, admin;
+  FILE *out, *err;               /* standard output and error, or what stands for them */
+  bool served;                   /* in the daemon, for a caller of the local socket: nothing process-wide may be changed */
+  struct stream *stream;         /* his input and output then; NULL: descriptors 0 and 1 */
 };
+
+/* login, real_name, trusted and admin from real_uid, real_gid and the groups. [suspends] */
+void process_identify(struct process *p, const gid_t *groups, int n);
 
 /* Who calls, and what he may (trusted_users, admin_groups …). Drops what is not needed. 0, or -1 after a message. */
 int process_settle(struct process *p);

@@ -19,8 +19,8 @@ static struct str queue_name(const struct process *p) {
 
 /* --- -bp --- */
 
-static int list_failed(int rc) {
-  fprintf(stderr, "martlet: the queue cannot be read: %s\n", strerror(-rc));
+static int list_failed(struct process *p, int rc) {
+  fprintf(p->err, "martlet: the queue cannot be read: %s\n", strerror(-rc));
   return 1;
 }
 
@@ -32,9 +32,9 @@ static int mode_list(struct process *p) {
   l.ids_only = str_find_byte(letters, 'i') >= 0;
   l.undelivered_only = str_find_byte(letters, 'u') >= 0;
   l.with_generated = str_find_byte(letters, 'a') >= 0;
-  int rc = str_find_byte(letters, 'c') >= 0 ? queue_list_count(p->ctx, l.queue_name, stdout)
-                                            : queue_list(p->ctx, &l, stdout);
-  return rc ? list_failed(rc) : 0;
+  int rc = str_find_byte(letters, 'c') >= 0 ? queue_list_count(p->ctx, l.queue_name, p->out)
+                                            : queue_list(p->ctx, &l, p->out);
+  return rc ? list_failed(p, rc) : 0;
 }
 
 /* --- -M: deliveries --- */
@@ -71,7 +71,8 @@ static int deliver_all(struct process *p, struct str letters) {
   int status = 0;
   for (size_t i = 0; i < p->cli.args.n; i++)
     status |= !deliver_one(p, &kept, p->cli.args.v[i], &how);
-  smtp_pool_close_all();
+  if (!p->served)
+    smtp_pool_close_all();
   return status;
 }
 
@@ -88,12 +89,12 @@ static const struct action {
   {"vc", QUEUE_SHOW_COPY, false}, {"vh", QUEUE_SHOW_HEADER, false}, {"vl", QUEUE_SHOW_LOG, false},
 };
 
-static bool check_ids(const struct str *v, size_t n, struct str letters) {
+static bool check_ids(struct process *p, const struct str *v, size_t n, struct str letters) {
   if (n == 0)
-    fprintf(stderr, "exim: no message ids given after -M%.*s option\n", STRF(letters));
+    fprintf(p->err, "exim: no message ids given after -M%.*s option\n", STRF(letters));
   for (size_t i = 0; i < n; i++)
     if (!message_id_valid(v[i])) {
-      fprintf(stderr, "exim: malformed message id %.*s after -M%.*s option\n", STRF(v[i]), STRF(letters));
+      fprintf(p->err, "exim: malformed message id %.*s after -M%.*s option\n", STRF(v[i]), STRF(letters));
       return false;
     }
   return n > 0;
@@ -115,19 +116,19 @@ static int run_action(struct process *p, const struct action *a, struct str lett
     q.n = n - 1;
     n = 1;
   }
-  if (!check_ids(v, n, letters))
+  if (!check_ids(p, v, n, letters))
     return 1;
   if (a->action >= QUEUE_SHOW_BODY && n > 1) {
-    printf("*** Only one message can be listed at once\n");
+    fprintf(p->out, "*** Only one message can be listed at once\n");
     return 1;
   }
   if (a->action != QUEUE_REMOVE && !process_require_admin(p))
     return 1;
   int status = 0;
   for (size_t i = 0; i < n; i++)
-    status |= !queue_manage(p->ctx, v[i], &q, stdout);
+    status |= !queue_manage(p->ctx, v[i], &q, p->out);
   if (a->action == QUEUE_MARK_ALL)
-    printf("\n");
+    fprintf(p->out, "\n");
   return status;
 }
 
@@ -136,7 +137,7 @@ static int mode_message(struct process *p) {
   for (size_t i = 0; i < sizeof actions / sizeof *actions; i++)
     if (str_eq_c(letters, actions[i].letters))
       return run_action(p, &actions[i], letters);
-  if (!check_ids(p->cli.args.v, p->cli.args.n, letters))
+  if (!check_ids(p, p->cli.args.v, p->cli.args.n, letters))
     return 1;
   bool may = str_eq_c(letters, "g") || main_options(p->config)->prod_requires_admin;
   if (may && !process_require_admin(p))

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "cli/process.h"
+#include "cli/submission.h"
 #include "core/main_options.h"
 #include "daemon/daemon.h"
 #include "log/log.h"
@@ -13,7 +14,7 @@ int mode_daemon(struct process *p) {
   if (!process_require_admin(p))
     return 1;
   struct daemon_params d = {.source = &p->source, .config = p->config, .inherited_fd = -1, .pid_file = o->pid_file, .listen = o->listen,
-      .listening = o->mode != MODE_QUEUE_DAEMON, .foreground = o->foreground || o->debug, .all_tls = o->tls_on_connect,
+      .serve_local = submission_serve, .listening = o->mode != MODE_QUEUE_DAEMON, .foreground = o->foreground || o->debug, .all_tls = o->tls_on_connect,
       .no_delivery = o->no_delivery, .queue_only = o->delivery_given && o->delivery == DELIVER_QUEUE,
       .queue_smtp = o->delivery_given && o->delivery == DELIVER_QUEUE_SMTP};
   struct daemon_queue_run *runs = arena_array(p->arena, struct daemon_queue_run, o->queue_runs.n + 1);

@@ -91,7 +91,8 @@ static int run_queue(struct process *p, const struct cli_queue_run *q) {
     for (size_t i = 0; i < n; i++)
       if (in_range(p, v[i].id))
         run_one(&r, v[i].id);
-  smtp_pool_close_all();
+  if (!p->served)
+    smtp_pool_close_all();
   log_write(LOG_MAIN, NULL, "End %s%.*squeue run: pid=%d%.*s", q->queue_name.len ? "'" : "",
       STRF(q->queue_name.len ? str_printf(p->arena, "%.*s' ", STRF(q->queue_name)) : STR_EMPTY), (int)getpid(), STRF(what));
   return 0;
@@ -125,6 +126,8 @@ static void take_over(struct ctx *c, struct message *m) {
 void queue_mode_keep_submitted(struct queue_mode_kept *k, struct process *p) {
   *k = (struct queue_mode_kept){.p = p};
   k->last = &k->first;
+  if (p->served)
+    return; /* the worker delivers them */
   keeper = k;
   deliver_take_over = take_over;
 }

@@ -47,4 +47,6 @@ struct session {
   void **module_state;
   int64_t start;                  /* usec of the wall clock */
   struct str connection_id;
+  bool caller_known;              /* a local caller: who he is, by the system's word */
+  uint32_t caller_uid, caller_gid;
 };

@@ -1,10 +1,14 @@
 /* The daemon (DESIGN §4): a master that touches no mail, workers, the agent. */
 #pragma once
 
+#include <sys/types.h>
 #include "base/arena.h"
 #include "config/config.h"
 #include "daemon/listen.h"
 #include "daemon/scoreboard.h"
+
+struct ctx;
+struct message;
 
 /* One periodic queue runner. */
 struct daemon_queue_run {
@@ -12,6 +16,11 @@ struct daemon_queue_run {
   struct str queue_name;
   int64_t interval; /* seconds */
 };
+
+struct local_caller;
+
+/* EX_TEMPFAIL: exit status of commands that may succeed later. */
+#define DAEMON_TRY_AGAIN 75
 
 struct daemon_params {
   const struct config_source *source; /* to read the configuration again at SIGHUP */
@@ -27,6 +36,8 @@ struct daemon_params {
   bool queue_smtp;           /* -odqs */
   const struct daemon_queue_run *runs;
   size_t runs_n;
+  /* Serves a caller of the local socket (daemon/local.h) in a fiber of a worker; closes fd. NULL: there is no such socket. */
+  void (*serve_local)(const struct local_caller *who, int fd);
   void (*ready)(void *arg);  /* called in the master when the workers run; may be NULL */
   void *ready_arg;
 };
@@ -66,11 +77,32 @@ struct worker_params {
   int control;               /* channel to the master */
   struct scoreboard *board;
   struct listeners *listeners;
+  int local_socket;          /* -1: none */
   bool with_agent;
   bool restarted;            /* another worker with this index has died */
 };
 /* The worker's process. Returns its exit status. */
 int worker_run(const struct worker_params *p);
+
+/* Who has called the local socket: the kernel's word. */
+struct local_caller {
+  struct worker *worker;
+  struct config *config;
+  uint32_t uid, gid;
+  const gid_t *groups;
+  int groups_n;
+};
+
+/* How a message that a session of a worker has committed is to be delivered. */
+struct daemon_delivery {
+  bool wait;                 /* -odi: until the first attempt is over */
+  bool queue_smtp;           /* -odqs */
+  bool no_delivery;          /* -N */
+};
+/* Takes the message over. `queue`: leave it for a queue run. [suspends] */
+void daemon_take_message(struct ctx *c, struct message *m, bool queue, const struct daemon_delivery *how);
+/* The configuration's reasons for not delivering at once (queue_only, queue_only_load …). */
+bool daemon_must_queue(struct ctx *c, int messages_in_connection, struct str *ret_why);
 
 /* Tells the daemon of this spool (if one runs) that a message waits on disk. false: nobody listens. */
 bool daemon_notify(const struct config *c, const char *id, struct str queue_name);

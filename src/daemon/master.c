@@ -24,6 +24,7 @@ nothing from outside but datagrams of fixed form. */
 #include "core/main_options.h"
 #include "daemon/agent.h"
 #include "daemon/daemon.h"
+#include "daemon/local.h"
 #include "log/log.h"
 #include "daemon/load.h"
 #include "daemon/options.h"
@@ -47,10 +48,12 @@ struct master {
   struct worker_process workers[WORKERS_MAX * 2]; /* old generations drain beside the new one */
   int workers_n, count;
   int agent_pid, agent_control;
-  int signals, notifier;
+  bool agent_replaced;       /* by a reload: its end is wanted */
+  int signals, notifier, local_socket;
   bool stopping, wrote_pid;
   time_t kill_at;            /* when stopping: who has not ended by then is ended */
-  struct str pid_path, notifier_path;
+  struct str pid_path, notifier_path, local_path;
+  ino_t local_inode;
   time_t *next_run;
   uint32_t generation;
 };
@@ -89,6 +92,8 @@ static int start_agent(struct master *m) {
     close(pair[0]);
     close_for_child(m, -1);
     listen_close(&m->listeners);
+    if (m->local_socket >= 0)
+      close(m->local_socket);
     signal(SIGTERM, SIG_IGN); /* it ends when the master hangs up, after the workers */
     signal(SIGINT, SIG_IGN);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -131,7 +136,7 @@ static int start_worker(struct master *m, struct worker_process *w, int index, b
     close_for_child(m, -1);
     prctl(PR_SET_NAME, "martlet: worker");
     struct worker_params p = {.daemon = m->p, .index = index, .count = m->count, .control = pair[1], .board = m->board,
-        .listeners = &m->listeners, .with_agent = m->agent_control >= 0,
+        .listeners = &m->listeners, .local_socket = m->local_socket, .with_agent = m->agent_control >= 0,
         .restarted = restarted};
     _exit(worker_run(&p));
   }
@@ -203,11 +208,34 @@ static void open_notifier(struct master *m) {
   m->notifier = fd;
 }
 
+/* Another daemon may have put its own there. */
+static void remove_local_socket(struct master *m) {
+  struct stat st;
+  char *path = str_dup_c(m->arena, m->local_path);
+  if (m->local_socket >= 0 && stat(path, &st) == 0 && st.st_ino == m->local_inode)
+    unlink(path);
+}
+
+/* A path that stays after a reload keeps its socket, and who waits on it. */
+static void open_local_socket(struct master *m) {
+  struct str path;
+  struct stat st;
+  if (m->local_socket >= 0 && local_socket_stays(m->p, m->arena, m->local_path))
+    return;
+  remove_local_socket(m);
+  if (m->local_socket >= 0)
+    close(m->local_socket);
+  m->local_socket = local_socket_open(m->p, m->arena, &path);
+  m->local_path = path;
+  m->local_inode = m->local_socket >= 0 && stat(str_dup_c(m->arena, path), &st) == 0 ? st.st_ino : 0;
+}
+
 static void remove_files(struct master *m) {
   if (m->wrote_pid)
     unlink(str_dup_c(m->arena, m->pid_path));
   if (m->notifier >= 0)
     unlink(str_dup_c(m->arena, m->notifier_path));
+  remove_local_socket(m);
 }
 
 /* --- events --- */
@@ -272,7 +300,9 @@ static void reap(struct master *m) {
       close(m->agent_control);
       m->agent_control = -1;
       if (!m->stopping) {
-        log_write(LOG_MAIN | LOG_PANIC, NULL, "the agent (pid %d) ended; starting another", (int)pid);
+        if (!m->agent_replaced)
+          log_write(LOG_MAIN | LOG_PANIC, NULL, "the agent (pid %d) ended; starting another", (int)pid);
+        m->agent_replaced = false;
         if (start_agent(m) == 0)
           for (int i = 0; i < m->workers_n; i++)
             if (m->workers[i].pid)
@@ -335,8 +365,10 @@ static void reload(struct master *m) {
   m->p->config = c; /* the old one is left to the old workers' memory; a reload is rare */
   m->generation++;
   log_init(c);
+  open_local_socket(m);
   log_write(LOG_MAIN, NULL, "pid %d: SIGHUP received: re-read the configuration", (int)getpid());
   if (m->agent_pid) {
+    m->agent_replaced = true;
     kill(m->agent_pid, SIGKILL);
   }
   m->count = worker_count(c);
@@ -478,7 +510,7 @@ static int open_sockets(struct master *m) {
 
 int daemon_run(struct arena *a, struct daemon_params *p) {
   static struct master m;
-  m = (struct master){.arena = a, .p = p, .agent_control = -1, .notifier = -1};
+  m = (struct master){.arena = a, .p = p, .agent_control = -1, .notifier = -1, .local_socket = -1};
   if (open_sockets(&m))
     return 1;
   log_set_stderr(false); /* from here on nobody waits for the command's answer */
@@ -497,6 +529,7 @@ int daemon_run(struct arena *a, struct daemon_params *p) {
   m.next_run = arena_array(a, time_t, p->runs_n + 1);
   log_start(&m);
   open_notifier(&m);
+  open_local_socket(&m);
   if (need_agent() && start_agent(&m)) {
     log_write(LOG_MAIN | LOG_PANIC, NULL, "cannot start the agent for local deliveries");
     return 1;

@@ -17,6 +17,7 @@ of one thread (DESIGN §4). */
 #include "daemon/agent.h"
 #include "daemon/admission.h"
 #include "daemon/daemon.h"
+#include "daemon/local.h"
 #include "daemon/options.h"
 #include "daemon/worker.h"
 #include "deliver/deliver.h"
@@ -34,9 +35,17 @@ static struct worker w;
 
 /* --- deliveries --- */
 
+/* Who waits for the end of a delivery (-odi). */
+struct delivery_wait {
+  struct fiber *fiber;
+  bool over;
+};
+
 struct delivery_job {
   struct message *message;     /* fresh from reception, or NULL: read from disk */
   struct queue_entry *entry;
+  struct daemon_delivery how;
+  struct delivery_wait *wait;  /* or NULL */
 };
 
 static void wake_scheduler(void) {
@@ -66,7 +75,7 @@ static void deliver_fiber(void *arg) {
   struct ctx *c = ctx_new(a, w.config);
   enum deliver_result end = DELIVER_TROUBLE;
   struct deliver_how how = {.first = m != NULL, .queue_run = m == NULL, .force = job->entry->forced, .force_frozen = job->entry->forced_frozen,
-      .dont_deliver = w.p.daemon->no_delivery, .give_up_reason = STR_UNSET, .select_recipient = STR_UNSET};
+      .dont_deliver = w.p.daemon->no_delivery || job->how.no_delivery, .queue_smtp = job->how.queue_smtp, .give_up_reason = STR_UNSET, .select_recipient = STR_UNSET};
   if (!m) {
     enum spool_read r = spool_read_message(c, job->entry->queue_name, str_c(job->entry->id), true, &m);
     if (r != SPOOL_OK) {
@@ -82,17 +91,35 @@ static void deliver_fiber(void *arg) {
   if (m)
     message_free(m);
   arena_free(a);
+  if (job->wait) {
+    job->wait->over = true;
+    fiber_wake(job->wait->fiber);
+  }
   free(job);
   atomic_store(&w.slot->deliveries, --w.deliveries);
   wake_scheduler();
 }
 
-static void start_delivery(struct message *m, struct queue_entry *e) {
+static struct delivery_job *start_delivery(struct message *m, struct queue_entry *e, const struct daemon_delivery *how) {
   struct delivery_job *job = xcalloc(1, sizeof *job);
-  *job = (struct delivery_job){.message = m, .entry = e};
+  *job = (struct delivery_job){.message = m, .entry = e, .how = *how};
   atomic_store(&w.slot->deliveries, ++w.deliveries);
   (void)fiber_spawn("delivery", deliver_fiber, job);
+  return job;
 }
+
+static void deliver_and_wait(struct message *m, struct queue_entry *e, const struct daemon_delivery *how) {
+  struct delivery_wait wait = {.fiber = fiber_self()};
+  struct delivery_job *job = start_delivery(m, e, how);
+  job->wait = &wait;
+  while (!wait.over)
+    if (fiber_park(DEADLINE_NEVER) < 0 && !wait.over) {
+      job->wait = NULL; /* the worker ends */
+      return;
+    }
+}
+
+static const struct daemon_delivery ordinary;
 
 /* Starts what is due as far as worker_deliveries allows, then sleeps until the next is. */
 static void scheduler(void *arg) {
@@ -101,7 +128,7 @@ static void scheduler(void *arg) {
     struct queue_entry *e;
     int64_t now = time(NULL);
     while (w.deliveries < daemon_options(w.config)->worker_deliveries && (e = queue_take(now)))
-      start_delivery(NULL, e);
+      (void)start_delivery(NULL, e, &ordinary);
     int64_t next = queue_next_due();
     bool full = w.deliveries >= daemon_options(w.config)->worker_deliveries;
     usec_t deadline = full || next == QUEUE_NEVER ? DEADLINE_NEVER : deadline_in(next > now ? next - now : 1);
@@ -110,25 +137,38 @@ static void scheduler(void *arg) {
   w.scheduler = NULL;
 }
 
-/* The SMTP server hands a committed message over. */
-static void accepted(void *arg, struct ctx *c, struct message *m, bool queue) {
+void daemon_take_message(struct ctx *c, struct message *m, bool queue, const struct daemon_delivery *how) {
   atomic_fetch_add(&w.slot->received, 1);
   struct queue_entry *e = queue_take_now(m->id, m->queue_name);
   if (!e) {
     message_free(m);
     return;
   }
-  bool now = !queue && !m->frozen && !w.p.daemon->queue_only && w.deliveries < daemon_options(w.config)->worker_deliveries;
-  if (now) {
-    start_delivery(m, e);
+  queue |= m->frozen;
+  bool room = w.deliveries < daemon_options(w.config)->worker_deliveries;
+  if (!queue && how->wait) {
+    deliver_and_wait(m, e, how);
+    return;
+  }
+  if (!queue && room) {
+    (void)start_delivery(m, e, how);
     return;
   }
   /* Too much at once is no reason to wait for a queue run: it comes when there is room. */
-  bool soon = !queue && !m->frozen && !w.p.daemon->queue_only;
+  bool soon = !queue && !how->queue_smtp && !how->no_delivery;
   queue_put_back(e, soon ? time(NULL) : QUEUE_NEVER, m->frozen);
   (void)spool_rest(c, m);
   message_free(m);
   atomic_store(&w.slot->queued, (int)queue_count());
+}
+
+bool daemon_must_queue(struct ctx *c, int messages_in_connection, struct str *ret_why) {
+  return admission_must_queue(NULL, c, messages_in_connection, ret_why);
+}
+
+/* The SMTP server hands a committed message over. */
+static void accepted(void *arg, struct ctx *c, struct message *m, bool queue) {
+  daemon_take_message(c, m, queue || w.p.daemon->queue_only, &ordinary);
 }
 
 /* Bounces and warnings that a delivery of ours has written. */
@@ -314,6 +354,8 @@ static int worker_main(void *arg) {
   for (int i = 0; i < w.p.listeners->n; i++)
     if (w.p.listeners->v[i].fd >= 0)
       w.accepters[w.accepters_n++] = fiber_spawn("accept", accept_fiber, &w.p.listeners->v[i]);
+  if (w.p.local_socket >= 0)
+    w.accepters[w.accepters_n++] = fiber_spawn("accept local", local_accept_fiber, &w);
   /* What an earlier life has left. Without queue runs it waits for somebody to say so, as Exim's users expect of a bare -bd;
   after a crash of this worker alone what it had taken on goes on. */
   int64_t due = w.p.daemon->runs_n || w.p.restarted ? time(NULL) : QUEUE_NEVER;

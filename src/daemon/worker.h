@@ -14,7 +14,7 @@ struct worker {
   time_t draining_since;
   int sessions, deliveries;
   struct fiber *scheduler, *control_fiber;
-  struct fiber *accepters[LISTENERS_MAX];
+  struct fiber *accepters[LISTENERS_MAX + 1];
   int accepters_n;
   bool accept_paused;
   struct fiber *paused[LISTENERS_MAX];

@@ -51,6 +51,7 @@ static int get_option_number(struct ctx *c, const struct variable_def *def, stru
 }
 
 static int get_ids(struct ctx *c, const struct variable_def *def, struct str *ret) {
+  bool known = c->session != NULL && c->session->caller_known;
   const struct main_options *o = main_options(c->config);
   switch (def->flags) {
   case 'u':
@@ -58,9 +59,9 @@ static int get_ids(struct ctx *c, const struct variable_def *def, struct str *re
   case 'g':
     return variable_number(c, o->exim_group.set ? o->exim_group.id : o->exim_user.gid, ret);
   case 'U':
-    return variable_number(c, getuid(), ret);
+    return variable_number(c, known ? c->session->caller_uid : getuid(), ret);
   case 'G':
-    return variable_number(c, getgid(), ret);
+    return variable_number(c, known ? c->session->caller_gid : getgid(), ret);
   default:
     return variable_number(c, getpid(), ret);
   }

@@ -25,6 +25,9 @@ struct local {
 static void set_client(struct local *l) {
   const struct local_params *p = l->p;
   struct client *cl = l->c->client;
+  l->session.caller_known = true;
+  l->session.caller_uid = p->submitter->uid;
+  l->session.caller_gid = p->submitter->gid;
   cl->local = p->peer.family == 0;
   cl->ident = str_is_set(p->ident) ? p->ident : p->peer.family == 0 ? p->submitter->login : STR_UNSET;
   cl->host_authenticated = p->host_authenticated;
@@ -188,7 +191,7 @@ static int run(struct local *l) {
   if (p->suppress_fixups)
     acl_message(l->c)->suppress_local_fixups = true;
   if (!spool_space_ok(l->c, 0)) {
-    fprintf(stderr, "%s: spool or log directory space is low: message not accepted\n", p->program);
+    fprintf(p->err ? p->err : stderr, "%s: spool or log directory space is low: message not accepted\n", p->program);
     return 1;
   }
   receive_not_smtp_start(l->c);
@@ -211,12 +214,12 @@ static int run(struct local *l) {
   receive_begin(r, l->c, l->m, &rp);
   int rc = read_input(l, r);
   if (rc == -ETIMEDOUT) {
-    fprintf(stderr, "%s: timed out while reading - message abandoned\n", p->program);
+    fprintf(p->err ? p->err : stderr, "%s: timed out while reading - message abandoned\n", p->program);
     acl_log(l->c, LOG_MAIN, "timed out while reading local message");
     return 1;
   }
   if (rc < 0) {
-    fprintf(stderr, "%s: error while reading - message abandoned\n", p->program);
+    fprintf(p->err ? p->err : stderr, "%s: error while reading - message abandoned\n", p->program);
     return 1;
   }
   return finish(l, r);

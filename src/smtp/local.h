@@ -3,6 +3,7 @@ command line or of its header (Exim manual, chapter "The Exim command line":
 -t, -f, -F, -i, -oe…). */
 #pragma once
 
+#include <stdio.h>
 #include "config/config.h"
 #include "smtp/receive.h"
 #include "smtp/server/server.h"
@@ -12,6 +13,7 @@ enum local_errors { LOCAL_ERRORS_MAIL, LOCAL_ERRORS_STDERR, LOCAL_ERRORS_QUIET }
 struct local_params {
   struct config *config;
   struct stream *in;
+  FILE *err;                       /* for what the submitter is told; NULL: stderr */
   const char *program;             /* name for messages on stderr */
   const struct submitter *submitter;
   const struct str *recipients;    /* arguments; each may hold several addresses, separated by commas */

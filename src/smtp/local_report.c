@@ -63,22 +63,23 @@ static void add_explanation(struct buf *b, enum local_error e, struct str detail
 }
 
 static int to_stderr(const struct local_params *p, enum local_error e, struct str detail, struct str extra) {
+  FILE *err = p->err ? p->err : stderr;
   switch (e) {
     case LOCAL_BAD_ADDRESS:
-      fprintf(stderr, "%s: at least one malformed recipient address: %.*s - %.*s\n", p->program, STRF(detail), STRF(extra));
+      fprintf(err, "%s: at least one malformed recipient address: %.*s - %.*s\n", p->program, STRF(detail), STRF(extra));
       break;
-    case LOCAL_NO_RECIPIENTS: fprintf(stderr, "%s: no recipients in message\n", p->program); break;
-    case LOCAL_ARGS_SUPPRESSED: fprintf(stderr, "%s: all -t recipients overridden by command line\n", p->program); break;
-    case LOCAL_TOO_BIG: fprintf(stderr, "%s: message too big (limit set to %.*s)\n", p->program, STRF(detail)); break;
+    case LOCAL_NO_RECIPIENTS: fprintf(err, "%s: no recipients in message\n", p->program); break;
+    case LOCAL_ARGS_SUPPRESSED: fprintf(err, "%s: all -t recipients overridden by command line\n", p->program); break;
+    case LOCAL_TOO_BIG: fprintf(err, "%s: message too big (limit set to %.*s)\n", p->program, STRF(detail)); break;
     case LOCAL_HEADER_TOO_BIG:
-      fprintf(stderr, "%s: excessively long message header section read\n", p->program);
+      fprintf(err, "%s: excessively long message header section read\n", p->program);
       break;
-    case LOCAL_HEADER_LINE_TOO_BIG: fprintf(stderr, "%s: excessively long message header line read\n", p->program); break;
-    case LOCAL_TOO_MANY: fprintf(stderr, "%s: too many recipients (max set to %.*s)\n", p->program, STRF(detail)); break;
-    case LOCAL_REJECTED: fprintf(stderr, "%s: message rejected by non-SMTP ACL: %.*s\n", p->program, STRF(detail)); break;
-    default: fprintf(stderr, "%s: %.*s\n", p->program, STRF(detail));
+    case LOCAL_HEADER_LINE_TOO_BIG: fprintf(err, "%s: excessively long message header line read\n", p->program); break;
+    case LOCAL_TOO_MANY: fprintf(err, "%s: too many recipients (max set to %.*s)\n", p->program, STRF(detail)); break;
+    case LOCAL_REJECTED: fprintf(err, "%s: message rejected by non-SMTP ACL: %.*s\n", p->program, STRF(detail)); break;
+    default: fprintf(err, "%s: %.*s\n", p->program, STRF(detail));
   }
-  fflush(stderr);
+  fflush(err);
   return 1;
 }
 

@@ -14,18 +14,19 @@ static int give_up(struct smtp_session *s, bool with_command, const char *fmt, .
   va_start(ap, fmt);
   struct str text = str_vprintf(s->c->arena, fmt, ap);
   va_end(ap);
-  fprintf(stderr, "An error was detected while processing a file of BSMTP input.\nThe error message was:\n\n  %.*s\n\n", STRF(text));
-  fprintf(stderr, "The SMTP transaction started in line %ld.\nThe error was detected in line %ld.\n", s->batch.transaction_line,
+  FILE *out = s->p->out ? s->p->out : stdout, *err = s->p->err ? s->p->err : stderr;
+  fprintf(err, "An error was detected while processing a file of BSMTP input.\nThe error message was:\n\n  %.*s\n\n", STRF(text));
+  fprintf(err, "The SMTP transaction started in line %ld.\nThe error was detected in line %ld.\n", s->batch.transaction_line,
       s->batch.line);
-  printf("%.*s\nTransaction started in line %ld\nError detected in line %ld\n", STRF(text), s->batch.transaction_line, s->batch.line);
+  fprintf(out, "%.*s\nTransaction started in line %ld\nError detected in line %ld\n", STRF(text), s->batch.transaction_line, s->batch.line);
   if (with_command) {
-    fprintf(stderr, "The SMTP command at fault was:\n\n   %.*s\n\n", STRF(s->command));
-    printf("%.*s\n", STRF(s->command));
+    fprintf(err, "The SMTP command at fault was:\n\n   %.*s\n\n", STRF(s->command));
+    fprintf(out, "%.*s\n", STRF(s->command));
   }
-  fprintf(stderr, "%d previous message%s successfully processed.\nThe rest of the batch was abandoned.\n", s->batch.accepted,
+  fprintf(err, "%d previous message%s successfully processed.\nThe rest of the batch was abandoned.\n", s->batch.accepted,
       s->batch.accepted == 1 ? " was" : "s were");
-  fflush(stdout);
-  fflush(stderr);
+  fflush(out);
+  fflush(err);
   s->batch.failed = true;
   return s->batch.accepted > 0 ? 1 : 2;
 }

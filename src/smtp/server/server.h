@@ -3,6 +3,7 @@ session on a stream, one fiber. Serves connections of the daemon, -bs, -bS and
 the host tests -bh and -bhc. */
 #pragma once
 
+#include <stdio.h>
 #include "config/config.h"
 #include "core/ctx.h"
 #include "core/session.h"
@@ -46,6 +47,7 @@ struct smtp_params {
   bool suppress_fixups;            /* -G */
   int64_t timeout;                 /* -os; -1: smtp_receive_timeout */
   struct str sender;               /* -f with -bs, -bS; unset: none */
+  FILE *out, *err;                 /* where -bS tells its errors; NULL: stdout, stderr */
   const struct smtp_hooks *hooks;
 };
 

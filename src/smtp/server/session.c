@@ -428,6 +428,11 @@ static void command_loop(struct smtp_session *s) {
 static void set_client(struct smtp_session *s) {
   const struct smtp_params *p = s->p;
   struct client *cl = s->c->client;
+  if (p->submitter) {
+    s->base.caller_known = true;
+    s->base.caller_uid = p->submitter->uid;
+    s->base.caller_gid = p->submitter->gid;
+  }
   cl->local = p->peer.family == 0;
   /* A local caller is named also when -oMa makes a host of it; a host test has nobody behind it. */
   cl->ident = str_is_set(p->ident) || !p->submitter || p->kind == SESSION_TEST ? p->ident : p->submitter->login;

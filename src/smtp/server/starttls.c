@@ -9,7 +9,8 @@ the handshake, and what the session forgets after it. */
 #include "tls/tls.h"
 
 bool smtp_tls_offered(struct smtp_session *s) {
-  return !s->c->client->tls && s->p->kind != SESSION_BATCH && smtp_match_host(s, &s->o->tls_advertise_hosts);
+  /* A stream has room for one layer: a session that comes through the local socket has it already. */
+  return !s->c->client->tls && s->p->kind != SESSION_BATCH && !stream_layer_state(s->stream) && smtp_match_host(s, &s->o->tls_advertise_hosts);
 }
 
 /* An option's value, or empty; a forced failure is as if it were unset. false: it does not expand; logged. */
