@@ -100,10 +100,14 @@ static struct message *make_message(struct ctx *c, const struct submit *s, struc
   return m;
 }
 
-static int receive(struct ctx *own, struct submit *s, struct message *m, const struct submitter *who) {
+/* Through the ACLs for what comes in without SMTP, as all messages. */
+static int receive(struct ctx *own, struct submit *s, struct message *m, const struct submitter *who, bool *ret_discarded) {
   struct receive_params p = {.dot = DOT_PLAIN, .local = true, .submitter = who, .full_name = STR_UNSET, .sender_forced = true,
       .bounced_id = m->parent_id};
   struct reception r;
+  struct str why;
+  bool discarded = false;
+  receive_not_smtp_start(own);
   receive_begin(&r, own, m, &p);
   receive_push(&r, buf_str(&s->header));
   receive_push(&r, STR("\n"));
@@ -111,11 +115,15 @@ static int receive(struct ctx *own, struct submit *s, struct message *m, const s
   if (s->body_fd >= 0)
     push_file(&r, s, own->arena);
   receive_push(&r, buf_str(&s->tail));
-  if (receive_end(&r) || receive_commit(&r)) {
-    receive_abandon(&r);
-    return -EIO;
+  int rc = receive_end(&r) ? -EIO : receive_not_smtp_acl(&r, &why, &discarded) ? 0 : -EPERM;
+  if (!rc && !discarded) {
+    receive_apply_controls(own, m);
+    rc = receive_commit(&r) ? -EIO : 0;
   }
-  return 0;
+  if (rc || discarded)
+    receive_abandon(&r);
+  *ret_discarded = discarded;
+  return rc;
 }
 
 int submit_message(struct ctx *c, struct submit *s) {
@@ -124,11 +132,12 @@ int submit_message(struct ctx *c, struct submit *s) {
   struct ctx *own = ctx_new(m->arena, c->config);
   own->client = &m->client;
   own->message = m;
-  int rc = s->header.overflow || s->body.overflow || s->tail.overflow ? -EMSGSIZE : receive(own, s, m, &who);
+  bool discarded = false;
+  int rc = s->header.overflow || s->body.overflow || s->tail.overflow ? -EMSGSIZE : receive(own, s, m, &who, &discarded);
   if (s->body_fd >= 0)
     close(s->body_fd);
   s->body_fd = -1;
-  if (rc) {
+  if (rc || discarded) {
     message_free(m);
     return rc;
   }

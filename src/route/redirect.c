@@ -283,12 +283,29 @@ static enum route_result make_children(struct redirect_run *run, const struct re
 
 /* --- what the data says --- */
 
+static bool digit(char c) { return c >= '0' && c <= '9'; }
+
+/* "550 5.1.1 text" is "text", for routers whose data may not choose codes (forbid_smtp_code). */
+static struct str without_codes(struct str text) {
+  if (text.len < 4 || text.p[0] < '2' || text.p[0] > '5' || !digit(text.p[1]) || !digit(text.p[2]) || text.p[3] != ' ')
+    return text;
+  text = str_ltrim(str_from(text, 4));
+  struct str rest = text, extended = str_cut(&rest, ' ');
+  int dots = 0;
+  for (uint32_t i = 0; i < extended.len; i++) {
+    if (extended.p[i] == '.' && i > 0 && digit(extended.p[i - 1]))
+      dots++;
+    else if (!digit(extended.p[i]))
+      return text;
+  }
+  return dots == 2 && str_is_set(rest) ? str_ltrim(rest) : text;
+}
+
 /* The text of :fail: and :defer: is for whoever gave us the address. */
 static enum route_result forced(struct redirect_run *run, struct str text, enum route_result result) {
   struct address *a = run->a;
-  if (run->o->forbid_smtp_code && route_verifying(a) && text.len > 3 && text.p[3] == ' ' && text.p[0] >= '2' && text.p[0] <= '5' &&
-      text.p[1] >= '0' && text.p[1] <= '9' && text.p[2] >= '0' && text.p[2] <= '9')
-    text = str_ltrim(str_from(text, 4));
+  if (run->o->forbid_smtp_code && route_verifying(a))
+    text = without_codes(text);
   a->result = result == ROUTE_FAIL ? OUTCOME_FAIL : OUTCOME_DEFER;
   a->basic_errno = ERROR_UNKNOWN;
   a->message = text;

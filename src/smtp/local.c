@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "acl/acl.h"
 #include "core/main_options.h"
@@ -29,6 +30,7 @@ static void set_client(struct local *l) {
   l->session.caller_uid = p->submitter->uid;
   l->session.caller_gid = p->submitter->gid;
   cl->local = p->peer.family == 0;
+  cl->connection_id = str_printf(l->arena, "%d", (int)getpid());
   cl->ident = str_is_set(p->ident) ? p->ident : p->peer.family == 0 ? p->submitter->login : STR_UNSET;
   cl->host_authenticated = p->host_authenticated;
   cl->authenticated_id = str_is_set(p->authenticated_id) ? p->authenticated_id : p->peer.family == 0 ? p->submitter->login : STR_UNSET;

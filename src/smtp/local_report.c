@@ -62,6 +62,14 @@ static void add_explanation(struct buf *b, enum local_error e, struct str detail
   }
 }
 
+/* Nobody to write to; writing to ourselves would loop. */
+static void no_usable_sender(struct ctx *c, struct str bounced_id, enum local_error e, struct str detail) {
+  bool about = str_is_set(bounced_id);
+  acl_log(c, LOG_MAIN, "Error while reading message with no usable sender address%s%.*s%s: %s%.*s", about ? " (R=" : "",
+      STRF(about ? bounced_id : STR_EMPTY), about ? ")" : "", e == LOCAL_REJECTED ? "rejected by non-SMTP ACL: " : "",
+      STRF(e == LOCAL_REJECTED ? detail : str_c(subject(e))));
+}
+
 static int to_stderr(const struct local_params *p, enum local_error e, struct str detail, struct str extra) {
   FILE *err = p->err ? p->err : stderr;
   switch (e) {
@@ -91,12 +99,11 @@ static struct str compose(struct reception *r, enum local_error e, struct str de
   buf_init(&b, r->c->arena, BUF_MAX_EXPANSION);
   if (expand_option(r->c, &o->dsn_from, &from) != 0 || !str_is_set(from))
     from = str_printf(r->c->arena, "Mail Delivery System <Mailer-Daemon@%.*s>", STRF(o->qualify_domain));
-  buf_printf(&b, "Auto-Submitted: auto-replied\nFrom: %.*s\nTo: %.*s\nSubject: Mail failure - %s\n", STRF(from),
-      STRF(r->m->reverse_path), subject(e));
+  buf_printf(&b, "Auto-Submitted: auto-replied\nFrom: %.*s\nTo: %.*s\n", STRF(from), STRF(r->m->reverse_path));
   const struct header *id = message_find_header(r->m, STR("Message-Id"), NULL);
   if (e != LOCAL_BAD_ADDRESS && id)
     buf_printf(&b, "References: %.*s\n", STRF(header_value(id)));
-  buf_add_byte(&b, '\n');
+  buf_printf(&b, "Subject: Mail failure - %s\n\n", subject(e));
   add_explanation(&b, e, detail, extra);
   buf_add_c(&b, "\n------ This is a copy of your message, including all the headers. ------\n\n");
   /* A bad address was seen before anything was added to the header. */
@@ -111,6 +118,25 @@ static struct str compose(struct reception *r, enum local_error e, struct str de
   return buf_str(&b);
 }
 
+/* Reports are messages that came in without SMTP, too. */
+static bool commit_report(struct reception *report, const struct submitter *us) {
+  struct ctx *c = report->c;
+  struct message *m = report->m;
+  struct str why;
+  bool discarded = false;
+  if (receive_end(report) < 0)
+    return false;
+  if (!receive_not_smtp_acl(report, &why, &discarded)) {
+    no_usable_sender(c, report->p.bounced_id, LOCAL_REJECTED, why);
+    return false;
+  }
+  if (discarded)
+    return false;
+  receive_apply_controls(c, m);
+  receive_keep_client(c, m, us);
+  return receive_commit(report) == 0;
+}
+
 static int by_mail(const struct local_params *p, struct reception *r, enum local_error e, struct str detail, struct str extra) {
   struct ctx *c = r->c;
   struct message *failed = r->m, *m = message_new("error report");
@@ -123,23 +149,31 @@ static int by_mail(const struct local_params *p, struct reception *r, enum local
   struct receive_params rp = {.dot = DOT_PLAIN, .local = true, .qualify_headers = true, .submitter = &us,
       .bounced_id = e == LOCAL_BAD_ADDRESS ? STR_UNSET : str_c(failed->id)};
   int status = p->error_status ? p->error_status : 1;
+  bool refused = false;
   *c->client = (struct client){.local = true, .ident = us.login, .protocol = STR("local")};
   c->message = m;
   m->reverse_path = STR_EMPTY;
   m->local_error_message = true;
-  message_add_recipient(m, str_dup(m->arena, failed->reverse_path));
+  message_add_recipient(m, str_tainted(str_dup(m->arena, failed->reverse_path)));
+  struct map *variables = c->acl_m;
+  c->acl_m = NULL;
+  receive_not_smtp_start(c);
   receive_begin(&report, c, m, &rp);
   receive_push(&report, text);
-  if (receive_end(&report) < 0 || (receive_keep_client(c, m, &us), receive_commit(&report)) < 0) {
+  if (!commit_report(&report, &us)) {
     receive_abandon(&report);
     message_free(m);
+    refused = true;
   } else if (p->hooks && p->hooks->accepted) {
     p->hooks->accepted(p->hooks->arg, c, m, p->queue_only);
   } else {
     message_free(m);
   }
   c->message = failed;
+  c->acl_m = variables;
   *c->client = saved;
+  if (refused)
+    acl_log(c, LOG_MAIN, "Child mail process returned status 1");
   return status;
 }
 
@@ -149,10 +183,7 @@ int local_report(const struct local_params *p, struct reception *r, enum local_e
   if (p->errors == LOCAL_ERRORS_STDERR)
     return to_stderr(p, e, detail, extra);
   if (r->m->reverse_path.len == 0) {
-    /* Nobody to write to; writing to ourselves would loop. */
-    acl_log(r->c, LOG_MAIN, "Error while reading message with no usable sender address%s%.*s%s: %s%.*s", str_is_set(p->bounced_id) ? " (R=" : "",
-        STRF(str_is_set(p->bounced_id) ? p->bounced_id : STR_EMPTY), str_is_set(p->bounced_id) ? ")" : "",
-        e == LOCAL_REJECTED ? "rejected by non-SMTP ACL: " : "", STRF(e == LOCAL_REJECTED ? detail : str_c(subject(e))));
+    no_usable_sender(r->c, p->bounced_id, e, detail);
     return 1;
   }
   return by_mail(p, r, e, detail, extra);
