@@ -146,8 +146,9 @@ static int smtp_session(struct process *p, enum session_kind kind, const struct 
       .tls_on_connect = o->tls_on_connect, .queue_only = o->delivery_given && o->delivery == DELIVER_QUEUE, .no_qualify = o->no_qualify,
       .suppress_fixups = o->mua_submission, .timeout = o->smtp_timeout, .sender = o->sender_given ? o->sender : STR_UNSET, .hooks = hooks, .out = p->out, .err = p->err};
   int status = 1;
+  struct ip_addr asked; /* -oMa gives a host test the port; the address is the test's own */
   if (peer_address(p, kind == SESSION_TEST ? o->mode_arg : o->oMa, &sp.peer, &sp.peer_port) &&
-      peer_address(p, o->oMi, &sp.local, &sp.local_port))
+      (kind != SESSION_TEST || peer_address(p, o->oMa, &asked, &sp.peer_port)) && peer_address(p, o->oMi, &sp.local, &sp.local_port))
     status = smtp_server_run(&sp);
   close_stream(p, s);
   return status;

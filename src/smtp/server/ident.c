@@ -6,7 +6,7 @@ text for logs, no more. */
 #include "loop/stream.h"
 #include "smtp/server/internal.h"
 
-#define REPLY_MAX 1024
+#define REPLY_MAX 2048
 #define IDENT_MAX 128
 
 static int local_port(const struct smtp_session *s) { return s->p->local_port > 0 ? s->p->local_port : 25; }
@@ -45,7 +45,7 @@ void smtp_ident(struct smtp_session *s) {
   stream_printf(ident, "%d , %d\r\n", s->p->peer_port, local_port(s));
   if (stream_flush(ident) == 0) {
     int rc = stream_read_line(ident, REPLY_MAX, deadline, &line, &eol);
-    if (rc == 1) {
+    if (rc == 1 && eol != 0) { /* the end of the connection ends no line */
       struct str name = name_in(s, line);
       if (str_is_set(name) && name.len > 0) {
         s->c->client->ident = str_dup(s->arena, name);
