@@ -291,8 +291,18 @@ static int scan_dir(struct scan_job *job, const char *subdir, char *ret_subdirs)
   return 0;
 }
 
+/* In the order of arrival: inside of a second the fraction tells, which in an id stands behind the process. */
 static int compare_entries(const void *a, const void *b) {
-  return strcmp(((const struct spool_entry *)a)->id, ((const struct spool_entry *)b)->id);
+  const char *x = ((const struct spool_entry *)a)->id, *y = ((const struct spool_entry *)b)->id;
+  size_t len = strlen(x);
+  int rc = strncmp(x, y, 6);
+  if (!rc && len != strlen(y))
+    rc = len < strlen(y) ? -1 : 1; /* the shorter form is the older one */
+  if (!rc && len == MESSAGE_ID_LEN)
+    rc = strcmp(x + 19, y + 19);
+  if (!rc && len == MESSAGE_ID_LEN_OLD)
+    rc = strcmp(x + 14, y + 14);
+  return rc ? rc : strcmp(x, y);
 }
 
 static int scan(void *arg) {

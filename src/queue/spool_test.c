@@ -239,6 +239,25 @@ static void test_damaged(void **state) {
   assert_int_equal(n, 1);
 }
 
+/* Messages of one second come in the order of their fractions, whichever process they are from. */
+static void test_order_of_arrival(void **state) {
+  static const char *const ids[] = {"1xUaYw-0005ab-0n", "1xUaYw-000001-1n", "1xUaYw-00000000002-0001", "1xUaYw-00000000001-0002",
+      "1xUaYx-00000000000-0000"};
+  struct spool_entry *v;
+  size_t n;
+  char name[200];
+  snprintf(name, sizeof name, "%s/input", root);
+  assert_int_equal(mkdir(name, 0700), 0);
+  for (int i = 4; i >= 0; i--) {
+    snprintf(name, sizeof name, "%s-H", ids[i]);
+    write_file(name, "");
+  }
+  assert_int_equal(spool_scan(ctx, STR_EMPTY, arena, &v, &n), 0);
+  assert_int_equal(n, 5);
+  for (size_t i = 0; i < n; i++)
+    assert_string_equal(v[i].id, ids[i]);
+}
+
 /* A message whose -D another process has locked as Exim does. */
 static void test_foreign_lock(void **state) {
   int rc, ready[2];
@@ -278,6 +297,7 @@ int main(void) {
     TEST(test_abandon, plain),       TEST(test_faults_in_commit, plain),
     TEST(test_faults_in_commit, split), TEST(test_faults_in_changes, plain),
     TEST(test_damaged, plain),       TEST(test_foreign_lock, plain),
+    TEST(test_order_of_arrival, plain),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
