@@ -117,6 +117,10 @@ static int start(struct process *p) {
     return 1;
   environment_clean(p);
   log_init(p->config);
+  enum cli_mode mode = p->cli.mode;
+  if (p->cli.verbose &&
+      (mode == MODE_RECEIVE || mode == MODE_SMTP || mode == MODE_BATCH_SMTP || mode == MODE_MESSAGE || mode == MODE_QUEUE_RUN))
+    log_set_echo(LOG_ECHO_VERBOSE);
   if (process_settle(p))
     return 1;
   if (p->cli.load_message && p->cli.mode != MODE_EXPAND_TEST) {

@@ -172,6 +172,11 @@ static bool set_debug(struct cli *c, const struct option_word *w, struct str val
   return true;
 }
 
+/* -N shows what it does. */
+static bool set_no_delivery(struct cli *c, const struct option_word *w, struct str value, const char *as_given) {
+  return c->no_delivery = c->verbose = true;
+}
+
 /* -q[q][i][f[f]][l][G<name>[/<time>]][<time>]; -qR and -qS are -R and -S. */
 static bool set_queue_run(struct cli *c, const struct option_word *w, struct str value, const char *as_given) {
   struct cli_queue_run q = {.queue_name = STR_EMPTY};
@@ -285,7 +290,7 @@ static const struct option_word words[] = {
     {"L", ARG_EITHER, set_string, FIELD(syslog_tag)},
     {"M", ARG_JOINED, set_message, 0},
     {"m", ARG_NONE, ignore, 0},
-    {"N", ARG_NONE, set_flag, FIELD(no_delivery)},
+    {"N", ARG_NONE, set_no_delivery, 0},
     {"n", ARG_NONE, set_flag, FIELD(suppress_names)},
     {"oA", ARG_EITHER, ignore, 0},
     {"oB", ARG_JOINED, set_int, FIELD(max_batch)},

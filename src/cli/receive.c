@@ -138,7 +138,7 @@ static void forget_foreign(struct cli *o) {
 static int smtp_session(struct process *p, enum session_kind kind, const struct smtp_hooks *hooks) {
   struct cli *o = &p->cli;
   struct submitter who = {.login = p->login, .name = p->real_name, .uid = p->real_uid, .gid = p->real_gid, .trusted = p->trusted,
-      .admin = p->admin};
+      .admin = p->admin, .no_delivery = p->cli.no_delivery};
   struct stream *s = open_stream(p);
   struct smtp_params sp = {.config = p->config, .kind = kind, .stream = s, .ident = str_is_set(o->oMt) || kind == SESSION_TEST ? o->oMt : p->login, .host_name = o->oMs,
       .authenticated_id = o->oMai, .authenticated_sender = o->oMas, .host_authenticated = o->oMaa, .protocol = o->oMr,
@@ -157,7 +157,7 @@ static int smtp_session(struct process *p, enum session_kind kind, const struct 
 static int message(struct process *p, const struct smtp_hooks *hooks) {
   struct cli *o = &p->cli;
   struct submitter who = {.login = p->login, .name = p->real_name, .uid = p->real_uid, .gid = p->real_gid, .trusted = p->trusted,
-      .admin = p->admin};
+      .admin = p->admin, .no_delivery = p->cli.no_delivery};
   static const enum local_errors errors[] = {LOCAL_ERRORS_MAIL, LOCAL_ERRORS_STDERR, LOCAL_ERRORS_QUIET, LOCAL_ERRORS_MAIL};
   struct stream *s = open_stream(p);
   struct local_params lp = {.config = p->config, .in = s, .program = p->cli.program, .submitter = &who, .recipients = o->args.v,

@@ -75,6 +75,8 @@ struct address {
   int basic_errno, more_errno;
   struct str message;             /* for log and bounce */
   struct str user_message;        /* for the SMTP client or bounce, when it may be shown */
+  bool panic;                     /* the configuration is to blame: the panic log shows the line, too */
+  struct str host_errors;         /* what happened at hosts before, for the message log: lines, each with "\n" */
   struct str smtp_greeting, helo_response; /* F08 */
   struct str confirmation;        /* C="…" */
   struct str return_path;         /* that the transport used; unset: errors address or reverse-path */

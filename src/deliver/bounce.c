@@ -10,6 +10,7 @@ messages"; RFC 3464). */
 #include "expand/expand.h"
 #include "log/log.h"
 #include "match/match.h"
+#include "message/address.h"
 
 #define FAILED_IN_LINE 50 /* addresses in one X-Failed-Recipients: line */
 
@@ -154,6 +155,8 @@ static void add_copies(struct report *r) {
     if (!to.len)
       continue;
     struct expand_vars saved = ctx_save(r->c);
+    struct policy_vars vars = r->c->vars;
+    address_split(r->recipient, &r->c->vars.local_part, &r->c->vars.domain);
     struct str one = str_cat(r->c->arena, STR("<\x01 "), pattern);
     int rc = match_text(r->c, LIST_ADDRESS, one, r->recipient, false, &data);
     if (rc == OUTCOME_OK && !expand_text(r->c, to, &list))
@@ -163,6 +166,7 @@ static void add_copies(struct report *r) {
           vec_push(r->c->arena, &r->submit.recipients, address);
       }
     ctx_restore(r->c, &saved);
+    r->c->vars = vars;
     if (rc == OUTCOME_OK)
       return;
   }

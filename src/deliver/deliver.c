@@ -1,5 +1,6 @@
 #include "deliver/deliver.h"
 
+#include <stdio.h>
 #include <time.h>
 #include "base/time.h"
 #include "core/main_options.h"
@@ -109,7 +110,7 @@ int deliver_freeze(struct ctx *c, struct message *m, struct str reason) {
 /* Temporary failures write their retry records; those whose time is up become permanent. */
 static void update_retry(struct delivery *d) {
   for (struct address **link = &d->deferred, *a; (a = *link);) {
-    if (a->waits || a->basic_errno <= ERROR_RETRY_BASE || d->how->dont_deliver || !retry_address_deferred(d->c, a)) {
+    if (a->waits || a->basic_errno <= ERROR_RETRY_BASE || d->m->deliver_bypassed || !retry_address_deferred(d->c, a)) {
       link = &a->next;
       continue;
     }
@@ -215,6 +216,8 @@ static struct ctx *delivery_ctx(struct ctx *c, struct arena *a, struct message *
 static enum deliver_result deliver(struct delivery *d, struct deliver_how *how) {
   if (d->m->frozen && !thaw(d, how))
     return DELIVER_FROZEN;
+  if (debug_on(DEBUG_deliver) || log_is_verbose())
+    fprintf(stderr, "delivering %s\n", d->m->id);
   delivery_recipients(d);
   delivery_route(d);
   if (d->m->header_rewritten)
@@ -233,7 +236,9 @@ enum deliver_result deliver_message(struct ctx *c, struct message *m, const stru
   struct arena *arena = arena_new("delivery");
   struct deliver_how own = *how;
   m->deliver_forced = how->force;
+  m->deliver_bypassed = how->dont_deliver || m->dont_deliver;
   struct delivery d = {.c = delivery_ctx(c, arena, m), .m = m, .how = &own, .freeze_reason = STR_EMPTY};
+  d.c->queue_running = how->queue_run;
   d.seen = map_new(arena);
   msglog_init(&d.log, arena);
   enum deliver_result result = deliver(&d, &own);

@@ -37,7 +37,7 @@ struct str delivery_key(struct delivery *d, const struct address *a);
 /* --- local.c, remote.c --- */
 void delivery_run_local(struct delivery *d);   /* [suspends] */
 void delivery_run_remote(struct delivery *d);  /* [suspends] */
-/* -N: as if it had been delivered. */
+/* -N: as if it had been delivered locally. */
 void delivery_pretend(struct delivery *d, struct address *chain);
 /* Same errors address, header changes, owner, router's settings: may the two go together? */
 bool delivery_same_batch(const struct address *a, const struct address *b);

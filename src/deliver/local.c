@@ -10,6 +10,7 @@ and "Address batching in local transports"). */
 #include "log/log.h"
 #include "queue/retry.h"
 #include "route/options.h"
+#include "transport/header.h"
 #include "transport/options.h"
 #include "transport/transport.h"
 
@@ -110,6 +111,7 @@ static bool expand_directory(struct delivery *d, struct address *chain, const st
   for (struct address *a = chain; a; a = a->next) {
     a->result = OUTCOME_DEFER;
     a->basic_errno = ERROR_EXPAND_FAIL;
+    a->panic = true;
     a->message = str_printf(d->c->arena, "failed to expand %s \"%.*s\" of %.*s router: %.*s", name, STRF(o->text),
         STRF(a->router->name), STRF(d->c->error));
   }
@@ -135,9 +137,9 @@ static void run(struct delivery *d, struct address *chain) {
   c->router = chain->router;
   c->transport = chain->transport;
   c->host = chain->hosts;
-  if (d->how->dont_deliver || d->m->dont_deliver)
+  if (d->m->deliver_bypassed)
     delivery_pretend(d, chain);
-  else if (set_directories(d, chain))
+  else if (set_directories(d, chain) && transport_return_path(c, chain->transport, chain))
     def->deliver(c, chain->transport, chain);
   c->host = saved;
   c->transport = c->router = NULL;

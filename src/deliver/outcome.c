@@ -48,7 +48,7 @@ void delivery_journal(struct delivery *d) {
 /* --- the three outcomes --- */
 
 static void succeeded(struct delivery *d, struct address *a, bool first) {
-  const char *flag = d->how->dont_deliver || d->m->dont_deliver ? "*>" : first ? "=>" : "->";
+  const char *flag = d->m->deliver_bypassed ? "*>" : first ? "=>" : "->";
   if (a->transport)
     retry_address_succeeded(d->c, a);
   if (!logline_disabled(a))
@@ -64,7 +64,7 @@ static void deferred(struct delivery *d, struct address *a) {
   if (a->special_action_freeze)
     d->freeze = true;
   if (!logline_disabled(a) && (tried || log_selected(LOGSEL_retry_defer)))
-    log_write(LOG_MAIN, d->m, "== %.*s", STRF(line));
+    log_write(LOG_MAIN | (a->panic ? LOG_PANIC : 0), d->m, "== %.*s", STRF(line));
   if (tried || d->m->deliver_first_time)
     msglog_add(&d->log, "%.*s", STRF(line));
   a->next = d->deferred;
@@ -95,6 +95,11 @@ void delivery_outcome(struct delivery *d, struct address *a, bool first) {
 void delivery_outcomes(struct delivery *d, struct address *chain) {
   bool first = true;
   struct address *next;
+  for (struct address *a = chain; a; a = a->next)
+    for (struct str rest = a->host_errors; str_is_set(rest) && rest.len;) {
+      struct str line = str_cut(&rest, '\n');
+      msglog_add(&d->log, "%.*s", STRF(line));
+    }
   for (struct address *a = chain; a; a = next) {
     next = a->next;
     delivery_outcome(d, a, first);
@@ -107,9 +112,5 @@ void delivery_pretend(struct delivery *d, struct address *chain) {
   for (struct address *a = chain; a; a = a->next) {
     a->result = OUTCOME_OK;
     a->basic_errno = 0;
-    if (a->transport && !((const struct transport_def *)a->transport->driver)->local) {
-      a->confirmation = STR("delivery bypassed by -N option");
-      a->host_used = a->hosts;
-    }
   }
 }

@@ -9,6 +9,7 @@ and the option remote_max_parallel). */
 #include "log/log.h"
 #include "loop/fiber.h"
 #include "match/match.h"
+#include "transport/header.h"
 #include "transport/transport.h"
 
 struct remote_run {
@@ -129,17 +130,18 @@ static void sort_domains(struct delivery *d) {
 
 static void run_group(struct remote_run *r, struct address *chain) {
   struct delivery *d = r->d;
-  struct ctx own = *d->c; /* each runs with variables of its own */
   const struct transport_def *def = (const struct transport_def *)chain->transport->driver;
   int64_t start = time_now_usec();
-  own.router = chain->router;
-  own.transport = chain->transport;
-  own.host = chain->hosts;
-  address_set_vars(&own, chain);
-  if (d->how->dont_deliver || d->m->dont_deliver)
-    delivery_pretend(d, chain);
-  else
-    def->deliver(&own, chain->transport, chain);
+  /* Each runs with variables of its own. What it remembers of lookups lives as long as the arena. */
+  struct ctx *own = arena_new_of(d->c->arena, struct ctx);
+  *own = *d->c;
+  own->memo = NULL;
+  own->router = chain->router;
+  own->transport = chain->transport;
+  own->host = chain->hosts;
+  address_set_vars(own, chain);
+  if (transport_return_path(own, chain->transport, chain))
+    def->deliver(own, chain->transport, chain);
   for (struct address *a = chain; a; a = a->next)
     a->time_taken = time_now_usec() - start;
   delivery_outcomes(d, chain);

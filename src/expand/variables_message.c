@@ -53,7 +53,9 @@ static int get_local_user(struct ctx *c, const struct variable_def *def, struct 
 }
 
 static int get_return_path(struct ctx *c, const struct variable_def *def, struct str *ret) {
-  if (c->address != NULL && str_is_set(c->address->prop.errors_address))
+  if (c->address != NULL && str_is_set(c->address->return_path))
+    *ret = c->address->return_path;
+  else if (c->address != NULL && str_is_set(c->address->prop.errors_address))
     *ret = c->address->prop.errors_address;
   else if (c->message != NULL && c->session == NULL)
     *ret = c->message->reverse_path; /* of deliveries only: not while it is being received */

@@ -1,8 +1,12 @@
 /* The LMDB store. One environment for all databases; records are
-  version 1, flags 1, length of a long key 2, stamp 8 (little endian), [key], value. */
+  version 1, flags 1, length of a long key 2, stamp 8 (little endian), [key], value.
+
+Administrators (and their scripts) are used to emptying a hints database by removing its file, SPOOL/db/retry and the like.
+So each database has such a file, a mark: where it is missing, the database is emptied before it is used. */
 #include "hints/hints.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <lmdb.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +33,9 @@
 
 static struct {
   MDB_env *env;
+  char *dir;
+  uid_t uid;
+  gid_t gid;
   pid_t pid;
   bool failed; /* reported; not tried again by this process */
   struct {
@@ -188,6 +195,9 @@ static int open_at(struct arena *a, struct str spool, uid_t uid, gid_t gid) {
     e = env_open(dir, &store.env);
   }
   give_away(a, dir, uid, gid);
+  store.dir = xstrdup(dir.p);
+  store.uid = uid;
+  store.gid = gid;
   if (e != 0)
     return fail(NULL, str_printf(a, "failed to open hints database %.*s", STRF(dir)).p, e);
   return OUTCOME_OK;
@@ -240,7 +250,62 @@ void hints_close(void) {
   mdb_env_close(store.env);
   for (int i = 0; i < store.dbs_n; i++)
     free(store.dbs[i].name);
+  free(store.dir);
   memset(&store, 0, sizeof store);
+}
+
+/* --- marks --- */
+
+static bool has_mark(const char *db) {
+  char path[PATH_MAX];
+  int n = snprintf(path, sizeof path, "%s/%s", store.dir, db);
+  return n < 0 || (size_t)n >= sizeof path || strchr(db, '/') || access(path, F_OK) == 0 || errno != ENOENT;
+}
+
+static void make_mark(const char *db) {
+  static const char text[] = "The records are in data.mdb. Without this file they are forgotten.\n";
+  char path[PATH_MAX];
+  snprintf(path, sizeof path, "%s/%s", store.dir, db);
+  int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0640);
+  if (fd < 0)
+    return;
+  (void)!write(fd, text, sizeof text - 1);
+  if (geteuid() == 0)
+    (void)!fchown(fd, store.uid, store.gid);
+  close(fd);
+}
+
+static bool exists(const char *db) {
+  MDB_txn *txn;
+  MDB_dbi dbi;
+  if (mdb_txn_begin(store.env, NULL, MDB_RDONLY, &txn) != 0)
+    return false;
+  bool found = mdb_dbi_open(txn, db, 0, &dbi) == 0;
+  mdb_txn_abort(txn);
+  return found;
+}
+
+/* Somebody has removed the mark: its records go, too. */
+static void forget_removed(const char *db, bool write) {
+  MDB_txn *txn;
+  MDB_dbi dbi;
+  if (has_mark(db) || (!write && !exists(db)) || mdb_txn_begin(store.env, NULL, 0, &txn) != 0)
+    return;
+  int e = 0;
+  if (!has_mark(db)) { /* nobody else was faster */
+    e = mdb_dbi_open(txn, db, 0, &dbi);
+    if (e == 0)
+      e = mdb_drop(txn, dbi, 0);
+    else if (e == MDB_NOTFOUND)
+      e = 0;
+    if (e == 0)
+      make_mark(db);
+  }
+  if (e != 0 || mdb_txn_commit(txn) != 0) {
+    if (e != 0)
+      mdb_txn_abort(txn);
+    log_write(LOG_MAIN | LOG_PANIC, NULL, "failed to empty hints database %s: %s", db, mdb_strerror(e));
+  }
 }
 
 /* --- transactions --- */
@@ -257,6 +322,7 @@ static int begin(struct ctx *c, const char *db, bool write, struct access *ret) 
     if (r != OUTCOME_OK)
       return c ? ctx_fail(c, OUTCOME_DEFER, "hints database is not available") : OUTCOME_DEFER;
   }
+  forget_removed(db, write);
   int e = mdb_txn_begin(store.env, NULL, write ? 0 : MDB_RDONLY, &ret->txn);
   if (e != 0)
     return fail(c, "failed to access hints database", e);

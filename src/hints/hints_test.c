@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -15,13 +16,17 @@ static int setup(void **state) {
 }
 
 static int teardown(void **state) {
-  static const char *const files[] = {"db/data.mdb", "db/lock.mdb", "db/boot"};
   hints_close();
-  char path[200];
-  for (int i = 0; i < 3; i++) {
-    snprintf(path, sizeof path, "%s/%s", spool, files[i]);
-    unlink(path);
+  char path[400];
+  snprintf(path, sizeof path, "%s/db", spool);
+  DIR *d = opendir(path);
+  assert_non_null(d);
+  for (struct dirent *e; (e = readdir(d));) {
+    snprintf(path, sizeof path, "%s/db/%s", spool, e->d_name);
+    if (e->d_name[0] != '.')
+      unlink(path);
   }
+  closedir(d);
   snprintf(path, sizeof path, "%s/db", spool);
   rmdir(path);
   return rmdir(spool);
@@ -42,6 +47,27 @@ static void test_records(void **state) {
   assert_int_equal(hints_delete(NULL, "misc", STR("a")), OUTCOME_OK);
   assert_int_equal(hints_get(NULL, "misc", STR("a"), a, &v), OUTCOME_FAIL);
   assert_int_equal(hints_delete(NULL, "misc", STR("a")), OUTCOME_OK);
+  arena_free(a);
+}
+
+/* Removing the file that bears a database's name empties it, and only it. */
+static void test_removed(void **state) {
+  struct arena *a = arena_new("test");
+  struct str v;
+  char path[200];
+  snprintf(path, sizeof path, "%s/db/first", spool);
+  assert_int_equal(hints_get(NULL, "first", STR("a"), a, &v), OUTCOME_FAIL);
+  assert_int_equal(access(path, F_OK), -1); /* looking makes none */
+  assert_int_equal(hints_put(NULL, "first", STR("a"), STR("one")), OUTCOME_OK);
+  assert_int_equal(hints_put(NULL, "second", STR("a"), STR("two")), OUTCOME_OK);
+  assert_int_equal(unlink(path), 0);
+  assert_int_equal(hints_get(NULL, "first", STR("a"), a, &v), OUTCOME_FAIL);
+  assert_int_equal(hints_get(NULL, "second", STR("a"), a, &v), OUTCOME_OK);
+  assert_int_equal(hints_put(NULL, "first", STR("b"), STR("one")), OUTCOME_OK);
+  assert_int_equal(unlink(path), 0);
+  assert_int_equal(hints_put(NULL, "first", STR("c"), STR("one")), OUTCOME_OK);
+  assert_int_equal(hints_get(NULL, "first", STR("b"), a, &v), OUTCOME_FAIL);
+  assert_int_equal(hints_get(NULL, "first", STR("c"), a, &v), OUTCOME_OK);
   arena_free(a);
 }
 
@@ -169,7 +195,8 @@ static void test_damaged(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_records), cmocka_unit_test(test_long_keys), cmocka_unit_test(test_processes),
+    cmocka_unit_test(test_records), cmocka_unit_test(test_removed),
+      cmocka_unit_test(test_long_keys), cmocka_unit_test(test_processes),
     cmocka_unit_test(test_dump), cmocka_unit_test(test_tidy), cmocka_unit_test(test_damaged),
   };
   return cmocka_run_group_tests(tests, setup, teardown);

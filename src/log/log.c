@@ -94,6 +94,7 @@ void log_init(const struct config *c) {
 void log_set_stderr(bool on) { state.stderr_copy = on; }
 
 void log_set_echo(enum log_echo echo) { state.echo = echo; }
+bool log_is_verbose(void) { return state.echo == LOG_ECHO_VERBOSE; }
 
 void log_tap(void (*fn)(unsigned logs, struct str line, void *arg), void *arg) {
   state.tap = fn;
@@ -164,6 +165,7 @@ struct str log_printable(struct arena *a, struct str s) {
 /* The parts of a log entry: files get all of it, syslog may leave out stamp and pid. */
 struct entry {
   struct str stamp, pid, body; /* body: message id and text, without the final newline */
+  size_t id_len;               /* of the id and the blank behind it */
   struct str extra;            /* for the reject log: whole lines */
   struct tm tm;
 };
@@ -227,6 +229,7 @@ static void make_entry(struct arena *a, struct entry *e, const struct message *m
   e->stamp = str_dup(a, str_n(stamp, n));
   e->pid = log_selected(LOGSEL_pid) ? str_printf(a, "[%d] ", (int)getpid()) : STR_EMPTY;
   e->body = m != NULL && m->id[0] != 0 ? str_printf(a, "%s %.*s", m->id, STRF(text)) : text;
+  e->id_len = e->body.len - text.len;
   e->extra = STR_EMPTY;
 }
 
@@ -353,7 +356,7 @@ static void write_entry(unsigned logs, const struct message *m, struct str text,
   if (state.echo == LOG_ECHO_STDERR)
     write_stderr(&e);
   else if (state.echo != LOG_ECHO_NONE)
-    echo_entry(logs, e.body);
+    echo_entry(logs, state.echo == LOG_ECHO_VERBOSE ? str_from(e.body, e.id_len) : e.body);
   if (state.echo == LOG_ECHO_NONE || state.echo == LOG_ECHO_VERBOSE)
     write_logs(a, logs, &e);
   if (logs & LOG_PANIC)

@@ -38,6 +38,7 @@ enum log_echo {
   LOG_ECHO_HOST_CHECK, /* "LOG: text"; of the files only the panic log is written (-bh) */
 };
 void log_set_echo(enum log_echo echo);
+bool log_is_verbose(void); /* LOG_ECHO_VERBOSE: the caller wants to see what is done (-v) */
 bool log_selected(enum log_selector s);
 bool log_selected_name(struct str name);
 

@@ -68,6 +68,7 @@ struct message {
   bool sender_host_unknown;
   /* flags of the -H file */
   bool deliver_forced; /* this delivery is: retry times do not count. Not kept in the spool. */
+  bool deliver_bypassed; /* this delivery only pretends (-N): transports do all but deliver. Not kept in the spool. */
   bool frozen, manual_thaw, deliver_first_time, dont_deliver, submission, spool_file_wireformat, smtputf8;
   bool deliver_freeze, queue_only_policy, no_multiline, local_error_message;
   bool allow_unqualified_sender, allow_unqualified_recipient;

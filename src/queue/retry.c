@@ -312,6 +312,10 @@ bool retry_host_ready(struct ctx *c, const struct instance *t, const struct host
   return host_record_ready(c, t, key, h) && host_record_ready(c, t, message_key(c, key), h);
 }
 
+bool retry_host_same(struct ctx *c, const struct instance *t, const struct host *a, int a_port, const struct host *b, int b_port) {
+  return str_eq(host_key(c, t, a, a_port), host_key(c, t, b, b_port));
+}
+
 void retry_host_failed(struct ctx *c, const struct instance *t, const struct host *h, int port, int error,
     struct str text) {
   struct failure f = {.match = h->name, .alternate = domain_of(c)};
@@ -333,17 +337,21 @@ void retry_host_ok(struct ctx *c, const struct instance *t, const struct host *h
   record_forget(c, message_key(c, key));
 }
 
-/* A host without any record has not failed, but where there is no rule nothing is ever tried again. */
-static bool host_exhausted(struct ctx *c, const struct instance *t, const struct host *h) {
+bool retry_host_exhausted(struct ctx *c, const struct instance *t, const struct host *h, int port) {
   struct hint_retry r;
-  struct str key = host_key(c, t, h, h->port);
+  struct str key = host_key(c, t, h, port);
   if (!record_get(c, message_key(c, key), &r) && !record_get(c, key, &r))
-    return !retry_rule_find(c, h->name, domain_of(c), 0, 0, sender_of(c));
+    return false;
   if (r.expired)
     return true;
   const struct retry_rule *rule =
     retry_rule_find(c, h->name, domain_of(c), r.basic_errno, r.more_errno, sender_of(c));
   return !rule || !rule->n || message_age(c) > retry_rule_cutoff(rule);
+}
+
+/* A host without any record has not failed, but where there is no rule nothing is ever tried again. */
+static bool never_again(struct ctx *c, const struct instance *t, const struct host *h) {
+  return retry_host_exhausted(c, t, h, h->port) || !retry_rule_find(c, h->name, domain_of(c), 0, 0, sender_of(c));
 }
 
 bool retry_hosts_exhausted(struct ctx *c, const struct instance *t, const struct address *chain) {
@@ -355,7 +363,7 @@ bool retry_hosts_exhausted(struct ctx *c, const struct instance *t, const struct
     if (!h->address.len)
       continue;
     any = true;
-    all = host_exhausted(c, t, h);
+    all = never_again(c, t, h);
   }
   c->address = saved;
   return any && all;

@@ -26,8 +26,12 @@ void retry_address_succeeded(struct ctx *c, const struct address *a);
 
 /* May the host be tried now? (Host record, and that of this message with this host.) */
 bool retry_host_ready(struct ctx *c, const struct instance *t, const struct host *h, int port);
+/* Do two hosts share a record (the same address, or retry_include_ip_address is false)? */
+bool retry_host_same(struct ctx *c, const struct instance *t, const struct host *a, int a_port, const struct host *b, int b_port);
 void retry_host_failed(struct ctx *c, const struct instance *t, const struct host *h, int port, int error, struct str text);
 void retry_host_ok(struct ctx *c, const struct instance *t, const struct host *h, int port);
+/* Has the host been failing past the last cut-off, or does the message wait for longer than that? False without a record. */
+bool retry_host_exhausted(struct ctx *c, const struct instance *t, const struct host *h, int port);
 /* Have all hosts of the chain been failing past the last cut-off? */
 bool retry_hosts_exhausted(struct ctx *c, const struct instance *t, const struct address *chain);
 /* A 4xx reply to RCPT: the record is about the recipient (and the sender, with address_retry_include_sender). True: its

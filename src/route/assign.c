@@ -2,6 +2,7 @@
 which list it waits (Exim manual, chapter "Generic options for routers"). */
 
 #include "base/buf.h"
+#include "core/main_options.h"
 #include "deliver/errors.h"
 #include "expand/expand.h"
 #include "log/log.h"
@@ -65,15 +66,16 @@ enum route_result router_transport(struct ctx *c, const struct instance *r, stru
 null sender, and ignored when it does not verify. */
 static bool errors_address_good(struct ctx *c, struct str address) {
   struct message *m = c->message;
-  struct ctx inner = *c;
+  struct ctx *inner = arena_new_of(c->arena, struct ctx); /* may be remembered by what it looks up */
   struct verify_params p = {.success_on_redirect = true, .quick = true};
   struct str saved = m ? m->reverse_path : STR_EMPTY;
   if (c->depth > 20)
     return false;
-  inner.depth++;
+  *inner = *c;
+  inner->depth++;
   if (m)
     m->reverse_path = STR_EMPTY;
-  enum outcome result = verify_address(&inner, address, &p, NULL);
+  enum outcome result = verify_address(inner, address, &p, NULL);
   if (m)
     m->reverse_path = saved;
   return result == OUTCOME_OK;
@@ -91,6 +93,8 @@ static enum route_result expand_errors_to(struct ctx *c, const struct instance *
     return router_defer(c, a, ERROR_EXPAND_FAIL, "%.*s router failed to expand \"%.*s\": %.*s", STRF(r->name),
         STRF(o->errors_to.text), STRF(c->error));
   value = str_trim(value);
+  if (value.len && str_find_byte(value, '@') < 0)
+    value = str_printf(c->arena, "%.*s@%.*s", STRF(value), STRF(main_options(c->config)->qualify_domain));
   if (!value.len || errors_address_good(c, value))
     *errors = value;
   return ROUTE_OK;

@@ -86,6 +86,8 @@ static void copy_variables(struct message *m, const struct map *from) {
 
 void receive_keep_client(struct ctx *c, struct message *m, const struct submitter *sub) {
   struct arena *a = m->arena;
+  if (sub && sub->no_delivery)
+    m->dont_deliver = true;
   m->client = *c->client;
   struct str *texts[] = {&m->client.host_address, &m->client.host_name, &m->client.host_aliases, &m->client.helo_name,
       &m->client.fullhost, &m->client.rcvhost, &m->client.ident, &m->client.interface_address, &m->client.authenticated_id,

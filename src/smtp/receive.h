@@ -19,6 +19,7 @@ struct submitter {
   struct str login, name;    /* account and full name; tainted? no: the system's own data */
   uint32_t uid, gid;
   bool trusted, admin;       /* Exim manual: trusted users may set the sender */
+  bool no_delivery;          /* -N: the message is only to be delivered in appearance */
 };
 
 struct receive_params {

@@ -16,6 +16,7 @@ void transport_chain_result(struct address *chain, enum outcome result, int err,
     a->result = result;
     a->basic_errno = err;
     a->message = message;
+    a->panic = result == OUTCOME_DEFER && err == ERROR_UNKNOWN;
   }
 }
 
@@ -125,21 +126,29 @@ static bool size_allowed(struct ctx *c, const struct instance *t, struct address
   return false;
 }
 
-bool transport_message_build(struct ctx *c, const struct instance *t, struct address *chain, struct transport_message *ret) {
-  const struct transport_options *o = transport_options(t);
-  struct message *m = c->message;
-  struct str path = str_is_set(chain->prop.errors_address) ? chain->prop.errors_address : m->reverse_path;
-  *ret = (struct transport_message){.return_path = path, .with_body = !o->headers_only, .head = STR_EMPTY};
-  if (str_is_set(o->return_path.text)) {
-    int e = expand_option(c, &o->return_path, &path);
-    if (e == 0)
-      ret->return_path = path;
-    else if (e != OUTCOME_FORCED) {
+bool transport_return_path(struct ctx *c, const struct instance *t, struct address *chain) {
+  const struct option_expr *o = &transport_options(t)->return_path;
+  struct str path = str_is_set(chain->prop.errors_address) ? chain->prop.errors_address : c->message->reverse_path;
+  if (str_is_set(o->text)) {
+    struct str own;
+    int e = expand_option(c, o, &own);
+    if (e == 0) {
+      path = own;
+    } else if (e != OUTCOME_FORCED) {
       transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,
-          str_printf(c->arena, "Failed to expand return path \"%.*s\": %.*s", STRF(o->return_path.text), STRF(c->error)));
+          str_printf(c->arena, "Failed to expand return path \"%.*s\": %.*s", STRF(o->text), STRF(c->error)));
       return false;
     }
   }
+  for (struct address *a = chain; a; a = a->next)
+    a->return_path = path;
+  return true;
+}
+
+bool transport_message_build(struct ctx *c, const struct instance *t, struct address *chain, struct transport_message *ret) {
+  const struct transport_options *o = transport_options(t);
+  struct message *m = c->message;
+  *ret = (struct transport_message){.return_path = chain->return_path, .with_body = !o->headers_only, .head = STR_EMPTY};
   if (!size_allowed(c, t, chain, (int64_t)m->size))
     return false;
   struct buf b;

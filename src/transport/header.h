@@ -13,7 +13,11 @@ struct transport_message {
   int64_t size;            /* head and body */
 };
 
-/* Builds it in c->arena for the addresses of the chain. [suspends] On failure all of the chain get
+/* The envelope sender of the delivery, into return_path of each address of the chain: the errors address, or what the
+transport's return_path says. [suspends] False: it cannot be told, and all of the chain are deferred. */
+bool transport_return_path(struct ctx *c, const struct instance *t, struct address *chain);
+
+/* Builds it in c->arena for the addresses of the chain, which have their return path. [suspends] On failure all of the chain get
 result OUTCOME_DEFER and a message, and false is returned. Also applies message_size_limit (OUTCOME_FAIL). */
 bool transport_message_build(struct ctx *c, const struct instance *t, struct address *chain, struct transport_message *ret);
 

@@ -211,7 +211,7 @@ static bool environment(struct ctx *c, const struct instance *t, struct address 
   add_env(c, p, "MESSAGE_ID", str_c(c->message->id));
   add_env(c, p, "PATH", path);
   add_env(c, p, "QUALIFY_DOMAIN", mo->qualify_domain);
-  add_env(c, p, "SENDER", str_is_set(chain->prop.errors_address) ? chain->prop.errors_address : c->message->reverse_path);
+  add_env(c, p, "SENDER", chain->return_path);
   add_env(c, p, "SHELL", STR("/bin/sh"));
   add_env(c, p, "HOST", STR_EMPTY);
   if (str_is_set(mo->timezone) && mo->timezone.len)

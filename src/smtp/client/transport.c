@@ -28,6 +28,7 @@ struct delivery {
   int default_port;
   int tried;        /* hosts that count against hosts_max_try */
   int tried_total;
+  VEC(struct host *) attempted;
   int skipped;      /* because their retry time has not come */
   struct host *last;
   int last_error;
@@ -48,6 +49,7 @@ static void settle_pending(struct delivery *d, enum outcome o, int error, struct
       a->result = o;
       a->basic_errno = error;
       a->message = text;
+      a->panic = o == OUTCOME_DEFER && error == ERROR_UNKNOWN;
       a->host_used = h;
       a->host_used_port = h ? h->port : 0;
     }
@@ -137,22 +139,26 @@ static bool is_forbidden_local(struct delivery *d, struct host *h) {
   return host_port(d, h) == 25;
 }
 
-/* Is another host of a worse MX value still to come? Then this one is tried without being counted. */
-static bool worse_mx_follows(const struct host *h) {
-  for (const struct host *n = h->next; n; n = n->next)
-    if (n->mx > h->mx)
-      return true;
-  return false;
+/* The host to be tried behind h. When h is the last that hosts_max_try allows and there are others of a worse MX value, h
+is not counted and the first of those is next, so that each MX value has its chance (Exim manual, "How the limits for the
+number of hosts to try are used"). */
+static struct host *count_host(struct delivery *d, struct host *h) {
+  d->tried_total++;
+  if (retry_host_exhausted(d->c, d->t, h, host_port(d, h)))
+    return h->next; /* tried, so that it can be given up, but not counted */
+  d->tried++;
+  if (d->tried < d->o->hosts_max_try)
+    return h->next;
+  for (struct host *n = h->next; n; n = n->next)
+    if (n->mx > h->mx) {
+      d->tried--;
+      return n;
+    }
+  return h->next;
 }
 
-static bool may_try(struct delivery *d, struct host *h, bool *ret_counts) {
-  *ret_counts = true;
-  if (d->tried_total >= d->o->hosts_max_try_hardlimit)
-    return false;
-  if (d->tried < d->o->hosts_max_try)
-    return true;
-  *ret_counts = false;
-  return h->mx >= 0 && worse_mx_follows(h) && (!h->next || h->next->mx > h->mx);
+static bool may_try(const struct delivery *d) {
+  return d->tried < d->o->hosts_max_try && d->tried_total < d->o->hosts_max_try_hardlimit;
 }
 
 static void log_host_error(struct delivery *d, struct host *h, int error, struct str text) {
@@ -160,11 +166,13 @@ static void log_host_error(struct delivery *d, struct host *h, int error, struct
     return;
   /* A refused connection is the host's; what it said in a session is shown after a colon. */
   bool plain = error > 0 && error != ETIMEDOUT && !str_starts(text, STR("SMTP"));
-  struct str port = d->default_port != 25 && log_selected(LOGSEL_outgoing_port) ? str_printf(d->c->arena, ":%d", host_port(d, h)) : STR_EMPTY;
+  struct str port = host_port(d, h) != 25 && log_selected(LOGSEL_outgoing_port) ? str_printf(d->c->arena, ":%d", host_port(d, h)) : STR_EMPTY;
   if (error == ETIMEDOUT && !str_starts(text, STR("SMTP")) && !str_starts(text, STR("LMTP")))
     plain = true;
-  log_write(LOG_MAIN, d->c->message, "H=%.*s [%.*s]%.*s%s %.*s", STRF(h->name), STRF(h->address), STRF(port), plain ? "" : ":",
+  struct str line = str_printf(d->c->arena, "H=%.*s [%.*s]%.*s%s %.*s", STRF(h->name), STRF(h->address), STRF(port), plain ? "" : ":",
       STRF(log_printable(d->c->arena, text)));
+  log_write(LOG_MAIN, d->c->message, "%.*s", STRF(line));
+  d->chain->host_errors = str_printf(d->c->arena, "%.*s%.*s\n", STRF(d->chain->host_errors), STRF(line));
 }
 
 /* Sends as often as max_rcpt makes it necessary over one connection. */
@@ -263,27 +271,56 @@ static void try_host(struct delivery *d, struct host *h) {
   }
 }
 
+/* A record that this very delivery has written keeps no further address of the same host waiting. */
+static bool attempted_before(struct delivery *d, const struct host *h) {
+  for (size_t i = 0; i < d->attempted.n; i++) {
+    const struct host *o = d->attempted.v[i];
+    if (str_ieq(o->name, h->name) && retry_host_same(d->c, d->t, o, host_port(d, o), h, host_port(d, h)))
+      return true;
+  }
+  return false;
+}
+
+/* -N: the first host that would have been tried takes all. */
+static void pretend(struct delivery *d, struct host *h) {
+  settle_pending(d, OUTCOME_OK, 0, STR_UNSET, h);
+  for (struct address *a = d->chain; a; a = a->next)
+    if (a->result == OUTCOME_OK)
+      a->confirmation = STR("delivery bypassed by -N option");
+}
+
 static void try_hosts(struct delivery *d, struct host *hosts) {
-  for (struct host *h = hosts; h && any_pending(d->chain); h = h->next) {
-    bool counts;
+  struct host *next;
+  for (struct host *h = hosts; h && any_pending(d->chain); h = next) {
+    bool routed = str_is_set(h->address); /* the router's `self` has decided about it */
+    next = h->next;
     if (!find_address(d, h))
       continue;
-    if (is_forbidden_local(d, h)) {
+    next = h->next; /* other addresses of it may have come in between */
+    if (!routed && is_forbidden_local(d, h)) {
       d->last = h;
       d->last_error = ERROR_HOST_IS_LOCAL;
       d->last_text = str_printf(d->c->arena, "%.*s transport found host %.*s to be local", STRF(d->t->name), STRF(h->name));
       continue;
     }
     bool forced = d->c->message && d->c->message->deliver_forced;
-    if (!forced && !retry_host_ready(d->c, d->t, h, host_port(d, h))) {
+    if (!forced && !attempted_before(d, h) && !retry_host_ready(d->c, d->t, h, host_port(d, h))) {
       d->skipped++;
       continue;
     }
-    if (!may_try(d, h, &counts))
+    if (!may_try(d))
       continue;
-    d->tried += counts;
-    d->tried_total++;
+    if (d->c->message && d->c->message->deliver_bypassed) {
+      pretend(d, h);
+      return;
+    }
+    int counted = d->tried;
+    vec_push(d->c->arena, &d->attempted, h);
+    next = count_host(d, h);
+    counted = d->tried - counted;
     try_host(d, h);
+    if (counted > 0 && any_pending(d->chain) && retry_host_exhausted(d->c, d->t, h, host_port(d, h)))
+      d->tried--;
   }
 }
 
