@@ -246,10 +246,11 @@ static void tell_workers(struct master *m, const struct daemon_message *msg) {
       (void)daemon_message_send(m->workers[i].control, msg, -1);
 }
 
-static void take_notification(struct master *m) {
+/* From one-shot commands (the notifier socket) and from workers, who hand messages over to those that own them. */
+static void take_notifications(struct master *m, int channel) {
   struct daemon_message msg;
   int fd;
-  while (daemon_message_receive(m->notifier, &msg, &fd) == 1) {
+  while (daemon_message_receive(channel, &msg, &fd) == 1) {
     if (fd >= 0)
       close(fd);
     if (msg.type == DAEMON_QUEUE_RUN) {
@@ -267,6 +268,7 @@ static void take_notification(struct master *m) {
 
 static void worker_ended(struct master *m, int i, int status) {
   struct worker_process *w = &m->workers[i];
+  take_notifications(m, w->control); /* its last words */
   close(w->control);
   w->control = -1;
   w->pid = 0;
@@ -428,12 +430,16 @@ static int next_wait(struct master *m) {
 
 static void loop(struct master *m) {
   while (!(m->stopping && m->workers_n == 0)) {
-    struct pollfd w[2] = {{.fd = m->signals, .events = POLLIN}, {.fd = m->notifier, .events = POLLIN}};
-    int k = poll(w, m->notifier >= 0 ? 2 : 1, next_wait(m));
+    /* A negative descriptor is passed over: no notifier socket, a worker that waits for its restart. */
+    struct pollfd w[2 + WORKERS_MAX * 2] = {{.fd = m->signals, .events = POLLIN}, {.fd = m->notifier, .events = POLLIN}};
+    for (int i = 0; i < m->workers_n; i++)
+      w[2 + i] = (struct pollfd){.fd = m->workers[i].control, .events = POLLIN};
+    int k = poll(w, 2 + (nfds_t)m->workers_n, next_wait(m));
+    for (int i = 1; k > 0 && i < 2 + m->workers_n; i++)
+      if (w[i].revents & POLLIN)
+        take_notifications(m, w[i].fd);
     if (k > 0 && w[0].revents)
       take_signal(m);
-    if (k > 0 && m->notifier >= 0 && w[1].revents)
-      take_notification(m);
     restart_workers(m);
     if (m->stopping && time(NULL) >= m->kill_at)
       for (int i = 0; i < m->workers_n; i++)

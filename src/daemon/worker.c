@@ -56,6 +56,19 @@ static void wake_scheduler(void) {
 #define DRAIN_GRACE 5 /* seconds that sessions go on after the worker was told to make room */
 #define LOCKED_SECONDS 60 /* another process works on the message: look again then */
 
+/* Another worker is to look after this message from now on: the master tells its owner. [suspends] */
+static void hand_over(const char *id, struct str queue_name) {
+  struct daemon_message msg = {.type = DAEMON_NEW_MESSAGE};
+  if (queue_name.len >= sizeof msg.queue_name)
+    return;
+  memcpy(msg.id, id, strnlen(id, sizeof msg.id - 1));
+  if (queue_name.len)
+    memcpy(msg.queue_name, queue_name.p, queue_name.len);
+  /* The channel is narrow while all workers start. Without a master nobody needs to know: the next one reads the spool. */
+  while (daemon_message_send(w.p.control, &msg, -1) == -EAGAIN)
+    (void)fiber_sleep(USEC_PER_SEC / 100);
+}
+
 static void attempt_ended(struct queue_entry *e, struct message *m, enum deliver_result end) {
   if (end == DELIVER_COMPLETE) {
     queue_remove(e);
@@ -87,9 +100,14 @@ static void deliver_fiber(void *arg) {
   }
   if (m)
     end = deliver_message(c, m, &how);
+  char id[sizeof job->entry->id];
+  struct str queue_name = job->entry->queue_name;
+  memcpy(id, job->entry->id, sizeof id);
   attempt_ended(job->entry, m, end);
   if (m)
     message_free(m);
+  if (w.draining && end != DELIVER_COMPLETE)
+    hand_over(id, queue_name);
   arena_free(a);
   if (job->wait) {
     job->wait->over = true;
@@ -160,6 +178,8 @@ void daemon_take_message(struct ctx *c, struct message *m, bool queue, const str
   (void)spool_rest(c, m);
   message_free(m);
   atomic_store(&w.slot->queued, (int)queue_count());
+  if (w.draining && soon)
+    hand_over(e->id, e->queue_name);
 }
 
 bool daemon_must_queue(struct ctx *c, int messages_in_connection, struct str *ret_why) {
@@ -339,17 +359,47 @@ static int drop_privilege(void) {
 
 static bool id_is_ours(const char *id, void *arg) { return daemon_owner(id, w.p.count) == w.p.index; }
 
+/* What a dead process's log of writes brings back may belong to another worker, which may have read the spool before. */
+struct orphan {
+  char id[24];
+  struct str queue_name;
+};
+struct orphans {
+  struct arena *arena;
+  VEC(struct orphan) v;
+};
+
+static void recovered(void *arg, const char *id, struct str queue_name) {
+  struct orphans *o = arg;
+  struct orphan one = {.queue_name = str_dup(o->arena, queue_name)};
+  if (daemon_owner(id, w.p.count) == w.p.index)
+    return; /* read from the spool in a moment */
+  memcpy(one.id, id, strnlen(id, sizeof one.id - 1));
+  vec_push(o->arena, &o->v, one);
+}
+
+static void orphans_fiber(void *arg) {
+  struct orphans *o = arg;
+  for (size_t i = 0; i < o->v.n; i++)
+    hand_over(o->v.v[i].id, o->v.v[i].queue_name);
+  arena_free(o->arena);
+}
+
 static int worker_main(void *arg) {
   struct ctx *c = ctx_new(w.arena, w.config);
+  struct arena *a = arena_new("orphans");
+  struct orphans *orphans = arena_new_of(a, struct orphans);
+  orphans->arena = a;
   if (w.p.with_agent) {
     plan_set_runner(&plan_runner_agent);
     identity_set_can_switch(true);
   }
   deliver_take_over = submitted;
-  int rc = spool_log_start(c, NULL, NULL); /* what it brings back is loaded below */
+  int rc = spool_log_start(c, recovered, orphans);
   if (rc)
     log_write(rc == -ENOSPC ? LOG_MAIN : LOG_MAIN | LOG_PANIC, NULL, "spool log: %s: messages go into files at once", strerror(-rc));
   message_id_set_filter(id_is_ours, NULL);
+  (void)fiber_spawn("orphans", orphans_fiber, orphans);
   (void)fiber_spawn("control", control_fiber, NULL);
   for (int i = 0; i < w.p.listeners->n; i++)
     if (w.p.listeners->v[i].fd >= 0)
@@ -372,6 +422,7 @@ int worker_run(const struct worker_params *p) {
     return 1;
   if (p->with_agent)
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  (void)fcntl(w.p.control, F_SETFL, O_NONBLOCK);
   signal(SIGTERM, SIG_DFL);
   signal(SIGINT, SIG_IGN); /* Ctrl-C reaches the whole group; the master says what to do */
   signal(SIGHUP, SIG_IGN);

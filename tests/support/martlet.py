@@ -229,6 +229,8 @@ class Martlet:
         """The master's process id, as seen from the tests."""
         if self.pidfile == '/dev/null':
             return min(p for p in self.place.processes() if '\0-bd\0' in read(f'/proc/{p}/cmdline'))
+        if not read(self.pidfile).strip():
+            raise AssertionError('no master: it has ended' + self.logs())
         pid = int(read(self.pidfile))
         if not self.place:
             return pid
