@@ -14,6 +14,7 @@ chapter "The Exim command line"). */
 #include "core/build.h"
 #include "core/main_options.h"
 #include "daemon/load.h"
+#include "expand/perl.h"
 #include "log/log.h"
 #include "loop/fiber.h"
 #include "transport/identity.h"
@@ -94,6 +95,11 @@ static int load(struct process *p) {
 
 static int run_mode(void *arg) {
   struct process *p = arg;
+  bool perl = p->cli.perl_now || (!p->cli.perl_delayed && main_options(p->config)->perl_at_start);
+  if (perl && perl_start_early(p->ctx) != 0) {
+    log_write(LOG_PANIC, NULL, "%.*s", STRF(p->ctx->error));
+    return 1;
+  }
   for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
     if (modes[i].mode == p->cli.mode)
       return modes[i].run(p);

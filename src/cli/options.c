@@ -46,6 +46,12 @@ static bool set_string(struct cli *c, const struct option_word *w, struct str va
   return true;
 }
 
+static bool perl_start(struct cli *c, const struct option_word *w, struct str value, const char *as_given) {
+  c->perl_now = w->word[1] == 's';
+  c->perl_delayed = !c->perl_now;
+  return true;
+}
+
 static bool ignore(struct cli *c, const struct option_word *w, struct str value, const char *as_given) { return true; }
 
 static bool set_time(struct cli *c, const struct option_word *w, struct str value, const char *as_given) {
@@ -326,8 +332,8 @@ static const struct option_word words[] = {
     {"oX", ARG_EITHER, set_string, FIELD(listen)},
     {"oY", ARG_NONE, set_flag, FIELD(no_notifier)},
     {"O", ARG_EITHER, ignore, 0},
-    {"pd", ARG_NONE, ignore, 0},
-    {"ps", ARG_NONE, ignore, 0},
+    {"pd", ARG_NONE, perl_start, 0},
+    {"ps", ARG_NONE, perl_start, 0},
     {"p", ARG_JOINED, set_protocol, 0},
     {"qR", ARG_JOINED, set_select, 0},
     {"qS", ARG_JOINED, set_select, 1},

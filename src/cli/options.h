@@ -72,6 +72,7 @@ struct cli {
   bool remove_pid_file;        /* -oPX */
   struct str listen;           /* -oX */
   bool no_notifier;            /* -oY */
+  bool perl_now, perl_delayed; /* -ps, -pd */
   bool tls_on_connect;         /* -tls-on-connect */
   bool verbose;                /* -v */
   bool debug;

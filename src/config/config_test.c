@@ -158,7 +158,6 @@ static void errors_of_settings(void **state) {
     {"begin local_scan\nx = y", "local_scan() options not supported"},
     {"12foo = x", "option setting expected: 12foo = x"},
     {"hide", "main option \"\" unknown"},
-    {"perl_at_start", "option \"perl_at_start\" is not supported yet"},
     {"mysql_servers = a/b/c/d", "option \"mysql_servers\" is not supported yet"},
     {"drop_cr", "main option \"drop_cr\" unknown"},
   };

@@ -48,6 +48,7 @@ struct policy_vars {
   struct str rcpt_count_text;
   struct str bounce_recipient, warn_message_delay, warn_message_recipients;
   struct str prvscheck_address, prvscheck_keynum, prvscheck_result;
+  struct str srs_recipient;
 };
 
 struct acl_frame; /* acl/acl.h */

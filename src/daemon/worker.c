@@ -21,6 +21,7 @@ of one thread (DESIGN §4). */
 #include "daemon/options.h"
 #include "daemon/worker.h"
 #include "deliver/deliver.h"
+#include "expand/perl.h"
 #include "hints/hints.h"
 #include "log/log.h"
 #include "loop/stream.h"
@@ -395,6 +396,8 @@ static int worker_main(void *arg) {
     identity_set_can_switch(true);
   }
   deliver_take_over = submitted;
+  if (main_options(w.config)->perl_at_start && perl_start_early(c) != 0)
+    log_write(LOG_MAIN | LOG_PANIC, NULL, "%.*s", STRF(c->error));
   int rc = spool_log_start(c, recovered, orphans);
   if (rc)
     log_write(rc == -ENOSPC ? LOG_MAIN : LOG_MAIN | LOG_PANIC, NULL, "spool log: %s: messages go into files at once", strerror(-rc));

@@ -1,5 +1,6 @@
 #include "expand/internal.h"
 
+#include "base/ascii.h"
 #include "log/log.h"
 
 /* Only the captures in use are kept: most often there are none. */
@@ -60,7 +61,15 @@ static int eval_operator(struct ctx *c, const struct node *n, struct buf *out) {
     return ctx_fail(c, OUTCOME_ERROR, "expansion operator \"%s\" is not supported yet", def->name);
   struct str subject;
   int rc = expand_arg(c, n->op.subject, &subject);
-  return rc != 0 ? rc : def->eval(c, def, n->op.arg, subject, out);
+  if (rc != 0)
+    return rc;
+  size_t from = out->len;
+  rc = def->eval(c, def, n->op.arg, subject, out);
+  /* The fingerprint of a certificate is in upper case with each digest. */
+  if ((def->flags & EXPAND_DIGEST) && variable_is_certificate(n->op.subject))
+    for (; from < out->len; from++)
+      out->p[from] = ascii_upper(out->p[from]);
+  return rc;
 }
 
 /* Nodes that are a value without being built. */

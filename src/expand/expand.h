@@ -68,6 +68,7 @@ struct expand_args {
 #define EXPAND_LAZY 1u
 #define EXPAND_YES_NO 2u /* takes {yes}{no} or fail after its arguments, as lookup, extract, run: see expand_yes_no */
 #define EXPAND_LATER 4u  /* known, refused with "not supported yet" */
+#define EXPAND_DIGEST 8u /* an operator: hexadecimal digits of a digest */
 struct expand_compiler;
 
 /* {yes}{no}, {yes}fail, {yes} or nothing. */

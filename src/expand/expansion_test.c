@@ -24,6 +24,8 @@ static struct ctx *c;
 static const char config_text[] =
     "primary_hostname = host.test.ex\n"
     "headers_charset = utf-8\n"
+    "perl_startup = sub id { $_[0] } sub two { Exim::expand_string($_[0]) } sub count { ++$n } sub undefd { undef } "
+    "sub last_word { exit 2 } sub bad { die qq(bad\\n) }\n"
     "domainlist dlist = *.aa.bb : ^\\Nxxx(.*)\n"
     "hostlist hlist = 192.0.2.1 : 2001:db8::1\n"
     "domainlist elist = +dlist : c\n";
@@ -223,7 +225,15 @@ static void test_charsets(void **state) {
       {"${rfc2047d:=?utf-8?q?a=zz?=}", "=?utf-8?q?a=zz?="}, {"${rfc2047:a b}", "a b"}, {"${rfc2047:a?b \xc3\xa9}", "=?utf-8?Q?a=3Fb_=C3=A9?="},
       {"${from_utf8:\xc3\xa9\xc4\x80}", "\xe9_"}, {"${utf8clean:a\\xffb\\xe2\\x82}", "a?b?"},
       {"${utf8_domain_to_alabel:b\xc3\xbc" "cher.example}", "xn--bcher-kva.example"},
-      {"${utf8_localpart_to_alabel:a}", NULL, "expansion operator \"utf8_localpart_to_alabel\" is not supported yet"});
+      {"${utf8_localpart_to_alabel:a}${utf8_localpart_to_alabel:stra\303\237e}", "axn--strae-oqa"},
+      {"${utf8_localpart_from_alabel:xn--strae-oqa}", "stra\303\237e"},
+      {"${utf8_localpart_from_alabel:a}", NULL, "error converting alabel (a) to utf8: bad alabel prefix"},
+      {"${imapfolder{Foo//Bar/}}", "Foo.Bar"}, {"${imapfolder{Foo/Bar}{.}{/}}", "Foo&AC8-Bar"},
+      {"${imapfolder{R\303\244ksm\303\266rg\303\245s}}", "R&AOQ-ksm&APY-rg&AOU-s"},
+      {"${imapfolder{a&\360\237\230\200}}${imapfolder{$local_part}}", "a&-&2D3eAA-lp", NULL, true},
+      {"${imapfolder{a.b}}", NULL, "imapfolder: illegal character '.'"},
+      {"${imapfolder{a}{}}", NULL, "IMAP folder separator must be one character, found \"\""},
+      {"${imapfolder{\377}}", NULL, "imapfolder: iconv() failed to convert from utf-8: Invalid or incomplete multibyte or wide character"});
 }
 
 static void test_headers(void **state) {
@@ -249,8 +259,17 @@ static void test_outside(void **state) {
       {"${lookup{a}none{/x}}", NULL, "unknown lookup type \"none\""}, {"${lookup{a}lsearch{/etc/$local_part}}", NULL, "NULL"});
 }
 
+static void test_perl(void **state) {
+  CHECK({"${perl{id}{a b}}${perl{two}{\\$primary_hostname}}", "a bhost.test.ex"},
+      {"${perl{two}{\\${perl{id\\}{x\\}\\}}}${perl{count}}${perl{count}}", "x12"}, {"${perl{undefd}}", NULL, "Perl subroutine \"undefd\" returned undef to force failure"},
+      {"${perl{bad}}", NULL, "bad\n"}, {"${perl{none}}", NULL, "Undefined subroutine &main::none called.\n"},
+      {"${perl{two}{\\$none}}", NULL, "syntax error in Exim::expand_string argument: unknown variable name \"none\" at (eval 1) line 1.\n"},
+      {"${perl{last_word}}", NULL, "Perl interpreter: it has ended"}, {"${perl{count}}", "1"});
+}
+
 static int run_outside(void *arg) {
   test_outside(NULL);
+  test_perl(NULL);
   return 0;
 }
 
@@ -258,6 +277,19 @@ static void test_in_fiber(void **state) {
   setenv("MARTLET_TEST", "set", 1);
   loop_init();
   loop_run(run_outside, NULL);
+}
+
+static void test_srs(void **state) {
+  CHECK({"${srs_encode{key}{}{f.g}}", ""}, {"${srs_encode{key}{@}{f.g}}", NULL, "domain missing or malformed"},
+      {"${if match{${srs_encode{key}{User@Orig.com}{f.g}}}{^SRS0=[0-9a-f]{4\\}=[a-z2-7]{2\\}=Orig.com=User@f.g\\$}{y}{n}}", "y"},
+      {"${if inbound_srs{${sg{${srs_encode{key}{user@orig.com}{f.g}}}{@.*}{}}}{key}{<$srs_recipient>}{no}}", "<user@orig.com>"},
+      {"${if inbound_srs{${sg{${srs_encode{key}{\"a b\"@orig.com}{f.g}}}{\"([^\"]*).*}{\\$1}}}{key}{$srs_recipient}{no}}", "\"a b\"@orig.com"},
+      {"${if inbound_srs{${sg{${srs_encode{key}{user@orig.com}{f.g}}}{@.*}{}}}{other}{y}{no$srs_recipient}}", "no"},
+      {"${if inbound_srs{SRS0=abcd=aa=b.c=d}{}{y$srs_recipient}{no}}${if inbound_srs{SRS0=a=1a=b=c}{}{y}{n}}", "yn"},
+      {"${if inbound_srs{a}}", NULL, "too few arguments or bracketing error for inbound_srs"},
+      {"${authresults{a.b}}", "Authentication-Results: a.b;\n\tiprev=pass (client.example) smtp.remote-ip=192.0.2.9", NULL, true},
+      {"${certextract{subject}{$tls_in_peercert}{y}{n}}", "n"}, {"${certextract{subject}{x}}", NULL, "second argument of \"certextract\" must be a certificate variable"},
+      {"${certextract{subject}{$home}}", NULL, "\"home\" is not a certificate"});
 }
 
 static void test_depth(void **state) {
@@ -306,7 +338,7 @@ int main(void) {
     cmocka_unit_test(test_text), cmocka_unit_test(test_if), cmocka_unit_test(test_lists), cmocka_unit_test(test_fields),
     cmocka_unit_test(test_strings), cmocka_unit_test(test_numbers), cmocka_unit_test(test_digests),
     cmocka_unit_test(test_addresses), cmocka_unit_test(test_charsets), cmocka_unit_test(test_headers),
-    cmocka_unit_test(test_in_fiber), cmocka_unit_test(test_depth), cmocka_unit_test(test_outcomes),
+    cmocka_unit_test(test_in_fiber), cmocka_unit_test(test_srs), cmocka_unit_test(test_depth), cmocka_unit_test(test_outcomes),
     cmocka_unit_test(test_lines),
   };
   return cmocka_run_group_tests(tests, setup, teardown);

@@ -91,6 +91,9 @@ const struct expand_condition_def *find_condition(struct str name);
 int variable_acl(struct ctx *c, struct str name, struct str *ret);
 int variable_router(struct ctx *c, struct str name, struct str *ret);
 
+/* variables_tls.c: is the string one certificate variable, and nothing else? */
+bool variable_is_certificate(const struct expr *e);
+
 /* headers.c */
 int header_expand(struct ctx *c, enum header_form form, struct str name, struct buf *out);
 bool header_exists(struct ctx *c, struct str name);

@@ -12,6 +12,8 @@ extern const struct expand_item_def lookup_items[];
 extern const struct expand_item_def run_items[];
 extern const struct expand_item_def socket_items[];
 extern const struct expand_item_def prvs_items[];
+extern const struct expand_item_def srs_items[];
+extern const struct expand_item_def imap_items[];
 extern const struct expand_item_def later_items[];
 
 extern const struct expand_operator_def string_operators[];

@@ -9,12 +9,7 @@ static int eval_dlfunc(struct ctx *c, const struct expand_item_def *def, const s
 }
 
 const struct expand_item_def later_items[] = {
-  {"authresults", 1, 1, EXPAND_LATER, NULL, NULL},
-  {"certextract", 2, 2, EXPAND_LATER | EXPAND_YES_NO, NULL, NULL},
   {"dlfunc", 2, 10, 0, NULL, eval_dlfunc},
-  {"imapfolder", 1, 1, EXPAND_LATER, NULL, NULL},
-  {"perl", 1, 9, EXPAND_LATER, NULL, NULL},
-  {"srs_encode", 3, 3, EXPAND_LATER, NULL, NULL},
   {0},
 };
 
@@ -32,7 +27,6 @@ static const void *compile_saslauthd(struct expand_compiler *k, const struct exp
 }
 
 const struct expand_condition_def auth_conditions[] = {
-  {"inbound_srs", 2, 2, EXPAND_LATER, NULL, NULL},
   {"ldapauth", 1, 1, EXPAND_LATER, NULL, NULL},
   {"pam", 1, 1, EXPAND_LATER, NULL, NULL},
   {"radius", 1, 1, EXPAND_LATER, NULL, NULL},

@@ -68,6 +68,23 @@ const struct module expand_address_module = {
   .operators = address_operators,
 };
 
+static const char *const srs_macros[] = {"_HAVE_SRS", "_HAVE_NATIVE_SRS", NULL};
+
+const struct module expand_srs_module = {
+  .name = "expand-srs",
+  .summary = "sender rewriting (SRS0) in expansions",
+  .support = "SRS",
+  .items = srs_items,
+  .conditions = srs_conditions,
+  .macros = srs_macros,
+};
+
+const struct module expand_folder_module = {
+  .name = "expand-folder",
+  .summary = "IMAP folder names in expansions",
+  .items = imap_items,
+};
+
 const struct module expand_later_module = {
   .name = "expand-later",
   .summary = "words of expansions that are not supported yet",

@@ -3,6 +3,7 @@
 
 #include <idn2.h>
 
+#include "base/encode.h"
 #include "core/main_options.h"
 #include "expand/internal.h"
 #include "expand/rfc2047.h"
@@ -99,14 +100,49 @@ static int eval_domain_alabel(
   return 0;
 }
 
+static int add_label(struct ctx *c, struct str subject, int rc, char *text, bool to, struct buf *out) {
+  if (rc != IDN2_OK)
+    return ctx_fail(c, OUTCOME_ERROR, "error converting %s (%.*s) to %s: %s", to ? "utf8" : "alabel", STRF(printable(c->arena, subject, true)),
+        to ? "alabel" : "utf8", idn2_strerror(rc));
+  struct str value = str_dup(c->arena, str_c(text));
+  idn2_free(text);
+  value.taint = subject.taint;
+  buf_add(out, value);
+  return 0;
+}
+
+/* A local part as if it were a label of a domain: "xn--" and Punycode. */
+static int eval_localpart_to(
+    struct ctx *c, const struct expand_operator_def *def, struct str arg, struct str s, struct buf *out) {
+  bool ascii = true;
+  for (size_t i = 0; i < s.len; i++)
+    ascii = ascii && (unsigned char)s.p[i] < 128;
+  if (ascii) {
+    buf_add(out, s);
+    return 0;
+  }
+  char *text = NULL;
+  int rc = idn2_to_ascii_8z(str_dup_c(c->arena, s), &text, IDN2_NONTRANSITIONAL | IDN2_NFC_INPUT);
+  return add_label(c, s, rc, text, true, out);
+}
+
+static int eval_localpart_from(
+    struct ctx *c, const struct expand_operator_def *def, struct str arg, struct str s, struct buf *out) {
+  if (!str_istarts(s, STR("xn--")))
+    return ctx_fail(c, OUTCOME_ERROR, "error converting alabel (%.*s) to utf8: bad alabel prefix", STRF(s));
+  char *text = NULL;
+  int rc = idn2_to_unicode_8z8z(str_dup_c(c->arena, s), &text, 0);
+  return add_label(c, s, rc, text, false, out);
+}
+
 const struct expand_operator_def charset_operators[] = {
   {"from_utf8", 0, false, eval_from_utf8},
   {"rfc2047", 0, false, eval_rfc2047},
   {"rfc2047d", 0, false, eval_rfc2047d},
   {"utf8_domain_from_alabel", 0, false, eval_domain_alabel},
   {"utf8_domain_to_alabel", 0, false, eval_domain_alabel},
-  {"utf8_localpart_from_alabel", EXPAND_LATER, false, NULL},
-  {"utf8_localpart_to_alabel", EXPAND_LATER, false, NULL},
+  {"utf8_localpart_from_alabel", 0, false, eval_localpart_from},
+  {"utf8_localpart_to_alabel", 0, false, eval_localpart_to},
   {"utf8clean", 0, false, eval_utf8clean},
   {0},
 };

@@ -71,7 +71,7 @@ const struct expand_operator_def digest_operators[] = {
   {"base64", 0, false, eval_base64},
   {"base64d", 0, false, eval_base64d},
   {"hex2b64", 0, false, eval_hex2b64},
-  {"md5", 0, false, eval_md5},
+  {"md5", EXPAND_DIGEST, false, eval_md5},
   {"sha1", 0, false, eval_sha1},
   {"sha2", 0, true, eval_sha2},
   {"sha256", 0, true, eval_sha2},

@@ -59,7 +59,6 @@ const struct variable_def later_variables[] = {
   EMPTY("spam_action"), EMPTY("spam_bar"), EMPTY("spam_report"), EMPTY("spam_score"), EMPTY("spam_score_int"),
   EMPTY("spf_header_comment"), EMPTY("spf_received"), EMPTY("spf_result"), EMPTY("spf_result_guessed"),
   EMPTY("spf_smtp_comment"),
-  EMPTY("srs_recipient"),
   EMPTY("thisaddress"),
   FIXED("tls_bits", '0'), FIXED("tls_certificate_verified", '0'), EMPTY("tls_cipher"), EMPTY("tls_peerdn"), EMPTY("tls_sni"),
   FIXED("tls_in_bits", '0'), FIXED("tls_in_certificate_verified", '0'), EMPTY("tls_in_cipher"), EMPTY("tls_in_cipher_std"),

@@ -116,6 +116,7 @@ const struct variable_def policy_variables[] = {
   {"prvscheck_address", variable_get_ctx, VARS(prvscheck_address)},
   {"prvscheck_keynum", variable_get_ctx, VARS(prvscheck_keynum)},
   {"prvscheck_result", variable_get_ctx, VARS(prvscheck_result)},
+  {"srs_recipient", variable_get_ctx, VARS(srs_recipient)},
   {"rcpt_count", get_rcpt_count},
   {"received_ip_address", variable_get_client, CLIENT(interface_address)},
   {"received_port", get_client_number, 0, 'i'},

@@ -1,4 +1,5 @@
 /* $tls_in_…, $tls_out_… and the old names for either. */
+#include "expand/internal.h"
 #include "expand/variables.h"
 
 #include <stddef.h>
@@ -6,6 +7,7 @@
 #include "core/session.h"
 #include "deliver/address.h"
 #include "expand/modules.h"
+#include "tls/certificate.h"
 #include "tls/tls.h"
 
 #define SIDE_OUT 256u /* flags: the side; both bits clear is the side that is in use: out while a host is being delivered to */
@@ -37,13 +39,64 @@ static int get_number(struct ctx *c, const struct variable_def *def, struct str 
   return variable_number(c, n, ret);
 }
 
+static struct x509_st *certificate(const struct ctx *c, const struct variable_def *def) {
+  const struct tls_info *t = side(c, def->flags);
+  return t == NULL ? NULL : (def->flags & 255) == 'o' ? t->own_cert : t->peer_cert;
+}
+
+/* The DER form. */
+static int get_certificate(struct ctx *c, const struct variable_def *def, struct str *ret) {
+  struct x509_st *cert = certificate(c, def);
+  *ret = cert != NULL ? tls_certificate_der(c->arena, cert) : STR_EMPTY;
+  return 0;
+}
+
+static const struct variable_def *variable_of(const struct expr *e) {
+  return e->n == 1 && e->nodes[0].kind == NODE_VARIABLE ? e->nodes[0].variable : NULL;
+}
+
+bool variable_is_certificate(const struct expr *e) {
+  const struct variable_def *v = variable_of(e);
+  return v != NULL && v->get == get_certificate;
+}
+
+static int eval_certextract(struct ctx *c, const struct expand_item_def *def, const struct expand_args *args, struct buf *out) {
+  struct str field, value = STR_EMPTY;
+  int rc = expand_arg(c, args->tree[0], &field);
+  if (rc != 0)
+    return rc;
+  const struct variable_def *v = variable_of(args->tree[1]);
+  if (v == NULL)
+    return ctx_fail(c, OUTCOME_ERROR, "second argument of \"certextract\" must be a certificate variable");
+  if (v->get != get_certificate)
+    return ctx_fail(c, OUTCOME_ERROR, "\"%s\" is not a certificate", v->name);
+  struct x509_st *cert = certificate(c, v);
+  bool found = false;
+  if (cert != NULL) {
+    enum tls_field_result result = tls_certificate_field(c->arena, cert, str_trim(field), &value);
+    if (result == TLS_FIELD_UNKNOWN)
+      return ctx_fail(c, OUTCOME_ERROR, "bad field selector \"%.*s\" for certextract", STRF(field));
+    found = result == TLS_FIELD_OK;
+  }
+  struct expand_scope *saved = expand_scope_begin(c);
+  c->expand.value = value;
+  rc = expand_yes_no(c, args, def->name, found, value, out);
+  expand_scope_end(c, saved);
+  return rc;
+}
+
 #define TEXT(name, member)                                                                                             \
   {"tls_in_" name, get_text, offsetof(struct tls_info, member), SIDE_IN},                                              \
   {"tls_out_" name, get_text, offsetof(struct tls_info, member), SIDE_OUT}
 #define NUMBER(name, letter)                                                                                           \
   {"tls_in_" name, get_number, 0, SIDE_IN | letter}, {"tls_out_" name, get_number, 0, SIDE_OUT | letter}
 
+#define CERTIFICATE(name, letter)                                                                                      \
+  {"tls_in_" name, get_certificate, 0, SIDE_IN | letter}, {"tls_out_" name, get_certificate, 0, SIDE_OUT | letter}
+
 static const struct variable_def variables[] = {
+  CERTIFICATE("ourcert", 'o'),
+  CERTIFICATE("peercert", 'p'),
   NUMBER("bits", 'b'),
   NUMBER("certificate_verified", 'v'),
   NUMBER("resumption", 'r'),
@@ -60,8 +113,14 @@ static const struct variable_def variables[] = {
   {0},
 };
 
+static const struct expand_item_def items[] = {
+  {"certextract", 2, 2, EXPAND_LAZY | EXPAND_YES_NO, NULL, eval_certextract},
+  {0},
+};
+
 const struct module expand_tls_module = {
   .name = "expand-tls",
   .summary = "TLS in expansions",
   .variables = variables,
+  .items = items,
 };

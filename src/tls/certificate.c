@@ -243,8 +243,7 @@ enum tls_field_result tls_certificate_field(struct arena *a, struct x509_st *cer
   return TLS_FIELD_UNKNOWN;
 }
 
-/* The DER form, in `a`. */
-static struct str der_of(struct arena *a, X509 *cert) {
+struct str tls_certificate_der(struct arena *a, struct x509_st *cert) {
   unsigned char *der = NULL;
   int n = i2d_X509(cert, &der);
   struct str s = str_tainted(str_dup(a, str_n((char *)der, n > 0 ? (size_t)n : 0)));
@@ -254,11 +253,11 @@ static struct str der_of(struct arena *a, X509 *cert) {
 
 struct str tls_certificate_hash(struct arena *a, struct x509_st *cert, const char *digest) {
   unsigned char bytes[HASH_MAX];
-  size_t n = hash_bytes(digest, der_of(a, cert), bytes);
+  size_t n = hash_bytes(digest, tls_certificate_der(a, cert), bytes);
   return n ? str_tainted(hex_encode_upper(a, str_n((char *)bytes, n))) : STR_UNSET;
 }
 
-struct str tls_certificate_base64(struct arena *a, struct x509_st *cert) { return base64_encode(a, der_of(a, cert)); }
+struct str tls_certificate_base64(struct arena *a, struct x509_st *cert) { return base64_encode(a, tls_certificate_der(a, cert)); }
 
 struct str tls_certificate_pem(struct arena *a, struct x509_st *cert) {
   BIO *bio = BIO_new(BIO_s_mem());

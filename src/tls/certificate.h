@@ -16,6 +16,8 @@ enum tls_field_result tls_certificate_field(struct arena *a, struct x509_st *cer
 
 /* Digest of the DER form in upper case hexadecimal digits. Unset: unknown digest. */
 struct str tls_certificate_hash(struct arena *a, struct x509_st *cert, const char *digest);
+/* The DER form; tainted. */
+struct str tls_certificate_der(struct arena *a, struct x509_st *cert);
 /* The DER form in base64. */
 struct str tls_certificate_base64(struct arena *a, struct x509_st *cert);
 /* PEM text, and back (NULL: it is none); a certificate read is released with the arena. */

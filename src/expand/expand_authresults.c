@@ -1,0 +1,84 @@
+/* ${authresults…}: an Authentication-Results header (RFC 8601) of what has been checked so far. */
+#include "base/ascii.h"
+#include "expand/internal.h"
+#include "expand/modules.h"
+#include "sasl/sasl.h"
+
+/* A value (RFC 8601, section 2.2): a token or dot-atom as it is, else a quoted string. Control characters become blanks. */
+static void add_value(struct buf *out, struct str s) {
+  bool plain = s.len > 0;
+  for (size_t i = 0; i < s.len; i++)
+    plain = plain && (ascii_is_alnum(s.p[i]) || (unsigned char)s.p[i] >= 128 || (s.p[i] != 0 && strchr("-._+@!#$&'*/?^`{|}~%", s.p[i]) != NULL));
+  out->taint = str_taint_join(out->taint, s.taint);
+  if (plain) {
+    buf_add(out, s);
+    return;
+  }
+  buf_add_byte(out, '"');
+  for (size_t i = 0; i < s.len; i++) {
+    if (s.p[i] == '"' || s.p[i] == '\\')
+      buf_add_byte(out, '\\');
+    buf_add_byte(out, (unsigned char)s.p[i] < 32 || s.p[i] == 127 ? ' ' : s.p[i]);
+  }
+  buf_add_byte(out, '"');
+}
+
+static bool has(struct str s) { return str_is_set(s) && s.len > 0; }
+
+static void add_iprev(const struct client *cl, struct buf *out) {
+  if (!has(cl->host_address))
+    return;
+  if (has(cl->host_name)) {
+    buf_add_c(out, ";\n\tiprev=pass (");
+    buf_add(out, cl->host_name);
+    buf_add_byte(out, ')');
+  } else if (cl->host_lookup_deferred) {
+    buf_add_c(out, ";\n\tiprev=temperror");
+  } else if (cl->host_lookup_failed) {
+    buf_add_c(out, ";\n\tiprev=fail");
+  } else {
+    return;
+  }
+  buf_add_c(out, " smtp.remote-ip=");
+  buf_add(out, cl->host_address);
+}
+
+static void add_auth(const struct ctx *c, struct buf *out) {
+  const struct client *cl = c->client;
+  if (!has(cl->host_authenticated)) {
+    if (has(cl->authenticated_fail_id)) {
+      buf_add_c(out, ";\n\tauth=fail smtp.auth=");
+      add_value(out, cl->authenticated_fail_id);
+    }
+    return;
+  }
+  const struct instance *i = config_driver(c->config, DRIVER_AUTHENTICATOR, cl->host_authenticated);
+  buf_add_c(out, ";\n\tauth=pass (");
+  buf_add(out, i != NULL ? sasl_public_name(i) : cl->host_authenticated);
+  buf_add_byte(out, ')');
+  bool id = has(cl->authenticated_id);
+  struct str who = id ? cl->authenticated_id : cl->authenticated_sender;
+  if (has(who)) {
+    buf_add_c(out, id ? " smtp.auth=" : " smtp.mailfrom=");
+    add_value(out, who);
+  }
+}
+
+static int eval_authresults(struct ctx *c, const struct expand_item_def *def, const struct expand_args *args, struct buf *out) {
+  buf_add_c(out, "Authentication-Results: ");
+  buf_add(out, args->value[0]);
+  add_iprev(c->client, out);
+  add_auth(c, out);
+  return 0;
+}
+
+static const struct expand_item_def items[] = {
+  {"authresults", 1, 1, 0, NULL, eval_authresults},
+  {0},
+};
+
+const struct module expand_authresults_module = {
+  .name = "expand-authresults",
+  .summary = "Authentication-Results headers made by expansions",
+  .items = items,
+};
