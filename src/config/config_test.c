@@ -158,7 +158,7 @@ static void errors_of_settings(void **state) {
     {"begin local_scan\nx = y", "local_scan() options not supported"},
     {"12foo = x", "option setting expected: 12foo = x"},
     {"hide", "main option \"\" unknown"},
-    {"mysql_servers = a/b/c/d", "option \"mysql_servers\" is not supported yet"},
+    {"oracle_servers = a/b/c/d", "option \"oracle_servers\" is not supported yet"},
     {"drop_cr", "main option \"drop_cr\" unknown"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)

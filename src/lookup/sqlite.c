@@ -3,9 +3,9 @@ in an offload thread, one at a time on a connection. */
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include "base/ascii.h"
 #include "core/main_options.h"
 #include "loop/fiber.h"
+#include "lookup/sql.h"
 #include "lookup/types.h"
 
 #define RESULT_MAX (16u << 20)
@@ -76,28 +76,6 @@ static bool connection_stale(void *handle, struct str file) {
   return stat(file.p, &st) != 0 || st.st_dev != conn->dev || st.st_ino != conn->ino;
 }
 
-/* "name=value " of a row with several columns (manual, "SQL lookups"): quoted when empty or with blanks or quotes. */
-static void add_field(struct buf *b, const char *name, const char *value) {
-  struct str v = str_c(value);
-  bool quote = v.len == 0 || v.p[0] == '"';
-  for (size_t i = 0; i < v.len && !quote; i++)
-    quote = ascii_is_space(v.p[i]);
-  buf_add_c(b, name);
-  buf_add_byte(b, '=');
-  if (!quote) {
-    buf_add(b, v);
-  } else {
-    buf_add_byte(b, '"');
-    for (size_t i = 0; i < v.len; i++) {
-      if (v.p[i] == '"' || v.p[i] == '\\')
-        buf_add_byte(b, '\\');
-      buf_add_byte(b, v.p[i]);
-    }
-    buf_add_byte(b, '"');
-  }
-  buf_add_byte(b, ' ');
-}
-
 static void add_row(struct request *r, sqlite3_stmt *stmt) {
   if (r->rows++ > 0)
     buf_add_byte(&r->result, '\n');
@@ -109,7 +87,7 @@ static void add_row(struct request *r, sqlite3_stmt *stmt) {
     if (n == 1)
       buf_add_c(&r->result, value);
     else
-      add_field(&r->result, sqlite3_column_name(stmt, i), value);
+      sql_add_field(&r->result, sqlite3_column_name(stmt, i), str_c(value));
   }
 }
 

@@ -1,5 +1,6 @@
 """Database servers of the tests' own: each in its directory, on a free loopback port, as an unprivileged user, ended by
 its process id. The machine's own services are neither used nor touched."""
+import atexit
 import glob
 import os
 import pwd
@@ -7,7 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
+import tempfile
 
 from .util import free_port, listening, read, wait_for, write
 
@@ -17,9 +18,24 @@ def program(name, *places):
     return next((p for p in places if os.access(p, os.X_OK)), None) or shutil.which(name)
 
 
+TEMPLATES = {}
+
+
+def template(kind, make):
+    """A directory that make(path) fills once, for copies: a new data directory takes seconds."""
+    if kind not in TEMPLATES:
+        holder = tempfile.mkdtemp(prefix='martlet-template-')
+        os.chmod(holder, 0o755)
+        atexit.register(shutil.rmtree, holder, ignore_errors=True)
+        make(holder)
+        TEMPLATES[kind] = holder
+    return TEMPLATES[kind]
+
+
 class Database:
     user = 'nobody'
     program = None
+    crash = signal.SIGKILL
 
     def __init__(self, directory):
         self.directory = str(directory)
@@ -64,7 +80,7 @@ class Database:
         return listening('127.0.0.1', self.port)
 
     def output(self):
-        return read(os.path.join(self.directory, 'output'))[-4000:]
+        return read(os.path.join(self.directory, 'output'))[-20000:]
 
     def stop(self, sig=signal.SIGTERM):
         if self.process is None:
@@ -147,38 +163,41 @@ def redis_cluster(nodes):
 
 class Postgres(Database):
     program = program('postgres', *sorted(glob.glob('/usr/lib/postgresql/*/bin/postgres'), reverse=True))
+    crash = signal.SIGQUIT  # its workers would outlive it otherwise
 
     def prepare(self):
-        self.data = self.own('data')
-        os.chmod(self.data, 0o700)
         self.sockets = self.own('run')
         self.socket = f'{self.sockets}/.s.PGSQL.{self.port}'
         tools = os.path.dirname(self.program)
-        secret = write(os.path.join(self.directory, 'secret'), 'secret\n')
-        self.run(f'{tools}/initdb', '-D', self.data, '-U', 'root', '-A', 'md5', f'--pwfile={secret}', '-E', 'UTF8', '--no-locale',
-                 '--no-sync')
-        self.psql = f'{tools}/psql'
+        self.data = os.path.join(self.directory, 'data')
+
+        def make(holder):
+            secret = write(os.path.join(holder, 'secret'), 'secret\n')
+            self.own(os.path.join(holder, 'data'))
+            self.run(f'{tools}/initdb', '-D', f'{holder}/data', '-U', 'root', '-A', 'md5', f'--pwfile={secret}', '-E', 'UTF8',
+                     '--no-locale', '--no-sync')
+        subprocess.run(['cp', '-a', template('postgres', make) + '/data', self.data], check=True)
 
     def command(self):
         return [self.program, '-D', self.data, '-p', str(self.port), '-k', self.sockets, '-h', '127.0.0.1', '-F',
                 '-c', 'max_connections=30', '-c', 'shared_buffers=16MB']
 
+    def start(self):
+        self.seen = self.output().count('ready to accept connections')
+        return super().start()
+
     def ready(self):
-        return 'ready to accept connections' in self.output() and listening('127.0.0.1', self.port)
+        return self.output().count('ready to accept connections') > self.seen and listening('127.0.0.1', self.port)
 
     def stop(self, sig=signal.SIGINT):
         super().stop(sig)
-
-    def sql(self, text):
-        return self.run(self.psql, '-h', '127.0.0.1', '-p', str(self.port), '-U', 'root', '-d', 'postgres', '-At', '-c', text,
-                        env={'PGPASSWORD': 'secret', 'PATH': os.environ['PATH']})
 
 
 class MariaDB(Database):
     program = program('mariadbd', '/usr/sbin/mariadbd')
 
     def prepare(self):
-        self.data = self.own('data')
+        self.data = os.path.join(self.directory, 'data')
         run = self.own('run')
         self.socket = f'{run}/sock'
         self.setup = write(os.path.join(self.directory, 'setup.sql'),
@@ -186,12 +205,17 @@ class MariaDB(Database):
                            "create user if not exists 'user'@'%' identified by 'secret';\n"
                            "create user if not exists 'user'@'localhost' identified by 'secret';\n"
                            "grant all on test.* to 'user'@'%';\ngrant all on test.* to 'user'@'localhost';\n")
-        self.run(program('mariadb-install-db'), '--no-defaults', f'--datadir={self.data}', '--skip-test-db',
-                 '--auth-root-authentication-method=normal', '--innodb-log-file-size=4M')
+
+        def make(holder):
+            self.own(os.path.join(holder, 'data'))
+            self.run(program('mariadb-install-db'), '--no-defaults', f'--datadir={holder}/data', '--skip-test-db',
+                     '--auth-root-authentication-method=normal', '--innodb-log-file-size=4M',
+                     f"--tmpdir={self.own(holder, 'tmp')}")
+        subprocess.run(['cp', '-a', template('mariadb', make) + '/data', self.data], check=True)
 
     def command(self):
         return [self.program, '--no-defaults', f'--datadir={self.data}', f'--socket={self.socket}', '--bind-address=127.0.0.1',
-                f'--port={self.port}', f'--pid-file={self.data}/pid', '--innodb-log-file-size=4M',
+                f'--port={self.port}', f'--pid-file={self.data}/pid', f"--tmpdir={self.own('tmp')}", '--innodb-log-file-size=4M',
                 '--innodb-buffer-pool-size=8M', f'--init-file={self.setup}', '--max-allowed-packet=64M', '--skip-name-resolve']
 
     def ready(self):
@@ -259,7 +283,4 @@ directory {self.data}
         return [self.program, '-f', self.conf, '-h', urls, '-d', '0']
 
     def ready(self):
-        if not os.path.exists(self.socket) or not listening('127.0.0.1', self.port):
-            return False
-        time.sleep(0)
-        return True
+        return os.path.exists(self.socket) and listening('127.0.0.1', self.port)
