@@ -8,7 +8,7 @@ CHECK ?=
 
 all:
 	@scripts/deps.sh build
-	@scripts/build.sh $(BUILD)
+	@scripts/build.sh $(BUILD) martlet
 
 # Builds, then starts Martlet on 127.0.0.1:2525 with the embedded default configuration; mail arrives under ./run.
 run: all
@@ -24,7 +24,7 @@ check:
 bench:
 	@scripts/deps.sh build test
 	@scripts/peers.sh $(BUILD)/peers
-	@scripts/build.sh $(BUILD)-release -- --buildtype=release
+	@scripts/build.sh $(BUILD)-release martlet -- --buildtype=release
 	@bench/run.py --binary $(BUILD)-release/martlet --peers $(BUILD)/peers $(BENCH)
 
 install: all

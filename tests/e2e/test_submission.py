@@ -82,7 +82,7 @@ def test_variables_name_the_caller(system):
 
 def test_errors_and_exit_status(system):
     m = system(main='message_size_limit = 2K\nacl_not_smtp = acl_local', acl='''acl_local:
-  deny condition = ${if eq{$h_subject:}{no}} 
+  deny condition = ${if eq{$h_subject:}{no}}
        message = not this
   accept
 ''')
