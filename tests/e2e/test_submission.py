@@ -112,7 +112,7 @@ def test_foreground_delivery_is_done_when_the_command_returns(system):
 
 
 def test_queued_only(system):
-    m = system()
+    m = system(arguments=[])
     m.run('-odq', 'u0@local.test', input='Subject: x\n\nx\n', user='u2')
     assert len(m.queue()) == 1 and m.mail('u0') == []
 
@@ -197,7 +197,7 @@ def test_command_that_is_killed_sends_nothing(system):
 
 def test_queue_of_a_user(system):
     """Who is no administrator sees and removes his own messages, and nothing else."""
-    m = system(main='admin_groups = u9')
+    m = system(main='admin_groups = u9', arguments=[])
     for user in ('u2', 'u3'):
         m.run('-odq', 'u0@local.test', input='Subject: x\n\nx\n', user=user)
     listed = m.run('-bp', user='u2')
