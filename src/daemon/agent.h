@@ -30,4 +30,7 @@ int agent_receive(int channel, struct arena *a, uint32_t *ret_number, struct str
 
 /* The worker's side: plans run through the agent. [suspends] */
 void agent_client_start(int channel);
+/* Does a fiber wait for answers? It does until it is told to stop, or the agent is gone. */
+bool agent_client_listens(void);
+void agent_client_stop(void);
 extern const struct plan_runner plan_runner_agent;

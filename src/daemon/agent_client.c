@@ -22,6 +22,7 @@ struct pending {
 static int channel = -1;
 static uint32_t last_number;
 static struct pending *pending;
+static struct fiber *reading;
 
 static struct pending *find(uint32_t number) {
   for (struct pending *p = pending; p; p = p->next)
@@ -46,9 +47,9 @@ static void fail_all(const char *text) {
   }
 }
 
-static void reader(void *arg) {
+static void read_answers(const struct fiber *self) {
   for (;;) {
-    if (fiber_wait_fd(channel, FIBER_READ, DEADLINE_NEVER) < 0)
+    if (fiber_wait_fd(channel, FIBER_READ, DEADLINE_NEVER) < 0 || reading != self)
       return;
     struct arena *a = arena_new("agent answer");
     uint32_t number;
@@ -76,14 +77,29 @@ static void reader(void *arg) {
   }
 }
 
+static void reader(void *arg) {
+  const struct fiber *self = fiber_self();
+  read_answers(self);
+  if (reading == self)
+    reading = NULL;
+}
+
+bool agent_client_listens(void) { return reading != NULL; }
+
+void agent_client_stop(void) {
+  if (reading)
+    fiber_cancel(reading);
+}
+
 void agent_client_start(int fd) {
   if (channel >= 0) {
     fail_all("the agent for local deliveries was replaced");
+    agent_client_stop();
     loop_forget_fd(channel);
     close(channel);
   }
   channel = fd;
-  (void)fiber_spawn("agent answers", reader, NULL);
+  reading = fiber_spawn("agent answers", reader, NULL);
 }
 
 static void run_agent(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret) {

@@ -55,6 +55,7 @@ static void wake_scheduler(void) {
 }
 
 #define DRAIN_GRACE 5 /* seconds that sessions go on after the worker was told to make room */
+#define DRAIN_LOOK (USEC_PER_SEC / 20)
 #define LOCKED_SECONDS 60 /* another process works on the message: look again then */
 
 /* Another worker is to look after this message from now on: the master tells its owner. [suspends] */
@@ -415,6 +416,10 @@ static int worker_main(void *arg) {
   (void)queue_load(c, STR_EMPTY, w.p.index, w.p.count, daemon_owner, due);
   atomic_store(&w.slot->queued, (int)queue_count());
   scheduler(NULL);
+  /* The work in hand may still need the agent; when nobody is left but who waits for its answers, that ends too. */
+  while (agent_client_listens() && fiber_count() > 2 && fiber_sleep(DRAIN_LOOK) == 0)
+    ;
+  agent_client_stop();
   return 0;
 }
 
