@@ -55,7 +55,7 @@ def test_sender_is_who_he_is(system):
 
 
 def test_trusted_user(system):
-    m = system(main='trusted_users = u3\nlog_selector = +all')
+    m = system(main='trusted_users = u3')
     m.run('-f', 'list@lists.test', '-oMr', 'magic', 'u0@local.test', input='From: a@b.test\nSubject: x\n\nx\n', user='u3')
     text = text_of(m)
     assert header(text, 'Return-path') == ['<list@lists.test>'] and header(text, 'Sender') == []
