@@ -12,7 +12,7 @@ TOP = os.path.dirname(HERE)
 sys.path.insert(0, HERE)
 sys.dont_write_bytecode = True
 
-from support import certs, dns, place, smtp                 # noqa: E402
+from support import certs, dns, place, procs, smtp          # noqa: E402
 from support.exim import Exim                               # noqa: E402
 from support.martlet import Martlet                         # noqa: E402
 from support.postfix import Postfix, Sink                   # noqa: E402
@@ -136,3 +136,21 @@ def nameserver():
 def martlet(make):
     """martlet(**keywords): a running Martlet (support.martlet.Martlet)."""
     return lambda **kw: make(Martlet, **kw)
+
+
+@pytest.fixture
+def steady(martlet):
+    """A Martlet whose processes must be the same ones, and which must still take mail, when the test is over."""
+    started = []
+
+    def start(**kw):
+        m = martlet(**kw)
+        started.append((m, m.alive()))
+        return m
+    yield start
+    for m, before in started:
+        with smtp.Client(m.port) as c:
+            assert c.mail('last@b.test', 'u9@local.test', data='Subject: still there\r\n\r\nx\r\n')[0] == 250
+        m.wait_mail('u9')
+        gone = [p for p in before if not procs.alive(p)]
+        assert not gone, f'{len(gone)} processes ended: {m.logs()}'

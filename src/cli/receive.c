@@ -41,11 +41,15 @@ static void accepted(void *arg, struct ctx *c, struct message *m, bool queue) {
     queue_mode_deliver_kept(&run->kept);
     return;
   }
-  if (!build.deliver_without_daemon && daemon_notify(run->p->config, m->id, m->queue_name)) {
-    message_free(m); /* the daemon has been told */
+  if (build.deliver_without_daemon) {
+    deliver_take_over(c, m);
     return;
   }
-  deliver_take_over(c, m);
+  /* Its lock goes first: the daemon may look before daemon_notify is back. */
+  struct str id = str_c(str_dup_c(run->p->arena, str_c(m->id))), queue_name = str_dup(run->p->arena, m->queue_name);
+  message_free(m);
+  if (!daemon_notify(run->p->config, id.p, queue_name) && spool_read_message(c, queue_name, id, true, &m) == SPOOL_OK)
+    deliver_take_over(c, m);
 }
 
 /* In the daemon: the worker has queue and deliveries. */

@@ -113,9 +113,26 @@ static void note_boot(struct arena *a, struct str dir, struct str id) {
   close(fd);
 }
 
+/* LMDB makes its table of readers as a file with holes, and writes to it as memory: on a full disk that ends the process
+(SIGBUS). With the room taken before, there is an error instead. */
+static int reserve_readers(struct str dir) {
+  char path[PATH_MAX];
+  if ((size_t)snprintf(path, sizeof path, "%.*s%s", STRF(dir), files[1]) >= sizeof path)
+    return ENAMETOOLONG;
+  int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
+  if (fd < 0)
+    return errno;
+  /* A cache line for each, a few for the head, whole pages. */
+  int e = posix_fallocate(fd, 0, ((READERS_MAX + 8) * 64 + 4095) / 4096 * 4096);
+  close(fd);
+  return e == EINVAL || e == EOPNOTSUPP ? 0 : e;
+}
+
 static int env_open(struct str dir, MDB_env **ret) {
   MDB_env *env;
-  int e = mdb_env_create(&env);
+  int e = reserve_readers(dir);
+  if (e == 0)
+    e = mdb_env_create(&env);
   if (e != 0)
     return e;
   mdb_env_set_mapsize(env, MAP_SIZE);

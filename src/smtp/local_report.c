@@ -165,6 +165,7 @@ static int by_mail(const struct local_params *p, struct reception *r, enum local
     message_free(m);
     refused = true;
   } else if (p->hooks && p->hooks->accepted) {
+    c->message = NULL;
     p->hooks->accepted(p->hooks->arg, c, m, p->queue_only);
   } else {
     message_free(m);

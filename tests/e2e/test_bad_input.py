@@ -10,24 +10,6 @@ from support.smtp import Client, Closed
 from support.util import wait_for
 
 
-@pytest.fixture
-def steady(martlet):
-    """A Martlet whose processes must be the same ones, and which must still take mail, when the test is over."""
-    started = []
-
-    def start(**kw):
-        m = martlet(**kw)
-        started.append((m, m.alive()))
-        return m
-    yield start
-    for m, before in started:
-        with Client(m.port) as c:
-            assert c.mail('last@b.test', 'u9@local.test', data='Subject: still there\r\n\r\nx\r\n')[0] == 250
-        m.wait_mail('u9')
-        gone = [p for p in before if not procs.alive(p)]
-        assert not gone, f'{len(gone)} processes ended: {m.logs()}'
-
-
 def session(m):
     c = Client(m.port)
     c.ehlo()
@@ -344,6 +326,116 @@ def test_message_is_complete_though_the_client_left_before_the_answer(steady):
     m.wait_empty()
     assert len(m.mail('u0')) <= 1
 
+
+def test_command_lines_that_end_otherwise(steady):
+    """A bare LF ends a command, as ever; a bare CR is a byte of it like any other."""
+    m = steady(main='smtp_max_synprot_errors = 20\n')
+    with Client(m.port) as c:
+        assert c.cmd(b'EHLO client.test\n')[0] == 250
+        c.expect(250, b'MAIL FROM:<a@b.test>\n')
+        assert c.cmd(b'RCPT TO:<u0@local.test>\rRCPT TO:<u1@local.test>\r\n')[0] == 501
+        c.expect(250, b'RCPT TO:<u0@local.test>\r\r\n')
+        assert c.cmd(b'\rDATA\r\n')[0] == 500
+        assert c.cmd(b'\r\n')[0] == 500
+        c.expect(354, b'DATA\n')
+        assert c.body('Subject: x\r\n\r\nx\r\n')[0] == 250
+        c.expect(221, 'QUIT')
+    m.wait_mail('u0')
+    m.wait_empty()
+    assert m.mail('u1') == []
+
+
+def test_chunked_header_with_bare_line_ends(steady):
+    m = steady()
+    with session(m) as c:
+        c.expect(250, 'MAIL FROM:<a@b.test>')
+        c.expect(250, 'RCPT TO:<u0@local.test>')
+        text = b'Subject: x\nX-Y: z\n\nbody\n'
+        c.send(b'BDAT %d LAST\r\n' % len(text) + text)
+        assert c.reply() == (552, 'Message header not CRLF terminated')
+        assert c.mail('a@b.test', 'u1@local.test', hello=False)[0] == 250
+    m.wait_mail('u1')
+    m.wait_log(r'rejected from <a@b\.test> H=.*: Non-CRLF-terminated header, under CHUNKING: message abandoned', 'reject')
+    m.wait_empty()
+    assert m.mail('u0') == []
+
+
+def test_chunks_out_of_order(steady):
+    m = steady(main='smtp_max_synprot_errors = 20\n')
+    with session(m) as c:
+        assert c.cmd(b'BDAT 4 LAST\r\nX: y') == (503, 'valid RCPT command must precede BDAT')
+        c.expect(250, 'MAIL FROM:<a@b.test>')
+        c.expect(250, 'RCPT TO:<u0@local.test>')
+        c.expect(250, b'BDAT 8\r\nX: y\r\n\r\n')
+        assert c.cmd('DATA') == (503, 'only BDAT permissible after non-LAST BDAT')
+        assert c.cmd('RCPT TO:<u1@local.test>') == (503, 'only RSET accepted now')
+        assert c.cmd(b'BDAT 4 LAST\r\nmore') == (503, 'only RSET accepted now')
+        c.expect(250, 'RSET')
+        c.expect(250, 'MAIL FROM:<a@b.test>')
+        c.expect(250, 'RCPT TO:<u1@local.test>')
+        c.expect(250, b'BDAT 6\r\nX: y\r\n')
+        c.expect(221, 'QUIT')
+    m.wait_log(r'SMTP connection from .*\[127\.0\.0\.1\] lost while reading message data')
+    m.wait_empty()
+    wait_for(lambda: m.spool_files() == [], lambda: str(m.spool_files()))
+    assert m.mail('u0') == [] and m.mail('u1') == []
+
+
+def test_mail_loop(steady):
+    m = steady()
+    trace = ''.join(f'Received: from h{n}.test by h{n + 1}.test; Sat, 1 Jan 2022 00:00:00 +0000\r\n' for n in range(31))
+    with Client(m.port) as c:
+        assert c.mail('a@b.test', 'u0@local.test', data=trace + 'Subject: x\r\n\r\nx\r\n') == (
+            550, 'Too many "Received" headers - suspected mail loop')
+    m.wait_log(r'rejected from <a@b\.test> H=.*: Too many "Received" headers', 'reject')
+    # A loop through a program of this machine ends, too: its sender hears of it.
+    m.run('-odi', '-f', 'u1@local.test', 'u0@local.test', input=trace.replace('\r', '') + 'Subject: x\n\nx\n')
+    m.wait_log(r' \*\* u0@local\.test ?: Too many "Received" headers - suspected mail loop')
+    assert b'suspected mail loop' in m.wait_mail('u1')[0]
+    assert m.mail('u0') == []
+
+
+def test_tls_that_does_not_come_about(steady, authority):
+    """Who wanted TLS and failed may only leave; one who says nothing is sent away."""
+    m = steady(tls=authority.issue('mx.martlet.test'), main='smtp_receive_timeout = 3s\n')
+    with session(m) as c:
+        c.expect(220, 'STARTTLS')
+        c.send(b'GET / HTTP/1.0\r\n\r\n')
+        m.wait_log(r'TLS error on connection from \(client\.test\) \[127\.0\.0\.1\] \(SSL_accept\): ')
+        c.send(b'MAIL FROM:<a@b.test>\r\n')
+        got = b''
+        while b'554 Security failure\r\n' not in got:
+            got += c.sock.recv(4096)  # the library's alert may stand before it
+        c.send(b'QUIT\r\n')
+        got = b''
+        while b'221 ' not in got:
+            got += c.sock.recv(4096)
+    with session(m) as c:
+        c.expect(220, 'STARTTLS')
+        code, text = c.reply()
+        assert (code, text) == (421, 'mx.martlet.test: SMTP command timeout - closing connection')
+        assert c.at_end()
+    m.wait_log(r'TLS error on connection from \(client\.test\) \[127\.0\.0\.1\] \(SSL_accept\): timed out')
+
+
+def test_local_messages_that_are_wrong(steady):
+    """Told on standard error with -oee… by mail otherwise; never taken."""
+    m = steady(main='message_size_limit = 100K\nrecipients_max = 3\nheader_maxsize = 20K\n')
+    for text, to, why in (('X: y\n' * 6000 + '\nx\n', 'u0@local.test', 'excessively long message header'),
+                          ('Subject: x\n\n' + 'x' * 200000 + '\n', 'u0@local.test', 'message too big'),
+                          ('Subject: x\n\nx\n', '<a b@c', 'malformed recipient address'),
+                          ('Subject: x\n\nx\n', ','.join(f'u{n}@local.test' for n in range(5)), 'too many recipients')):
+        done = m.run('-oep', '-f', 'u1@local.test', to, input=text, check=False)
+        assert done.returncode == 1 and why in done.stdout, (why, done.stdout[:500])
+    done = m.run('-oep', '-t', input='Subject: nobody\n\nx\n', check=False)
+    assert done.returncode == 1 and 'no recipients in message' in done.stdout
+    m.run('-odi', 'u0@local.test', input=b'Subject: a\0b\n\nbody \0\rwith \r\n\0\n')
+    assert b'body \0' in m.wait_mail('u0')[0]
+    done = m.run('-oem', '-f', 'u1@local.test', 'u0@local.test', input='Subject: x\n\n' + 'x' * 200000 + '\n', check=False)
+    assert done.returncode == 1
+    assert b'Subject: Mail failure - message too big' in m.wait_mail('u1')[0]
+    m.wait_empty()
+    assert len(m.mail('u0')) == 1
 
 def test_bdat_lies(steady):
     m = steady(main='smtp_receive_timeout = 2s\n')

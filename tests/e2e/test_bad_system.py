@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from support import procs
 from support.smtp import Client
 from support.util import wait_for
 
@@ -11,6 +12,23 @@ pytestmark = pytest.mark.root
 # $MARTLET_REFERENCE: checked with Debian's Exim, which does not do what its manual says, or what this project adds.
 reference_differs = pytest.mark.skipif(bool(os.environ.get('MARTLET_REFERENCE')), reason='the reference differs')
 BIG = 'Subject: big\r\n\r\n' + ('y' * 76 + '\r\n') * 50000
+
+
+@pytest.fixture
+def martlet(martlet):
+    """No process of the daemon may end because of what happens here (but for reloading, which says so: m.replaced)."""
+    started = []
+
+    def start(**kw):
+        m = martlet(**kw)
+        if m.daemon:
+            m.replaced = False
+            started.append((m, m.alive()))
+        return m
+    yield start
+    for m, before in started:
+        gone = [] if m.replaced else [p for p in before if not procs.alive(p)]
+        assert not gone, f'{len(gone)} processes ended: {m.logs()}'
 
 
 def session(m):
@@ -86,6 +104,84 @@ def test_mailbox_disk_full(martlet):
     m.wait_empty()
     left = os.path.join(m.outside('mail/u0/tmp'))
     assert not os.path.isdir(left) or os.listdir(left) == []
+
+
+def fill(path):
+    """Writes until the disk is full; to the last byte, so that nothing else fits."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    try:
+        for size in (4096, 1):
+            with pytest.raises(OSError):
+                while True:
+                    os.write(fd, b'x' * size)
+    finally:
+        os.close(fd)
+
+
+def test_log_disk_full(martlet):
+    """Mail goes on without logs, and logs go on when there is room again."""
+    m = martlet(tmpfs={'{d}/log': 'size=256k,uid={uid},mode=755'}, allow_panic='.', arguments=[])
+    filler = m.outside('log/filler')
+    with Client(m.port) as c:
+        assert c.mail('a@b.test', 'u0@local.test')[0] == 250
+    m.wait_log(r' Completed$')
+    fill(filler)
+    for n in range(50):
+        with session(m) as c:
+            assert c.mail('a@b.test', f'u{n % 5}@local.test', hello=False)[0] == 250
+    for n in range(5):
+        m.wait_mail(f'u{n}', 11 if n == 0 else 10)
+    os.unlink(filler)
+    with Client(m.port) as c:
+        assert c.mail('again@b.test', 'u6@local.test')[0] == 250
+    m.wait_mail('u6')
+    m.wait_log(r' <= again@b\.test ')
+
+
+def test_unwritable_logs(martlet):
+    m = martlet(inside=True, allow_panic='.', arguments=[])
+    for name in os.listdir(m.outside('log')):
+        os.unlink(m.outside('log/' + name))
+    os.chown(m.outside('log'), 0, 0)
+    with Client(m.port) as c:
+        assert c.mail('a@b.test', 'u0@local.test')[0] == 250
+    m.wait_mail('u0')
+    os.chown(m.outside('log'), m.uid, m.gid)
+    with Client(m.port) as c:
+        assert c.mail('again@b.test', 'u1@local.test')[0] == 250
+    m.wait_mail('u1')
+
+
+def test_local_submission_with_full_disk(martlet):
+    """The caller is told, and nothing is left."""
+    m = martlet(tmpfs={'{d}/spool': 'size=1m,uid={uid},mode=755'}, allow_panic='No space left|spool', daemon=False)
+    m.run('-odq', 'u0@local.test', input='Subject: first\n\nx\n')
+    before = m.spool_files()
+    fill(m.outside('spool/filler'))
+    for arguments in ([], ['-oee'], ['-oep']):
+        done = m.run('-odi', *arguments, 'u1@local.test', input='Subject: second\n\n' + 'x' * 30000 + '\n', check=False)
+        assert done.returncode != 0, (arguments, done.stdout)
+    os.unlink(m.outside('spool/filler'))
+    wait_for(lambda: m.spool_files() == before, lambda: f'{before} {m.spool_files()}')
+    m.run('-q')
+    m.wait_mail('u0')
+    assert m.mail('u1') == []
+
+
+def test_spool_full_while_deliveries_go_on(martlet, smtp_server):
+    """The next hop took it: when that cannot be written down the message is not lost, and is not sent again and again."""
+    s = smtp_server({'RCPT': [None, '450 later', None]})
+    m = martlet(tmpfs={'{d}/spool': 'size=1m,uid={uid},mode=755'}, allow_panic='No space left|spool|failed to update', smarthost=f'127.0.0.1::{s.port}',
+                retry='* * F,1h,1s', arguments=[])
+    m.run('-odq', 'one@relay.test', 'two@relay.test', input='Subject: x\n\nx\n')
+    fill(m.outside('spool/filler'))
+    m.run('-q', check=False)
+    wait_for(lambda: s.messages, m.logs)
+    os.unlink(m.outside('spool/filler'))
+    wait_for(lambda: m.run('-q', check=False).returncode == 0 and not m.queue(), lambda: str(m.queue()) + m.logs())
+    told = [r for message in s.messages for r in message['rcpt']]
+    assert {'<one@relay.test>', '<two@relay.test>'} <= set(told), told
+    assert len(told) <= 4, told
 
 
 def test_unwritable_spool(martlet):
@@ -209,6 +305,7 @@ def test_broken_configuration_at_reload(martlet):
     with open(m.conf, 'w') as f:
         f.write('nonsense_option = 1\n' + good)
     m.reload()
+    m.replaced = True
     m.wait_log('nonsense_option')
     with Client(m.port) as c:
         assert c.mail('a@b.test', 'u0@local.test')[0] == 250
