@@ -37,7 +37,7 @@ struct policy_vars {
   struct str self_hostname;
   struct str address_data, sender_address_data;
   struct str home, address_file, address_pipe;
-  struct str host_data, sender_data, lookup_dnssec_authenticated;
+  struct str host_data, sender_data, lookup_dnssec_authenticated, ldap_dn;
   struct str verify_mode;
   struct str dnslist_domain, dnslist_matched, dnslist_text, dnslist_value;
   struct str sender_rate, sender_rate_limit, sender_rate_period;

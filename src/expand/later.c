@@ -3,6 +3,7 @@
 #include "expand/items.h"
 
 #include "expand/internal.h"
+#include "lookup/lookup.h"
 
 static int eval_dlfunc(struct ctx *c, const struct expand_item_def *def, const struct expand_args *args, struct buf *out) {
   return ctx_fail(c, OUTCOME_ERROR, "\"${dlfunc\" is not supported: Martlet loads no code at run time");
@@ -26,8 +27,17 @@ static const void *compile_saslauthd(struct expand_compiler *k, const struct exp
   return def;
 }
 
+static int eval_ldapauth(struct ctx *c, const struct expand_condition_def *def, const struct expand_args *args, bool *ret) {
+  const struct lookup_def *ldap = lookup_by_name(STR("ldap"));
+  if (ldap == NULL || ldap->auth == NULL)
+    return ctx_fail(c, OUTCOME_ERROR, "condition \"ldapauth\" is not supported: this program was built without libldap");
+  int r = ldap->auth(c, args->value[0]);
+  *ret = r == OUTCOME_OK;
+  return r == OUTCOME_FAIL ? OUTCOME_OK : r;
+}
+
 const struct expand_condition_def auth_conditions[] = {
-  {"ldapauth", 1, 1, EXPAND_LATER, NULL, NULL},
+  {"ldapauth", 1, 1, 0, NULL, eval_ldapauth},
   {"pam", 1, 1, EXPAND_LATER, NULL, NULL},
   {"radius", 1, 1, EXPAND_LATER, NULL, NULL},
   {"saslauthd", 0, 0, EXPAND_LATER, compile_saslauthd, NULL},

@@ -37,7 +37,6 @@ const struct variable_def later_variables[] = {
   FIXED("event_defer_errno", '0'),
   EMPTY("headers_added"),
   FIXED("inode", '0'),
-  EMPTY("ldap_dn"),
   EMPTY("local_scan_data"),
   EMPTY("mailstore_basename"), EMPTY("malware_name"),
   FIXED("mime_anomaly_level", '0'), EMPTY("mime_anomaly_text"), EMPTY("mime_boundary"), EMPTY("mime_charset"),

@@ -108,6 +108,7 @@ const struct variable_def policy_variables[] = {
   {"local_part_suffix", variable_get_ctx, VARS(local_part_suffix)},
   {"local_part_suffix_v", variable_get_ctx, VARS(local_part_suffix_v)},
   {"local_part_verified", variable_get_ctx, VARS(local_part_verified)},
+  {"ldap_dn", variable_get_ctx, VARS(ldap_dn)},
   {"lookup_dnssec_authenticated", variable_get_ctx, VARS(lookup_dnssec_authenticated)},
   {"original_domain", variable_get_ctx, VARS(original_domain)},
   {"original_local_part", variable_get_ctx, VARS(original_local_part)},

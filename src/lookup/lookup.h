@@ -31,6 +31,8 @@ struct lookup_def {
   void (*tidy)(void);
   /* For ${quote_NAME:…}; NULL: the text unchanged. */
   int (*quote)(struct ctx *c, struct str text, struct str option, struct buf *out);
+  /* For ${if TYPEauth{query}…}: OUTCOME_OK (the query's user and password are right), FAIL, DEFER, ERROR. May be NULL. */
+  int (*auth)(struct ctx *c, struct str query);
 };
 
 /* "partial-lsearch*@,opts" and the like, taken apart. */

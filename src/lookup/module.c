@@ -5,9 +5,6 @@ with a clear text. */
 
 #define REFUSED(type, how, reason)                                                                                     \
   static const struct lookup_def refused_##type = {.name = #type, .flags = LOOKUP_LATER | (how), .why = reason};
-REFUSED(ldap, LOOKUP_QUERY, NULL)
-REFUSED(ldapdn, LOOKUP_QUERY, NULL)
-REFUSED(ldapm, LOOKUP_QUERY, NULL)
 REFUSED(nis, 0, "NIS is not spoken; copy the map into a file")
 REFUSED(nis0, 0, "NIS is not spoken; copy the map into a file")
 REFUSED(nisplus, LOOKUP_QUERY, "NIS+ is not spoken")
@@ -18,7 +15,7 @@ REFUSED(whoson, LOOKUP_QUERY, "the service is no longer made")
 
 static const struct lookup_def *const lookups[] = {
   &lookup_cdb, &lookup_dbm, &lookup_dbmjz, &lookup_dbmnz, &lookup_dnsdb, &lookup_dsearch, &lookup_iplsearch, &lookup_json,
-  &refused_ldap, &refused_ldapdn, &refused_ldapm, &lookup_lmdb, &lookup_lsearch, &lookup_mysql, &refused_nis,
+  &lookup_ldap, &lookup_ldapdn, &lookup_ldapm, &lookup_lmdb, &lookup_lsearch, &lookup_mysql, &refused_nis,
   &refused_nis0, &refused_nisplus, &refused_nmh, &lookup_nwildlsearch, &refused_oracle, &lookup_passwd, &lookup_pgsql,
   &lookup_psl, &lookup_redis, &lookup_regdom, &refused_spf, &lookup_sqlite, &lookup_testdb, &refused_whoson,
   &lookup_wildlsearch, NULL,
