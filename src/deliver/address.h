@@ -90,6 +90,7 @@ struct address {
   struct str auth_out, auth_id_out;
   bool used_pipelining, used_chunking, used_dsn, used_prdr;
   bool continued;                 /* over a connection that had carried another message: "*" after the host in logs */
+  int transaction;                /* of the chain's: the log's "=>" stands for the first address of each */
   bool smtp_in_transaction;       /* the smtp transport's own: sent in the present transaction */
   unsigned dsn_flags;
   struct str dsn_orcpt;

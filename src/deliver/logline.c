@@ -7,6 +7,7 @@
 #include "deliver/errors.h"
 #include "log/log.h"
 #include "match/match.h"
+#include "message/address.h"
 #include "message/message.h"
 #include "route/options.h"
 #include "tls/tls.h"
@@ -49,23 +50,33 @@ static void add_parents(struct buf *b, const struct address *a) {
     buf_add_byte(b, ')');
 }
 
-static void add_address(struct buf *b, const struct address *a, bool success) {
+/* The same address, but for the case of the domain? */
+static bool same_address(struct str a, struct str b) {
+  struct str a_local, a_domain, b_local, b_domain;
+  address_split(a, &a_local, &a_domain);
+  address_split(b, &b_local, &b_domain);
+  return str_eq(a_local, b_local) && str_ieq(a_domain, b_domain);
+}
+
+static void add_address(struct buf *b, struct ctx *c, const struct address *a, bool success) {
   struct str top = top_text(a);
   bool short_form = success && a->kind == ADDRESS_MAIL && a->router && router_options(a->router)->log_as_local && is_local(a);
   bool included = a->transport && transport_options(a->transport)->rcpt_include_affixes;
   bool affixes = success && a->kind == ADDRESS_MAIL && (a->prefix.len || a->suffix.len) && !included;
+  bool routed = a->kind == ADDRESS_MAIL && a->router && a->transport && !included &&
+                (success || !(a->prefix.len || a->suffix.len));
+  struct str shown = a->address;
   if (short_form) {
     buf_add(b, included ? a->prefix : STR_EMPTY);
     buf_add(b, a->local_part);
     buf_add(b, included ? a->suffix : STR_EMPTY);
-  } else if (affixes) {
-    /* As it was delivered: the router has taken the affixes off. */
-    buf_printf(b, "%.*s@%.*s", STRF(a->local_part), STRF(a->domain));
   } else {
-    buf_add(b, a->address);
+    if (routed) /* as the router saw it: without affixes, the case ignored unless it said caseful_local_part */
+      shown = str_printf(c->arena, "%.*s@%.*s", STRF(a->local_part), STRF(a->domain));
+    buf_add(b, shown);
   }
   add_parents(b, a);
-  if (short_form || affixes || a->kind != ADDRESS_MAIL || !str_eq(top, a->address)) {
+  if (short_form || affixes || a->kind != ADDRESS_MAIL || !same_address(top, shown)) {
     buf_add_c(b, " <");
     buf_add(b, top);
     buf_add_byte(b, '>');
@@ -75,7 +86,7 @@ static void add_address(struct buf *b, const struct address *a, bool success) {
 struct str logline_address(struct ctx *c, const struct address *a, bool success) {
   struct buf b;
   buf_init(&b, c->arena, LINE_MAX);
-  add_address(&b, a, success);
+  add_address(&b, c, a, success);
   return log_printable(c->arena, buf_str(&b));
 }
 
@@ -214,7 +225,7 @@ struct str logline_success(struct ctx *c, const struct address *a, const char *f
       buf_printf(&b, " R=%.*s", STRF(a->router->name));
     return log_printable(c->arena, buf_str(&b));
   }
-  add_address(&b, a, true);
+  add_address(&b, c, a, true);
   add_sender(&b, c);
   if (!a->bypassed)
     add_return_path(&b, c, a);
@@ -250,12 +261,11 @@ static bool message_is_errno(const struct address *a) {
 struct str logline_deferred(struct ctx *c, const struct address *a) {
   struct buf b;
   buf_init(&b, c->arena, LINE_MAX);
-  add_address(&b, a, false);
+  add_address(&b, c, a, false);
   if (a->basic_errno == ERROR_ROUTING_RETRY) {
     buf_printf(&b, " routing defer (%d): %.*s", a->basic_errno, STRF(a->message));
     return log_printable(c->arena, buf_str(&b));
   }
-  add_sender(&b, c);
   add_drivers(&b, a);
   add_times(&b, c, a, false);
   buf_printf(&b, " defer (%d)", a->basic_errno);
@@ -270,7 +280,7 @@ struct str logline_deferred(struct ctx *c, const struct address *a) {
 struct str logline_failed(struct ctx *c, const struct address *a) {
   struct buf b;
   buf_init(&b, c->arena, LINE_MAX);
-  add_address(&b, a, false);
+  add_address(&b, c, a, false);
   add_sender(&b, c);
   if (a->transport && !a->bypassed)
     add_return_path(&b, c, a);

@@ -100,11 +100,14 @@ void delivery_outcomes(struct delivery *d, struct address *chain) {
       struct str line = str_cut(&rest, '\n');
       msglog_add(&d->log, "%.*s", STRF(line));
     }
+  int transaction = 0;
   for (struct address *a = chain; a; a = next) {
     next = a->next;
-    delivery_outcome(d, a, first);
-    if (a->result == OUTCOME_OK)
+    delivery_outcome(d, a, first || a->transaction != transaction);
+    if (a->result == OUTCOME_OK) {
       first = false;
+      transaction = a->transaction;
+    }
   }
 }
 

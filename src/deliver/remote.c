@@ -79,9 +79,13 @@ static bool joins(struct delivery *d, const struct address *group, const struct 
   return str_eq(group->domain, a->domain) || !def->single_domain || !def->single_domain(d->c, a->transport);
 }
 
+/* More addresses than one delivery may take are shared out if that lets them go in parallel, or if each is to go by itself
+(its return path may be its own); else the transport sends the message several times over its one connection. */
 static bool full(struct delivery *d, const struct address *group) {
   const struct transport_def *def = (const struct transport_def *)group->transport->driver;
   int64_t max = def->max_addresses ? def->max_addresses(d->c, group->transport) : 0, n = 0;
+  if (max > 1 && main_options(d->c->config)->remote_max_parallel <= 1)
+    return false;
   for (; max > 0 && group; group = group->next)
     n++;
   return max > 0 && n >= max;

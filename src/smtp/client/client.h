@@ -43,6 +43,7 @@ struct smtp_connection {
   struct tls_info *tls_info;
   struct str auth_name, auth_id, auth_sender;
   int messages;                /* sent over it */
+  bool gone;                   /* the other side has hung up when nothing was left to be said */
   bool needs_reset;            /* the last transaction ended without data: RSET comes before the next, if there is one */
   /* what to say when it goes wrong: the command that the reply is for */
   struct str command;

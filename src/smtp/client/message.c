@@ -36,6 +36,7 @@ static bool pending(const struct address *a) { return a->result == OUTCOME_DEFER
 static void set_host(struct transaction *t, struct address *a) {
   a->host_used = t->c->host;
   a->host_used_port = t->n->port;
+  a->continued = t->n->messages > 1;
   if (!t->tls)
     t->tls = tls_info_copy(t->c->arena, t->n->tls_info);
   a->tls_out = t->tls;
@@ -142,6 +143,15 @@ static enum smtp_stage_result send_rcpts(struct transaction *t, int64_t max) {
   return SMTP_OK;
 }
 
+/* A reply that does not matter any more, nor does it if the other side hangs up instead. */
+static void read_and_ignore(struct transaction *t, int64_t timeout) {
+  struct str text = t->n->error_text;
+  int error = t->n->error;
+  t->n->gone = t->n->gone || smtp_read_reply(t->c, t->n, timeout) == SMTP_BROKEN;
+  t->n->error_text = text;
+  t->n->error = error;
+}
+
 /* With pipelining: all answers to MAIL and RCPT come now. */
 static enum smtp_stage_result take_pipelined(struct transaction *t) {
   enum smtp_stage_result mail = take_mail_reply(t), r;
@@ -156,12 +166,7 @@ static enum smtp_stage_result take_pipelined(struct transaction *t) {
       continue;
     }
     /* MAIL was refused: what is said to RCPT does not matter. */
-    struct str keep = t->n->error_text;
-    int keep_error = t->n->error;
-    if ((r = smtp_read_reply(t->c, t->n, t->o->command_timeout)))
-      return r;
-    t->n->error_text = keep;
-    t->n->error = keep_error;
+    read_and_ignore(t, t->o->command_timeout);
   }
   return mail;
 }
@@ -266,12 +271,7 @@ static enum smtp_stage_result take_early(struct transaction *t) {
   if (r == SMTP_OK && t->accepted)
     return take_final(t);
   /* Nobody was accepted: what is said to BDAT does not matter. */
-  struct str keep = t->n->error_text;
-  int keep_error = t->n->error;
-  if (smtp_read_reply(t->c, t->n, t->o->final_timeout))
-    return SMTP_BROKEN;
-  t->n->error_text = keep;
-  t->n->error = keep_error;
+  read_and_ignore(t, t->o->final_timeout);
   t->n->needs_reset = true;
   return r;
 }
@@ -280,20 +280,22 @@ static enum smtp_stage_result take_early(struct transaction *t) {
 static enum smtp_stage_result take_data_reply(struct transaction *t, enum smtp_stage_result mail) {
   t->n->command = STR("DATA");
   t->n->command_pipelined = t->pipelining;
-  struct str keep = t->n->error_text;
-  int keep_error = t->n->error;
+  if (mail || !t->accepted) {
+    read_and_ignore(t, t->o->data_timeout);
+    if (!t->n->gone && t->n->reply.code / 100 == 3) { /* a server that accepts DATA without recipients gets an empty message */
+      struct str text = t->n->error_text;
+      int error = t->n->error;
+      t->n->gone = smtp_command(t->c, t->n, true, ".") == SMTP_BROKEN;
+      t->n->error_text = text;
+      t->n->error = error;
+      if (!t->n->gone)
+        read_and_ignore(t, t->o->final_timeout);
+    }
+    return mail;
+  }
   enum smtp_stage_result r = smtp_expect(t->c, t->n, t->o->data_timeout, '3');
   if (r == SMTP_BROKEN)
     return r;
-  if (mail || !t->accepted) {
-    t->n->error_text = keep;
-    t->n->error = keep_error;
-    if (r == SMTP_OK) { /* a server that accepts DATA without recipients gets an empty message */
-      (void)smtp_command(t->c, t->n, true, ".");
-      return smtp_read_reply(t->c, t->n, t->o->final_timeout) ? SMTP_BROKEN : mail ? mail : SMTP_OK;
-    }
-    return mail ? mail : SMTP_OK;
-  }
   return note_data_refusal(t, r);
 }
 

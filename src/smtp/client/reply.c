@@ -47,7 +47,7 @@ void smtp_note_broken(struct ctx *c, struct smtp_connection *n, int error) {
   switch (error) {
   case -ETIMEDOUT:
     n->error = ETIMEDOUT;
-    n->error_text = str_printf(c->arena, "%s timeout after %.*s: %s", name, STRF(what), strerror(ETIMEDOUT));
+    n->error_text = str_printf(c->arena, "%s timeout after %.*s", name, STRF(what));
     return;
   case 0:
   case -EPIPE:

@@ -28,6 +28,7 @@ struct delivery {
   int default_port;
   int tried;        /* hosts that count against hosts_max_try */
   int tried_total;
+  int transactions;
   VEC(struct host *) attempted;
   int skipped;      /* because their retry time has not come */
   struct host *last;
@@ -169,8 +170,9 @@ static void log_host_error(struct delivery *d, struct host *h, int error, struct
   struct str port = host_port(d, h) != 25 && log_selected(LOGSEL_outgoing_port) ? str_printf(d->c->arena, ":%d", host_port(d, h)) : STR_EMPTY;
   if (error == ETIMEDOUT && !str_starts(text, STR("SMTP")) && !str_starts(text, STR("LMTP")))
     plain = true;
-  struct str line = str_printf(d->c->arena, "H=%.*s [%.*s]%.*s%s %.*s", STRF(h->name), STRF(h->address), STRF(port), plain ? "" : ":",
-      STRF(log_printable(d->c->arena, text)));
+  bool timeout = error == ETIMEDOUT && !plain;
+  struct str line = str_printf(d->c->arena, "H=%.*s [%.*s]%.*s%s %.*s%s%s", STRF(h->name), STRF(h->address), STRF(port), plain ? "" : ":",
+      STRF(log_printable(d->c->arena, text)), timeout ? ": " : "", timeout ? strerror(ETIMEDOUT) : "");
   log_write(LOG_MAIN, d->c->message, "%.*s", STRF(line));
   d->chain->host_errors = str_printf(d->c->arena, "%.*s%.*s\n", STRF(d->chain->host_errors), STRF(line));
 }
@@ -180,7 +182,11 @@ static enum smtp_stage_result send_all(struct delivery *d, struct smtp_connectio
   enum smtp_stage_result r = SMTP_OK;
   while (any_pending(d->chain)) {
     r = smtp_send_message(d->c, n, d->chain, &d->message);
-    if (r)
+    d->transactions++;
+    for (struct address *a = d->chain; a; a = a->next)
+      if (a->result == OUTCOME_OK && !a->transaction)
+        a->transaction = d->transactions;
+    if (r || n->gone)
       return r;
     if (d->o->connection_max_messages > 0 && n->messages >= d->o->connection_max_messages)
       break;
@@ -215,7 +221,7 @@ static void try_host(struct delivery *d, struct host *h) {
   c->host = h;
   h->port = port;
   struct smtp_connection *n = smtp_pool_take(smtp_pool_key(c, d->t, port, d->interface));
-  bool reused = n != NULL;
+  bool reused = n != NULL, again = false;
   if (!n)
     n = smtp_connect(c, d->t, port, &why, &error, &text);
   if (!n) {
@@ -242,16 +248,15 @@ static void try_host(struct delivery *d, struct host *h) {
   enum smtp_stage_result r = send_all(d, n);
   error = n->error;
   text = n->error_text;
-  for (struct address *a = d->chain; a; a = a->next)
-    a->continued = a->host_used == h && reused;
   if (r == SMTP_BROKEN) {
     smtp_disconnect(n, false);
     if (reused && any_pending(d->chain)) { /* a kept connection may have been closed by the other side: not the host's fault */
       try_host(d, h);
       return;
     }
-  } else if (d->o->connection_max_messages > 0 && n->messages >= d->o->connection_max_messages) {
-    smtp_disconnect(n, true);
+  } else if (n->gone || (d->o->connection_max_messages > 0 && n->messages >= d->o->connection_max_messages)) {
+    smtp_disconnect(n, !n->gone);
+    again = r == SMTP_OK && any_pending(d->chain);
   } else {
     smtp_pool_keep(n);
   }
@@ -263,6 +268,10 @@ static void try_host(struct delivery *d, struct host *h) {
     else
       retry_host_ok(c, d->t, h, port);
     log_refused_message(d, h);
+  }
+  if (again) { /* some recipients are left for another connection */
+    try_host(d, h);
+    return;
   }
   if (r == SMTP_TEMPORARY) {
     d->last = h;
