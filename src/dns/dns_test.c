@@ -444,7 +444,8 @@ static int dnsdb_body(void) {
     {"dnssec_strict,a=a.ex", "DNS lookup failed temporarily"}, {"dnssec_strict,a=sec.ex", "10.0.0.9"},
     {"retrans_5s,retry_2,a=a.ex", "10.0.0.1"}, {"xx=a", "unsupported DNS record type"},
     {"defer_foo,a=b", "unsupported dnsdb defer behaviour"}, {"retrans_x,a=b", "unsupported dnsdb timeout value"},
-    {"retry_x,a=b", "dnsdb modifier syntax error"},
+    {"retry_x,a=b", "dnsdb modifier syntax error"}, {"retry_0,a=a.ex", "10.0.0.1"}, {"ptr=[10.2.3.4]", "FAIL"},
+    {">:,/csa=csa.ex", "Y csa.ex"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     int r;
@@ -460,6 +461,12 @@ static int dnsdb_body(void) {
   CHECK(str_eq_c(c->vars.lookup_dnssec_authenticated, "yes"));
   dnsdb("a=a.ex", &r);
   CHECK(str_eq_c(c->vars.lookup_dnssec_authenticated, "no"));
+  dnsdb("a=none.ex", &r);
+  CHECK(str_eq_c(c->vars.lookup_dnssec_authenticated, "no"));
+  dnsdb("csa=csa.ex", &r);
+  CHECK(str_eq_c(c->vars.lookup_dnssec_authenticated, "no"));
+  dnsdb("dnssec_never,a=a.ex", &r);
+  CHECK(!str_is_set(c->vars.lookup_dnssec_authenticated));
   return 0;
 }
 

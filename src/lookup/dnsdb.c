@@ -17,7 +17,7 @@ static const struct type {
   enum dns_type type;
   enum pseudo pseudo;
 } types[] = {
-  {"a", DNS_A, PLAIN}, {"a+", DNS_A, PSEUDO_A_PLUS}, {"aaaa", DNS_AAAA, PLAIN}, {"addresses", DNS_A, PSEUDO_A_PLUS},
+  {"a", DNS_A, PLAIN}, {"a+", DNS_A, PSEUDO_A_PLUS}, {"aaaa", DNS_AAAA, PLAIN},
   {"cname", DNS_CNAME, PLAIN}, {"csa", DNS_SRV, PSEUDO_CSA}, {"mx", DNS_MX, PLAIN}, {"mxh", DNS_MX, PSEUDO_MXH},
   {"ns", DNS_NS, PLAIN}, {"ptr", DNS_PTR, PLAIN}, {"soa", DNS_SOA, PLAIN}, {"spf", DNS_SPF, PLAIN}, {"srv", DNS_SRV, PLAIN},
   {"tlsa", DNS_TLSA, PLAIN}, {"txt", DNS_TXT, PLAIN}, {"zns", DNS_NS, PSEUDO_ZNS},
@@ -79,9 +79,16 @@ static int parse_modifier(struct query *q, struct str m) {
     return q->o.retrans > 0 ? 1 : ctx_fail(q->c, OUTCOME_DEFER, "unsupported dnsdb timeout value");
   }
   if (str_istarts(m, STR("retry_")))
-    return str_to_i64(str_from(m, 6), &q->o.retry) && q->o.retry > 0
+    return str_to_i64(str_from(m, 6), &q->o.retry) && q->o.retry >= 0
       ? 1 : ctx_fail(q->c, OUTCOME_DEFER, "dnsdb modifier syntax error");
   return 0;
+}
+
+static const struct type *type_by_name(struct str name) {
+  for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+    if (str_ieq_c(name, types[i].name))
+      return &types[i];
+  return NULL;
 }
 
 static int parse(struct query *q, struct str s, struct str *ret_domains) {
@@ -95,15 +102,11 @@ static int parse(struct query *q, struct str s, struct str *ret_domains) {
       break;
     s = str_ltrim(str_from(s, (size_t)comma + 1));
   }
-  q->type = &types[14];
+  q->type = type_by_name(STR("txt"));
   ptrdiff_t eq = str_find_byte(s, '=');
   if (eq >= 0) {
     struct str name = str_trim(str_slice(s, 0, (size_t)eq));
-    q->type = NULL;
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-      if (str_ieq_c(name, types[i].name))
-        q->type = &types[i];
-    if (q->type == NULL)
+    if ((q->type = type_by_name(name)) == NULL)
       return ctx_fail(q->c, OUTCOME_DEFER, "unsupported DNS record type");
     s = str_ltrim(str_from(s, (size_t)eq + 1));
   }
@@ -192,7 +195,8 @@ static enum dns_result ask_csa(struct query *q, struct str name) {
   if (q->any)
     buf_add_byte(&q->out, q->separator);
   q->any = true;
-  buf_printf(&q->out, "%c%c", code, q->field_separator ? q->field_separator : ' ');
+  q->secure = false; /* several answers made it, not all of them records that are shown */
+  buf_printf(&q->out, "%c ", code);
   buf_add(&q->out, rec.text);
   return r;
 }
@@ -213,12 +217,9 @@ static int find_domain(struct query *q, struct str name) {
   struct ip_addr ip;
   struct dns_answer answer;
   enum dns_type type = q->type->type;
-  struct str literal = name;
-  if (literal.len > 2 && literal.p[0] == '[' && literal.p[literal.len - 1] == ']')
-    literal = str_slice(literal, 1, literal.len - 1);
   if (q->type->pseudo == PSEUDO_CSA)
     return note(q, ask_csa(q, name), name);
-  if (type == DNS_PTR && ip_parse(literal, &ip))
+  if (type == DNS_PTR && ip_parse(name, &ip))
     name = ip_reverse_name(a, &ip, NULL);
   if (q->type->pseudo == PSEUDO_A_PLUS) {
     bool v6 = q->c->config == NULL || !main_options(q->c->config)->disable_ipv6;
@@ -258,12 +259,14 @@ static int dnsdb_find(struct ctx *c, const struct lookup_def *def, void *handle,
       r = find_domain(&q, name);
     }
   }
+  if (q.dnssec != NEVER)
+    c->vars.lookup_dnssec_authenticated = q.any && q.secure ? STR("yes") : STR("no");
   if (r != OUTCOME_OK)
     return r;
   if (!q.any)
     return q.again ? ctx_fail(c, OUTCOME_DEFER, "DNS lookup failed temporarily") : OUTCOME_FAIL;
-  if (q.dnssec != NEVER)
-    c->vars.lookup_dnssec_authenticated = q.secure ? STR("yes") : STR("no");
+  if (q.out.len == 0)
+    return OUTCOME_FAIL; /* empty records */
   *ret = str_tainted(buf_str(&q.out));
   return OUTCOME_OK;
 }
