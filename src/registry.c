@@ -34,6 +34,7 @@ const struct module *const modules[] = {
   &rewrite_module,
   &acl_module,
   &expand_acl_module,
+  &expand_dlfunc_module,
   &expand_perl_module,
   &expand_srs_module,
   &expand_folder_module,

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <grp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -144,9 +145,14 @@ static bool become_caller(struct process *p) {
 
 int mode_expand(struct process *p) {
   const struct cli *o = &p->cli;
-  struct expand_test t = {.args = o->args.v, .args_n = o->args.n, .in = stdin, .out = stdout};
+  struct expand_test t = {.args = o->args.v, .args_n = o->args.n, .in = stdin, .out = stdout, .explain = o->explain,
+      .colour = o->explain && isatty(STDOUT_FILENO) && getenv("NO_COLOR") == NULL};
   for (size_t i = 0; i < o->args.n; i++)
     o->args.v[i] = str_untainted(o->args.v[i]); /* the caller's own words */
+  if (o->explain && o->args.n == 0) {
+    fputs("martlet: explain needs an expression\n", stderr);
+    return 1;
+  }
   if (o->load_message && o->args.n > 0) {
     if (!load_message(p, o->args.v[0]))
       return 1;

@@ -395,6 +395,11 @@ static const struct option_word *find_word(const char *arg) {
   return NULL;
 }
 
+/* A word of Martlet's own, which no other name of the program has. */
+static bool starts_explain(const struct cli *c, const char *arg) {
+  return !c->mode_given && c->args.n == 0 && strcmp(arg, "explain") == 0 && strncmp(c->program, "martlet", 7) == 0;
+}
+
 bool cli_parse(struct cli *c, struct arena *a, int argc, char **argv, int *ret_status) {
   const char *slash = argv[0] ? strrchr(argv[0], '/') : NULL;
   *c = (struct cli){.arena = a, .program = slash ? slash + 1 : argv[0] ? argv[0] : "martlet",
@@ -404,6 +409,11 @@ bool cli_parse(struct cli *c, struct arena *a, int argc, char **argv, int *ret_s
   int i = 1;
   for (; i < argc; i++) {
     const char *arg = argv[i];
+    if (starts_explain(c, arg)) {
+      c->explain = c->mode_given = true;
+      c->mode = MODE_EXPAND_TEST;
+      continue;
+    }
     if (arg[0] != '-' || !arg[1] || (takes_rest(c) && find_word(arg + 1) == NULL)) {
       vec_push(a, &c->args, str_tainted(str_c(arg)));
       continue;
@@ -466,6 +476,7 @@ void cli_help(const char *program) {
          "    -bP [NAME …]         print options                 -bP config  the whole configuration\n"
          "    -bt ADDRESS          how would it be routed?       -bv ADDRESS  would it be accepted?\n"
          "    -be ['EXPRESSION']   expand a string\n"
+         "    explain 'EXPRESSION' expand a string and show how its value comes about\n"
          "    -bh ADDRESS          play an SMTP session as from that IP address; nothing is delivered\n"
          "    -d[+AREA]            debugging output\n\n"
          "  Queue\n"

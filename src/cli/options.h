@@ -73,6 +73,7 @@ struct cli {
   struct str listen;           /* -oX */
   bool no_notifier;            /* -oY */
   bool perl_now, perl_delayed; /* -ps, -pd */
+  bool explain;                /* martlet explain EXPRESSION… */
   bool tls_on_connect;         /* -tls-on-connect */
   bool verbose;                /* -v */
   bool debug;

@@ -2,7 +2,7 @@
 #include "expand/internal.h"
 
 #include "base/ascii.h"
-#include "log/log.h"
+#include "expand/trace.h"
 
 struct expand_condition {
   const struct expand_condition_def *def;
@@ -82,7 +82,8 @@ int expand_condition(struct ctx *c, const struct expand_condition *cond, bool *r
   int rc = def->eval(c, def, &args, &result);
   if (rc == 0) {
     *ret = result != cond->negated;
-    DEBUG(expand, "  condition: %s%s\n     result: %s\n", cond->negated ? "!" : "", def->name, *ret ? "true" : "false");
+    if (trace_on())
+      trace_condition(c, def->name, cond->negated, &args, *ret);
   }
   return rc;
 }

@@ -1,7 +1,7 @@
 #include "expand/internal.h"
 
 #include "base/ascii.h"
-#include "log/log.h"
+#include "expand/trace.h"
 
 /* Only the captures in use are kept: most often there are none. */
 struct expand_scope {
@@ -122,7 +122,39 @@ static int eval_node(struct ctx *c, const struct node *n, struct buf *out) {
   return rc;
 }
 
+static int eval_node_traced(struct ctx *c, const struct node *n, struct buf *out) {
+  size_t from = out->len;
+  trace_node(c, n);
+  int rc = eval_node(c, n, out);
+  trace_node_end(c, n, rc, str_n(out->p != NULL ? out->p + from : "", out->len - from));
+  return rc;
+}
+
+/* As expand_arg, shown; the tree gets a buffer of its own. */
+static int expand_traced(struct ctx *c, const struct expr *e, struct str *ret) {
+  struct buf out;
+  buf_init(&out, c->arena, BUF_MAX_EXPANSION);
+  c->depth++;
+  trace_begin(c, e);
+  int rc = c->depth > EXPAND_MAX_DEPTH ? ctx_fail(c, OUTCOME_ERROR, "expansion is nested too deeply") : 0;
+  for (uint32_t i = 0; i < e->n && rc == 0; i++)
+    rc = eval_node_traced(c, &e->nodes[i], &out);
+  if (rc == 0 && out.overflow)
+    rc = ctx_fail(c, OUTCOME_ERROR, "expansion result is too long");
+  *ret = rc == 0 ? buf_str(&out) : STR_EMPTY;
+  trace_end(c, e, rc, *ret);
+  c->depth--;
+  return rc;
+}
+
 int expand_add(struct ctx *c, const struct expr *e, struct buf *out) {
+  if (trace_on()) {
+    struct str value;
+    int rc = expand_traced(c, e, &value);
+    if (rc == 0)
+      buf_add(out, value);
+    return rc;
+  }
   if (c->depth >= EXPAND_MAX_DEPTH)
     return ctx_fail(c, OUTCOME_ERROR, "expansion is nested too deeply");
   c->depth++;
@@ -141,6 +173,8 @@ static bool is_value(const struct node *n) {
 
 int expand_arg(struct ctx *c, const struct expr *e, struct str *ret) {
   *ret = STR_EMPTY;
+  if (trace_on())
+    return expand_traced(c, e, ret);
   if (e->n == 0)
     return 0;
   if (e->n == 1 && is_value(&e->nodes[0]))
@@ -153,20 +187,10 @@ int expand_arg(struct ctx *c, const struct expr *e, struct str *ret) {
   return rc;
 }
 
-static void trace(struct ctx *c, const struct expr *e, int rc, struct str value) {
-  if (rc == 0)
-    DEBUG(expand, "  expanding: %.*s\n     result: %.*s%s\n", STRF(e->source), STRF(value),
-        str_is_tainted(value) ? " (tainted)" : "");
-  else
-    DEBUG(expand, "failed to expand: %.*s\n   error message: %.*s%s\n", STRF(e->source), STRF(c->error),
-        rc == OUTCOME_FORCED ? "\nfailure was forced" : "");
-}
-
 int expand(struct ctx *c, const struct expr *e, struct str *ret) {
   struct str value;
-  int rc = expand_arg(c, e, &value);
-  if (debug_on(DEBUG_expand))
-    trace(c, e, rc, rc == 0 ? value : STR_EMPTY);
+  /* Options that are constant are not worth showing. */
+  int rc = expr_is_constant(e, &value) ? 0 : expand_arg(c, e, &value);
   if (rc == 0)
     *ret = value;
   return rc;

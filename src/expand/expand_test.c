@@ -4,6 +4,7 @@
 #include "base/map.h"
 #include "config/config.h"
 #include "expand/expand.h"
+#include "expand/trace.h"
 #include "log/log.h"
 #include "message/message.h"
 
@@ -159,8 +160,29 @@ static void show_macros(struct ctx *c, FILE *out) {
   }
 }
 
+/* martlet explain: the tree, then what comes of it. */
+static int explain(struct ctx *c, const struct expand_test *t) {
+  const struct trace_view view = {t->out, t->colour};
+  const char *good = t->colour ? "\033[1;32m" : "", *bad = t->colour ? "\033[1;31m" : "", *end = t->colour ? "\033[0m" : "";
+  int status = 0;
+  trace_view = &view;
+  for (size_t i = 0; i < t->args_n; i++) {
+    struct str value;
+    int rc = expand_text(c, str_untainted(t->args[i]), &value);
+    status |= rc != 0;
+    if (rc == 0)
+      fprintf(t->out, "%s%.*s%s%s\n", good, STRF(value), end, str_is_tainted(value) ? "  (tainted)" : "");
+    else
+      fprintf(t->out, "%sFailed: %.*s%s%s\n", bad, STRF(c->error), end, rc == OUTCOME_FORCED ? "  (forced)" : "");
+  }
+  trace_view = NULL;
+  return status;
+}
+
 int expand_test_run(struct ctx *c, const struct expand_test *t) {
   struct str line;
+  if (t->explain)
+    return explain(c, t);
   for (size_t i = 0; i < t->args_n; i++)
     show(c, str_untainted(t->args[i]), t->out);
   if (t->args_n > 0)

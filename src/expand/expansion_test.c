@@ -254,7 +254,9 @@ static void test_outside(void **state) {
       {"${readfile{/dev/null}}", ""}, {"${readfile{/nonexistent}}", NULL, "failed to open /nonexistent: No such file or directory"},
       {"${readfile{/etc/$local_part}}", NULL, "Tainted filename '/etc/lp'"}, {"${env{MARTLET_TEST}{<$value>}{no}}${env{MARTLET_NONE}{y}{no}}", "<set>no"},
       {"${readsocket{/nonexistent}{x}}", NULL, "failed to connect to socket /nonexistent: No such file or directory"},
-      {"${readsocket{/nonexistent}{x}{5s}{}{failed}}", "failed"}, {"${dlfunc{a}{b}}", NULL, "\"${dlfunc\" is not supported: Martlet loads no code at run time"},
+      {"${readsocket{/nonexistent}{x}{5s}{}{failed}}", "failed"}, {"${dlfunc{/nonexistent}{b}}", NULL, "dlopen \"/nonexistent\" failed: /nonexistent: cannot open shared object file: No such file or directory"},
+      {"${dlfunc{libc.so.6}{abort}}", NULL, "dlfunc{libc.so.6}{abort} failed: its process ended before it returned"},
+      {"${dlfunc{/$local_part}{b}}", NULL, "Tainted filename for dlfunc: '/lp'"},
       {"${lookup{root}lsearch{/etc/passwd}{${extract{2}{:}{$value}}}{no}}", "0"}, {"${lookup{nobody-at-all}lsearch{/etc/passwd}{y}fail}", NULL, "\"lookup\" failed and \"fail\" requested"},
       {"${lookup{a}none{/x}}", NULL, "unknown lookup type \"none\""}, {"${lookup{a}lsearch{/etc/$local_part}}", NULL, "NULL"});
 }

@@ -14,7 +14,6 @@ extern const struct expand_item_def socket_items[];
 extern const struct expand_item_def prvs_items[];
 extern const struct expand_item_def srs_items[];
 extern const struct expand_item_def imap_items[];
-extern const struct expand_item_def later_items[];
 
 extern const struct expand_operator_def string_operators[];
 extern const struct expand_operator_def number_operators[];

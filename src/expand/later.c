@@ -1,18 +1,8 @@
-/* Words that are known and refused until their rooms are there; and those that Martlet will not have. */
+/* Words that are known and refused until their rooms are there. */
 #include "expand/conditions.h"
-#include "expand/items.h"
 
 #include "expand/internal.h"
 #include "lookup/lookup.h"
-
-static int eval_dlfunc(struct ctx *c, const struct expand_item_def *def, const struct expand_args *args, struct buf *out) {
-  return ctx_fail(c, OUTCOME_ERROR, "\"${dlfunc\" is not supported: Martlet loads no code at run time");
-}
-
-const struct expand_item_def later_items[] = {
-  {"dlfunc", 2, 10, 0, NULL, eval_dlfunc},
-  {0},
-};
 
 /* {{user}{password}{service}{realm}} */
 static const void *compile_saslauthd(struct expand_compiler *k, const struct expand_condition_def *def) {

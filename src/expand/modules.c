@@ -88,6 +88,5 @@ const struct module expand_folder_module = {
 const struct module expand_later_module = {
   .name = "expand-later",
   .summary = "words of expansions that are not supported yet",
-  .items = later_items,
   .conditions = auth_conditions,
 };

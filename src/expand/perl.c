@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -137,7 +138,7 @@ static int converse(struct ctx *c, struct perl *p, char *ret_type, struct str *r
       break;
     case 'w':
       if (debug_mask != 0)
-        debug_print(DEBUG_expand, "%.*s", STRF(*ret));
+        dprintf(STDERR_FILENO, "%.*s", STRF(*ret));
       break;
     default:
       return 0;
