@@ -12,19 +12,31 @@ static size_t name_length(struct str s) {
   return n;
 }
 
+/* Those of the program: the same for each configuration that it reads, so they are made once. There are some 1,500. */
+static struct {
+  struct arena *arena;
+  struct map *by_name;
+  VEC(struct config_macro) all;
+} builtin;
+
 static void add_builtin(void *arg, const char *name, const char *value) {
-  struct config_reader *r = arg;
-  struct str key = str_dup(r->arena, str_c(name));
-  if (map_has(r->builtin, key))
+  struct str key = str_dup(builtin.arena, str_c(name));
+  if (map_has(builtin.by_name, key))
     return;
-  struct config_macro m = {.name = key, .value = str_dup(r->arena, str_c(value)), .builtin = true};
-  vec_push(r->arena, &r->config->macros, m);
-  map_set(r->builtin, key, arena_memdup(r->arena, &m, sizeof m));
+  struct config_macro m = {.name = key, .value = str_dup(builtin.arena, str_c(value)), .builtin = true};
+  vec_push(builtin.arena, &builtin.all, m);
+  map_set(builtin.by_name, key, arena_memdup(builtin.arena, &m, sizeof m));
 }
 
 void config_macros_builtin(struct config_reader *r) {
-  r->builtin = map_new(r->arena);
-  module_builtin_macros(add_builtin, r);
+  if (!builtin.arena) {
+    builtin.arena = arena_new("builtin macros");
+    builtin.by_name = map_new(builtin.arena);
+    module_builtin_macros(add_builtin, NULL);
+  }
+  r->builtin = builtin.by_name;
+  for (size_t i = 0; i < builtin.all.n; i++)
+    vec_push(r->arena, &r->config->macros, builtin.all.v[i]);
   r->first_macro = r->config->macros.n;
 }
 
