@@ -132,15 +132,15 @@ static enum dns_result ask(struct ctx *c, struct arena *a, struct str name, enum
   return known.result;
 }
 
-/* Lists that decide about an answer are not applied to the queries they cause themselves. */
-static bool in_list(struct ctx *c, const struct option_expr *list, struct str name) {
+/* Lists that decide about an answer are not applied to the queries they cause themselves (*ret_inside). */
+static bool in_list(struct ctx *c, const struct option_expr *list, struct str name, bool *ret_inside) {
   if (c == NULL || c->config == NULL || !str_is_set(list->text))
     return false;
   if (c->dns_checking) {
-    log_write(LOG_MAIN | LOG_PANIC, c->message, "DNS lookup of %.*s inside a list that is checked for DNS answers: no match",
-      STRF(name));
+    *ret_inside = true;
     return false;
   }
+  *ret_inside = false;
   struct str error = c->error;
   struct expand_vars saved = ctx_save(c);
   c->dns_checking = true;
@@ -162,8 +162,19 @@ static void fill(struct ctx *c, struct dns_reply *r, bool secure, struct dns_ans
 static bool is_secure(struct ctx *c, const struct dns_reply *r) {
   if (r->ad)
     return true;
+  bool inside;
   return r->aa && str_is_set(r->authority) && c && c->config &&
-    in_list(c, &main_options(c->config)->dns_trust_aa, r->authority);
+    in_list(c, &main_options(c->config)->dns_trust_aa, r->authority, &inside);
+}
+
+/* dns_again_means_nonexist; a query that the list itself causes is taken for one, as nothing could end it otherwise. */
+static bool means_nonexist(struct ctx *c, struct str name) {
+  bool inside = false;
+  if (in_list(c, &main_options(c->config)->dns_again_means_nonexist, name, &inside))
+    return true;
+  if (inside)
+    log_write(LOG_MAIN | LOG_PANIC, c->message, "dns_again_means_nonexist recursion seen for %.*s (assuming nonexist)", STRF(name));
+  return inside;
 }
 
 static enum dns_result query_one(struct ctx *c, struct arena *a, struct str name, enum dns_type type,
@@ -186,7 +197,7 @@ static enum dns_result query_one(struct ctx *c, struct arena *a, struct str name
   ret->qualified = qualified;
   DEBUG(dns, "DNS lookup of %.*s (%s) %s%s\n", STRF(name), type_name(type), dns_result_text(r), secure ? " (secure)" : "");
   if (r == DNS_AGAIN && !o->keep_again && type != DNS_TLSA && c && c->config &&
-      in_list(c, &main_options(c->config)->dns_again_means_nonexist, name)) {
+      means_nonexist(c, name)) {
     DEBUG(dns, "%.*s is in dns_again_means_nonexist: returning DNS_NOMATCH\n", STRF(name));
     return DNS_NOMATCH;
   }

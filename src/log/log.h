@@ -35,7 +35,7 @@ enum log_echo {
   LOG_ECHO_VERBOSE,    /* "LOG: MAIN REJECT", newline, two blanks, the text; the files are written too */
   LOG_ECHO_TESTING,    /* the same; of the files only the panic log is written */
   LOG_ECHO_STDERR,     /* as in the main log; of the files only the panic log is written (-bv) */
-  LOG_ECHO_HOST_CHECK, /* "LOG: text"; of the files only the panic log is written (-bh) */
+  LOG_ECHO_HOST_CHECK, /* "LOG: text"; no file is written (-bh) */
 };
 void log_set_echo(enum log_echo echo);
 bool log_is_verbose(void); /* LOG_ECHO_VERBOSE: the caller wants to see what is done (-v) */
