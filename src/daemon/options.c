@@ -4,6 +4,7 @@
 
 #define OFF(f) offsetof(struct daemon_options, f)
 static const struct option_def options[] = {
+    {"sandbox", OPTION_BOOL, OFF(sandbox), "true"},
     {"submission_socket", OPTION_STRING, OFF(submission_socket), NULL},
     {"worker_connections", OPTION_INT, OFF(worker_connections), "2000"},
     {"worker_deliveries", OPTION_INT, OFF(worker_deliveries), "50"},

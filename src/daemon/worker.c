@@ -19,6 +19,7 @@ of one thread (DESIGN §4). */
 #include "daemon/daemon.h"
 #include "daemon/local.h"
 #include "daemon/options.h"
+#include "daemon/sandbox.h"
 #include "daemon/worker.h"
 #include "deliver/deliver.h"
 #include "expand/perl.h"
@@ -423,13 +424,22 @@ static int worker_main(void *arg) {
   return 0;
 }
 
+/* Without an agent the worker's children are the local deliveries, which may need more. */
+static void enter_sandbox(void) {
+  if (!w.p.with_agent)
+    return;
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  int e = daemon_options(w.config)->sandbox ? sandbox_enter() : 0;
+  if (e)
+    DEBUG(process_info, "worker: no system call filter: %s\n", strerror(-e));
+}
+
 int worker_run(const struct worker_params *p) {
   w = (struct worker){.p = *p, .config = p->daemon->config, .arena = arena_new("worker"), .slot = &p->board->worker[p->index]};
   admission_init(&w);
   if (drop_privilege())
     return 1;
-  if (p->with_agent)
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  enter_sandbox();
   (void)fcntl(w.p.control, F_SETFL, O_NONBLOCK);
   signal(SIGTERM, SIG_DFL);
   signal(SIGINT, SIG_IGN); /* Ctrl-C reaches the whole group; the master says what to do */

@@ -183,6 +183,34 @@ def test_who_runs_as_what(system):
         assert holders and all(ours[pid] != 0 for pid in holders), (holders, ours)
 
 
+def held_back(m):
+    """Of each process that is not root's: system call filter and "no new privileges", as the kernel shows them."""
+    found = []
+    for pid in m.processes():
+        status = dict(line.split(':\t') for line in read(f'/proc/{pid}/status').split('\n') if ':\t' in line)
+        if status['Uid'].split()[1] != '0':
+            found.append((status.get('Seccomp'), status.get('NoNewPrivs')))
+    return found
+
+
+def test_sandbox_of_the_workers(system):
+    m = system(acl_rcpt='''  warn add_header = X-Run: ${run{/bin/sh -c "echo it runs"}}
+  accept domains = +local_domains
+''')
+    wait_for(lambda: set(held_back(m)) in ({('2', '1')}, {(None, '1')}), lambda: f'the workers to be held back: {held_back(m)}')
+    send(m, 'u5@local.test')
+    wait_for(lambda: maildir(home(m, 'u5', 'Maildir')), m.logs)
+    assert b'X-Run: it runs' in maildir(home(m, 'u5', 'Maildir'))[0]
+
+
+def test_sandbox_can_be_switched_off(system):
+    m = system(main='no_sandbox')
+    with Client(m.port) as c:
+        c.ehlo()
+    before = read('/proc/self/status').split('Seccomp:\t')[1][0] if 'Seccomp:' in read('/proc/self/status') else None
+    assert {filter for filter, _ in held_back(m)} == {before}
+
+
 def test_local_submission_names_its_caller(system):
     m = system()
     m.run('-odi', 'u5@local.test', input='Subject: from a user\n\nx\n', user='u2')

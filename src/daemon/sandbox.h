@@ -1,0 +1,8 @@
+/* What a worker may no longer ask of the kernel once it has begun: a list of system calls and of kinds of sockets that no
+part of it needs, and through which a taken-over worker could attack the kernel, other processes or the machine's settings.
+Programs that it starts (${run}, queryprogram) are held to the same; local deliveries are the agent's, and are not. */
+#pragma once
+
+/* Sets "no new privileges" and the filter, for this thread and all that it starts. 0; -errno where the kernel or a container
+does not allow it: the process goes on without. */
+int sandbox_enter(void);
