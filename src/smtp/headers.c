@@ -154,9 +154,7 @@ static struct str full_name(struct reception *r) {
 }
 
 static struct str login_address(struct reception *r) {
-  const struct main_options *o = main_options(r->c->config);
-  return str_printf(r->m->arena, "%.*s@%.*s", STRF(r->p.submitter ? r->p.submitter->login : STR("unknown")),
-      STRF(o->qualify_domain));
+  return receive_login_address(r->c, r->m->arena, r->p.submitter ? r->p.submitter->login : STR("unknown"));
 }
 
 /* The address of an authenticated submission: unset when there is none to make. */

@@ -36,7 +36,7 @@ static void set_client(struct local *l) {
   cl->authenticated_id = str_is_set(p->authenticated_id) ? p->authenticated_id : p->peer.family == 0 ? p->submitter->login : STR_UNSET;
   cl->authenticated_sender = p->authenticated_sender;
   if (!str_is_set(cl->authenticated_sender) && p->peer.family == 0)
-    cl->authenticated_sender = str_printf(l->arena, "%.*s@%.*s", STRF(p->submitter->login), STRF(l->o->qualify_domain));
+    cl->authenticated_sender = receive_login_address(l->c, l->arena, p->submitter->login);
   cl->protocol = str_is_set(p->protocol) ? p->protocol : STR("local");
   if (p->local.family) {
     cl->interface_address = ip_text(l->arena, &p->local);
@@ -56,7 +56,7 @@ static void set_client(struct local *l) {
 static void set_sender(struct local *l) {
   const struct local_params *p = l->p;
   struct message *m = l->m;
-  struct str own = str_printf(m->arena, "%.*s@%.*s", STRF(p->submitter->login), STRF(l->o->qualify_domain));
+  struct str own = receive_login_address(l->c, m->arena, p->submitter->login);
   m->sender_local = true;
   if (!str_is_set(p->sender)) {
     m->reverse_path = own;

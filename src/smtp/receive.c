@@ -323,6 +323,11 @@ int receive_commit(struct reception *r) {
 
 /* ---- small helpers ---- */
 
+struct str receive_login_address(struct ctx *c, struct arena *a, struct str login) {
+  struct str local = address_quote_local_part(a, login);
+  return str_printf(a, "%.*s@%.*s", STRF(local), STRF(main_options(c->config)->qualify_domain));
+}
+
 struct str receive_qualify(struct ctx *c, struct arena *a, struct str address, bool sender) {
   const struct main_options *o = main_options(c->config);
   struct str local, domain;

@@ -90,6 +90,8 @@ void receive_log_rejection(struct ctx *c, unsigned logs, struct str line);
 
 /* Is the text a local part of the form that needs a domain? Adds it: qualify_domain for senders, qualify_recipient for recipients. */
 struct str receive_qualify(struct ctx *c, struct arena *a, struct str address, bool sender);
+/* The address of an account of this machine: its login, quoted if it must be, at qualify_domain. */
+struct str receive_login_address(struct ctx *c, struct arena *a, struct str login);
 /* message_size_limit, expanded. 0 and *ret (0: no limit), or OUTCOME_* with c->error. */
 int receive_size_limit(struct ctx *c, int64_t *ret);
 

@@ -206,7 +206,7 @@ void smtp_check_local_sender(struct smtp_session *s) {
     m->reverse_path_set_untrusted = true;
     return;
   }
-  m->reverse_path = str_printf(m->arena, "%.*s@%.*s", STRF(sub->login), STRF(s->o->qualify_domain));
+  m->reverse_path = receive_login_address(s->c, m->arena, sub->login);
   m->reverse_path_local = true;
 }
 
@@ -222,7 +222,7 @@ static enum smtp_next no_recipients(struct smtp_session *s, const char *verb) {
       smtp_say(s, "503-%.*s", STRF(line));
     }
   }
-  if (s->ad_pipelining && s->last_was_rcpt) {
+  if (s->ad_pipelining && s->last_was_rcpt && (s->txn_state != TXN_NONE || s->rcpt_after_refused_mail)) {
     smtp_say(s, "503 Valid RCPT command must precede %s", verb);
     return SMTP_GO_ON;
   }

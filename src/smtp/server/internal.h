@@ -45,7 +45,9 @@ struct smtp_session {
   bool too_many_logged;
   const char *discarded_by;
   int rcpt_count, rcpt_failed, rcpt_deferred;
-  bool rcpt_in_progress, last_was_rcpt; /* its reply is still to come; the previous command was RCPT */
+  bool rcpt_in_progress;        /* its reply is still to come */
+  bool last_was_mail, last_was_rcpt; /* the previous command */
+  bool rcpt_after_refused_mail; /* RCPTs that may have been pipelined after a MAIL that was refused */
   bool rcpt_smtp_response_same;
   struct str rcpt_smtp_response; /* the last refusal of RCPT, when all were the same */
   int64_t recipients_max;

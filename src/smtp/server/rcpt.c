@@ -93,6 +93,12 @@ enum smtp_next smtp_verb_rcpt(struct smtp_session *s, struct str args) {
   s->rcpt_in_progress = true;
   if (s->txn_state == TXN_NONE) {
     s->rcpt_failed++;
+    /* A client that pipelines could not know that its MAIL would be refused. */
+    s->rcpt_after_refused_mail = s->last_was_mail || (s->last_was_rcpt && s->rcpt_after_refused_mail);
+    if (s->ad_pipelining && s->rcpt_after_refused_mail) {
+      smtp_say(s, "503 sender not yet given");
+      return SMTP_GO_ON;
+    }
     return smtp_synprot(s, true, 503, STR_UNSET, "sender not yet given");
   }
   if (args.len == 0) {

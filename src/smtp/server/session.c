@@ -280,7 +280,9 @@ static const struct smtp_verb_def *find_verb(struct smtp_session *s, struct str 
   size_t i;
   const struct smtp_verb_def *v = match_verb(verbs, line, ret_args, &i);
   if (v) {
-    s->last_was_rcpt = s->history_n > 0 && verbs[s->history[(s->history_n - 1) % sizeof s->history]].run == smtp_verb_rcpt;
+    const struct smtp_verb_def *before = s->history_n > 0 ? &verbs[s->history[(s->history_n - 1) % sizeof s->history]] : NULL;
+    s->last_was_rcpt = before && before->run == smtp_verb_rcpt;
+    s->last_was_mail = before && before->run == smtp_verb_mail;
     return v;
   }
   for (size_t m = 0; modules[m] && !v; m++)
@@ -444,7 +446,7 @@ static void set_client(struct smtp_session *s) {
   if (cl->local && p->submitter && !str_is_set(cl->authenticated_id))
     cl->authenticated_id = p->submitter->login;
   if (cl->local && p->submitter && !str_is_set(cl->authenticated_sender))
-    cl->authenticated_sender = str_printf(s->arena, "%.*s@%.*s", STRF(p->submitter->login), STRF(s->o->qualify_domain));
+    cl->authenticated_sender = receive_login_address(s->c, s->arena, p->submitter->login);
   s->authenticated_sender = cl->authenticated_sender;
   if (p->local.family) {
     cl->interface_address = ip_text(s->arena, &p->local);
