@@ -211,8 +211,10 @@ static int run(struct local *l) {
       .argument_recipients = l->arguments.v,
       .argument_recipients_n = l->arguments.n,
   };
-  if (receive_size_limit(l->c, &rp.size_limit) != 0)
-    rp.size_limit = 0;
+  if (receive_size_limit(l->c, &rp.size_limit) != 0) {
+    acl_log(l->c, LOG_MAIN | LOG_PANIC, "invalid value for message_size_limit: %.*s", STRF(l->c->error));
+    return 1;
+  }
   receive_begin(r, l->c, l->m, &rp);
   int rc = read_input(l, r);
   if (rc == -ETIMEDOUT) {

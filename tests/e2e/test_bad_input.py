@@ -222,6 +222,16 @@ def test_message_size_limit(steady):
     assert m.spool_files() == []
 
 
+def test_message_size_limit_that_is_none(steady):
+    """A limit that cannot be told does not become none."""
+    m = steady(main='message_size_limit = ${if eq{$sender_host_address}{127.0.0.2}{many}{1M}}\n', allow_panic='invalid message_size_limit')
+    with Client(m.port, source='127.0.0.2') as c:
+        assert c.greeting == (421, 'Temporary local problem - please try later')
+        assert c.cmd('MAIL FROM:<a@b.test>') == (421, 'Temporary local problem - please try later')
+        c.expect(221, 'QUIT')
+    m.wait_log(r'invalid message_size_limit: integer expected but "many" found', 'panic')
+
+
 def test_slow_senders(steady):
     """Hundreds of senders that stall hold nobody up, and are sent away when their time is over."""
     m = steady(main='smtp_receive_timeout = 6s\n')

@@ -562,6 +562,31 @@ static bool send_banner(struct smtp_session *s, struct str user) {
   return true;
 }
 
+/* Nothing can be done for this client just now: so it is told, whatever it says, until it leaves. */
+static void close_down(struct smtp_session *s, const char *text) {
+  struct str line;
+  for (;;) {
+    smtp_say(s, "421 %s", text);
+    if (smtp_read_line(s, &line) <= 0)
+      return;
+    if (str_ieq_c(str_trim(line), "QUIT")) {
+      smtp_verb_quit(s, STR_EMPTY);
+      return;
+    }
+  }
+}
+
+/* A limit that cannot be told must not become none. */
+static bool size_limit_known(struct smtp_session *s) {
+  int64_t limit;
+  if (receive_size_limit(s->c, &limit) == 0)
+    return true;
+  acl_log(s->c, LOG_MAIN | LOG_PANIC, "invalid message_size_limit: %.*s", STRF(s->c->error));
+  if (!s->p->tls_on_connect)
+    close_down(s, "Temporary local problem - please try later");
+  return false;
+}
+
 static bool start_session(struct smtp_session *s) {
   struct ctx *c = s->c;
   if (!str_is_set(c->client->ident))
@@ -575,7 +600,7 @@ static bool start_session(struct smtp_session *s) {
     client_set_fullhost(s->arena, c->client);
   }
   log_connection(s);
-  if (refused_by_host(s) || refused_by_limits(s))
+  if (refused_by_host(s) || refused_by_limits(s) || !size_limit_known(s))
     return false;
   set_options(s);
   for (size_t i = 0; modules[i]; i++)
