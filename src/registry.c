@@ -36,6 +36,7 @@ const struct module *const modules[] = {
   &expand_acl_module,
   &expand_dlfunc_module,
   &expand_perl_module,
+  &expand_saslauthd_module,
   &expand_srs_module,
   &expand_folder_module,
   &expand_authresults_module,

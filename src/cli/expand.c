@@ -70,6 +70,7 @@ static size_t read_header(struct message *m, struct str text) {
     struct str line = str_slice(text, at, end);
     if (header_name_length(line) == 0)
       return at;
+    m->received_count += str_istarts(line, STR("Received")) && header_name_length(line) == 8;
     message_add_header(m, 0, str_tainted(str_dup(m->arena, line)));
     at = end;
   }
@@ -110,6 +111,7 @@ static bool read_message(struct process *p, struct message *m) {
   }
   struct str text = buf_str(&b);
   m->size = text.len;
+  m->received_count = 1; /* the one that reception would add */
   for (size_t i = 0; i < text.len; i++)
     m->lines += text.p[i] == '\n';
   return keep_body(m, str_from(text, read_header(m, text)));

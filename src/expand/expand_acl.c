@@ -2,11 +2,14 @@
 #include "acl/acl.h"
 #include "expand/internal.h"
 #include "expand/modules.h"
+#include "log/log.h"
 
 /* Calls the ACL. OUTCOME_OK or FAIL with its message in *ret; forced failure for defer; else ERROR. */
 static int call_acl(struct ctx *c, struct str name, const struct str *args, int n, struct str *ret) {
-  if (str_is_tainted(name))
-    return ctx_fail(c, OUTCOME_ERROR, "attempt to use tainted ACL text \"%.*s\"", STRF(name));
+  if (str_is_tainted(name)) {
+    log_write(LOG_MAIN | LOG_PANIC, c->message, "attempt to use tainted ACL text \"%.*s\"", STRF(name));
+    return ctx_fail(c, OUTCOME_ERROR, "ERROR from acl \"%.*s\"", STRF(name));
+  }
   if (c->depth >= EXPAND_MAX_DEPTH)
     return ctx_fail(c, OUTCOME_ERROR, "expansion is nested too deeply");
   struct str user = c->user_message, log = c->log_message;

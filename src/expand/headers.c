@@ -39,20 +39,23 @@ static void add_list(struct ctx *c, struct str name, struct buf *b) {
   }
 }
 
-/* Several header lines: newlines between them, commas too where they are address lists; raw ones simply follow. */
+/* Several header lines: newlines between them, commas too where they are address lists; raw ones simply follow each other,
+each with its newline (the manual speaks of none, Exim has it). */
 static void add_joined(struct ctx *c, struct str name, bool raw, struct buf *b) {
   for (const struct header *h = message_find_header(c->message, name, NULL); h != NULL;
        h = message_find_header(c->message, name, h)) {
     struct str value = raw ? raw_value(h) : str_trim(raw_value(h));
     if (!raw && value.len == 0)
       continue;
-    if (b->len > 0)
-      buf_add_c(b, !raw && holds_addresses(h) ? ",\n" : "\n");
+    if (b->len > 0 && !raw)
+      buf_add_c(b, holds_addresses(h) ? ",\n" : "\n");
     if (b->len + value.len > HEADER_MAX_TEXT)
       value = str_slice(value, 0, HEADER_MAX_TEXT > b->len ? HEADER_MAX_TEXT - b->len : 0);
     buf_add(b, value);
     if (b->len >= HEADER_MAX_TEXT)
       return;
+    if (raw)
+      buf_add_byte(b, '\n');
   }
 }
 

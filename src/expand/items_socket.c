@@ -10,6 +10,7 @@
 #include "base/time.h"
 #include "dns/dns.h"
 #include "expand/internal.h"
+#include "lookup/memo.h"
 #include "loop/stream.h"
 #include "tls/tls.h"
 
@@ -36,7 +37,7 @@ static const void *compile_readsocket(struct expand_compiler *k, const struct ex
 
 struct socket_options {
   int64_t seconds;
-  bool shutdown, tls;
+  bool shutdown, tls, cache;
   struct str sni;
 };
 
@@ -57,9 +58,10 @@ static int parse_options(struct ctx *c, struct str text, struct socket_options *
       ret->tls = yes;
     else if (str_eq_c(name, "sni"))
       ret->sni = value;
-    else if (!str_eq_c(name, "cache") || yes)
-      return ctx_fail(c, OUTCOME_ERROR, "readsocket option \"%.*s\" is not supported%s", STRF(item),
-          str_eq_c(name, "cache") ? " yet" : "");
+    else if (str_eq_c(name, "cache"))
+      ret->cache = yes;
+    else
+      return ctx_fail(c, OUTCOME_ERROR, "readsocket option \"%.*s\" is not supported", STRF(item));
   }
   ret->tls |= ret->sni.len > 0;
   return 0;
@@ -182,6 +184,22 @@ static int ask(struct ctx *c, struct str name, struct str request, const struct 
   return rc;
 }
 
+/* With cache=yes one answer does for the same question during a message. */
+static int ask_once(struct ctx *c, struct str name, struct str request, const struct socket_options *o, struct str *ret) {
+  struct str key = str_printf(c->arena, "readsocket %d%d %.*s %.*s\n%.*s", o->tls, o->shutdown, STRF(o->sni), STRF(name),
+      STRF(request));
+  const struct memo_value *known = memo_get(c, key);
+  if (known != NULL) {
+    *ret = str_dup(c->arena, known->value);
+    ret->taint = known->value.taint;
+    return 0;
+  }
+  int rc = ask(c, name, request, o, ret);
+  if (rc == 0)
+    memo_put(c, key, 0, *ret, -1);
+  return rc;
+}
+
 static int eval_readsocket(struct ctx *c, const struct expand_item_def *def, const struct expand_args *args, struct buf *out) {
   const struct socket_item *s = args->custom;
   struct str name, request, options = STR_EMPTY, eol, answer;
@@ -199,7 +217,7 @@ static int eval_readsocket(struct ctx *c, const struct expand_item_def *def, con
     return rc;
   if (str_is_tainted(name))
     return ctx_fail(c, OUTCOME_ERROR, "Tainted filename for search: '%.*s'", STRF(name));
-  rc = ask(c, name, request, &o, &answer);
+  rc = o.cache ? ask_once(c, name, request, &o, &answer) : ask(c, name, request, &o, &answer);
   if (rc == 0)
     add_with_eol(out, answer, s->eol != NULL ? &eol : NULL);
   else if (s->fail != NULL)

@@ -4,19 +4,6 @@
 #include "expand/internal.h"
 #include "lookup/lookup.h"
 
-/* {{user}{password}{service}{realm}} */
-static const void *compile_saslauthd(struct expand_compiler *k, const struct expand_condition_def *def) {
-  int n = 0;
-  if (!expand_accept(k, '{'))
-    return expand_compile_error(k, "missing { after \"saslauthd\"");
-  for (; n < 4 && expand_accept(k, '{'); n++)
-    if (expand_compile_string(k) == NULL)
-      return NULL;
-  if (n < 2 || !expand_accept(k, '}'))
-    return expand_compile_error(k, "too few arguments or bracketing error for saslauthd");
-  return def;
-}
-
 static int eval_ldapauth(struct ctx *c, const struct expand_condition_def *def, const struct expand_args *args, bool *ret) {
   const struct lookup_def *ldap = lookup_by_name(STR("ldap"));
   if (ldap == NULL || ldap->auth == NULL)
@@ -30,6 +17,5 @@ const struct expand_condition_def auth_conditions[] = {
   {"ldapauth", 1, 1, 0, NULL, eval_ldapauth},
   {"pam", 1, 1, EXPAND_LATER, NULL, NULL},
   {"radius", 1, 1, EXPAND_LATER, NULL, NULL},
-  {"saslauthd", 0, 0, EXPAND_LATER, compile_saslauthd, NULL},
   {0},
 };

@@ -13,6 +13,7 @@ extern const struct module expand_run_module;
 extern const struct module expand_address_module;
 extern const struct module expand_later_module;
 extern const struct module expand_srs_module;
+extern const struct module expand_saslauthd_module;
 extern const struct module expand_dlfunc_module;
 extern const struct module expand_perl_module;
 extern const struct module expand_folder_module;

@@ -181,3 +181,54 @@ def test_colour_on_a_terminal_only(tmp_path):
     assert b'\033[' not in subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True).stdout
     os.close(ours)
     os.close(theirs)
+
+
+def unix_server(path, answer):
+    """Calls answer(connection) for each connection; stops when its socket is closed."""
+    s = socket.socket(socket.AF_UNIX)
+    s.bind(str(path))
+    os.chmod(path, 0o777)
+    s.listen()
+
+    def serve():
+        while True:
+            try:
+                with s.accept()[0] as c:
+                    answer(c)
+            except OSError:
+                return
+    threading.Thread(target=serve, daemon=True).start()
+    return s
+
+
+def test_saslauthd(expand, tmp_path):
+    asked = []
+
+    def answer(c):
+        with c.makefile('rb') as f:
+            words = [f.read(int.from_bytes(f.read(2), 'big')).decode() for _ in range(4)]
+        asked.append(words)
+        text = b'OK' if words[:2] == ['fred', 'secret'] else b'NO wrong'
+        c.sendall(len(text).to_bytes(2, 'big') + text)
+
+    main = f'saslauthd_socket = {tmp_path}/mux'
+    line = '${if saslauthd{{fred}{%s}{smtp}}{yes}{no}}'
+    assert expand(line % 'x', main=main) == [f'Failed: cannot connect to saslauthd daemon at {tmp_path}/mux: '
+                                             'No such file or directory']
+    server = unix_server(tmp_path / 'mux', answer)
+    assert expand(line % 'secret', line % 'other', '${if saslauthd{{}{}}{yes}{no}}', main=main) == ['yes', 'no', 'no']
+    assert asked == [['fred', 'secret', 'smtp', ''], ['fred', 'other', 'smtp', '']]
+    server.close()
+
+
+def test_readsocket_remembers(expand, tmp_path):
+    count = [0]
+
+    def answer(c):
+        count[0] += 1
+        c.sendall(c.recv(100) + str(count[0]).encode())
+
+    server = unix_server(tmp_path / 's', answer)
+    ask = f'${{readsocket{{{tmp_path}/s}}{{a}}{{5s:cache=%s}}}}'
+    assert expand(ask % 'yes' + ask % 'yes' + ask % 'no') == ['a1a1a2']
+    server.close()
