@@ -10,6 +10,7 @@ command of root's, with the rights the kernel's word about the caller gives. */
 #include "daemon/local_wire.h"
 #include "log/log.h"
 #include "loop/stream.h"
+#include "queue/spool.h"
 
 #define REQUEST_SECONDS 30
 
@@ -43,6 +44,9 @@ static const char *refuse(const struct process *p) {
     return "-tls-on-connect is not possible through the daemon";
   if (o->no_delivery && o->mode != MODE_RECEIVE && o->mode != MODE_SMTP && o->mode != MODE_BATCH_SMTP)
     return "only root and the mail system's user may give -N for messages of others";
+  for (size_t i = 0; i < o->queue_runs.n; i++)
+    if (o->queue_runs.v[i].queue_name.len && !spool_queue_name_valid(o->queue_runs.v[i].queue_name))
+      return "this is no name of a queue";
   return NULL;
 }
 

@@ -210,6 +210,7 @@ def test_queue_of_a_user(system):
     done = m.run('-Mrm', other, user='u2', check=False)
     assert 'ermission denied' in done.stdout and len(m.queue()) == 2
     assert m.run('-q', user='u2', check=False).returncode == 1
+    assert 'no name of a queue' in m.run('-bp', '-qG..', user='u2', check=False).stdout
     assert 'has been removed' in m.run('-Mrm', own[0][0], user='u2')
     assert m.queue() == [other]
     # An administrator by his group.
