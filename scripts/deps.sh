@@ -13,7 +13,7 @@ build='build-essential meson ninja-build pkg-config libevent-dev libssl-dev libc
   libidn2-dev libsqlite3-dev libcrypt-dev libcmocka-dev libdb-dev libjansson-dev libpsl-dev libpq-dev libldap-dev
   libmariadb-dev libseccomp-dev python3 netbase'
 test='python3-pytest python3-pytest-xdist python3-pytest-timeout swaks openssl perl util-linux sqlite3
-  redis-tools postgresql mariadb-server-core mariadb-client-core libnet-ssleay-perl lmdb-utils slapd'
+  redis-tools postgresql mariadb-server-core mariadb-client-core db-util libnet-ssleay-perl lmdb-utils slapd'
 
 list_only=
 [ "${1-}" = --list ] && list_only=1 && shift
