@@ -52,10 +52,13 @@ static bool replace_macro(struct ctx *c, const struct config_macro *m, struct st
   struct buf b;
   bool changed = false;
   size_t at = 0;
+  /* There are hundreds, and a line has hardly one. */
+  if (m->name.len == 0 || str_find(*line, m->name) < 0)
+    return false;
   buf_init(&b, c->arena, LINE_MAX_BYTES);
   while (at < line->len) {
     struct str rest = str_from(*line, at);
-    bool here = m->name.len > 0 && str_starts(rest, m->name);
+    bool here = str_starts(rest, m->name);
     if (here && m->builtin)
       here = (at == 0 || !is_word_byte(line->p[at - 1])) && (rest.len == m->name.len || !is_word_byte(rest.p[m->name.len]));
     if (here) {
