@@ -78,6 +78,7 @@ struct option_times {
 #define OPTION_AS_TIME (1u << 10) /* an OPTION_EXPR that gives a time: one without `$` is checked when it is read */
 #define OPTION_AS_INT (1u << 11)  /* the same for an integer */
 #define OPTION_BOOLEAN (1u << 12) /* an OPTION_CUSTOM with the forms of a boolean (`x`, `no_x`, `x = yes`): parse() gets "true" or "false" */
+#define OPTION_MOOT 0u /* read nowhere, as what it asks for holds anyway: the entry says why */
 #define OPTION_OFFER (1u << 13)   /* with OPTION_LATER: only comfort or speed is lost without it; a warning, not an error */
 
 struct option_def {

@@ -39,6 +39,10 @@ void delivery_run_local(struct delivery *d);   /* [suspends] */
 void delivery_run_remote(struct delivery *d);  /* [suspends] */
 /* -N: as if it had been delivered locally. */
 void delivery_pretend(struct delivery *d, struct address *chain);
+/* max_parallel of the transport. False: that many run already; all of the chain wait. *ret_key is for delivery_slot_leave;
+unset: there is no limit. [suspends] */
+bool delivery_slot_enter(struct delivery *d, struct ctx *c, struct address *chain, struct str *ret_key);
+void delivery_slot_leave(struct ctx *c, struct str key);
 /* Same errors address, header changes, owner, router's settings: may the two go together? */
 bool delivery_same_batch(const struct address *a, const struct address *b);
 

@@ -132,6 +132,7 @@ static void run(struct delivery *d, struct address *chain) {
   struct ctx *c = d->c;
   const struct transport_def *def = (const struct transport_def *)chain->transport->driver;
   struct host *saved = c->host;
+  struct str slot = STR_UNSET;
   int64_t start = time_now_usec();
   address_set_vars(c, chain);
   c->router = chain->router;
@@ -139,8 +140,10 @@ static void run(struct delivery *d, struct address *chain) {
   c->host = chain->hosts;
   if (d->m->deliver_bypassed)
     delivery_pretend(d, chain);
-  else if (set_directories(d, chain) && transport_return_path(c, chain->transport, chain))
+  else if (delivery_slot_enter(d, c, chain, &slot) && set_directories(d, chain) &&
+           transport_return_path(c, chain->transport, chain))
     def->deliver(c, chain->transport, chain);
+  delivery_slot_leave(c, slot);
   c->host = saved;
   c->transport = c->router = NULL;
   address_clear_vars(c);

@@ -3,9 +3,13 @@
 #include "deliver/delivery.h"
 #include "deliver/errors.h"
 #include "deliver/logline.h"
+#include "expand/expand.h"
+#include "hints/records.h"
 #include "log/log.h"
 #include "queue/retry.h"
 #include "queue/spool.h"
+#include "transport/header.h"
+#include "transport/options.h"
 #include "transport/transport.h"
 
 /* --- crossing off --- */
@@ -109,6 +113,33 @@ void delivery_outcomes(struct delivery *d, struct address *chain) {
       transaction = a->transaction;
     }
   }
+}
+
+bool delivery_slot_enter(struct delivery *d, struct ctx *c, struct address *chain, struct str *ret_key) {
+  const struct option_expr *o = &transport_options(chain->transport)->max_parallel;
+  int64_t max = 0;
+  *ret_key = STR_UNSET;
+  if (!str_is_set(o->text) || d->m->deliver_bypassed)
+    return true;
+  if (expand_option_int(c, o, "max_parallel", &max)) {
+    transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,
+        str_printf(c->arena, "failed to expand max_parallel option in %.*s transport: %.*s", STRF(chain->transport->name), STRF(c->error)));
+    return false;
+  }
+  if (max <= 0)
+    return true;
+  struct str key = str_printf(c->arena, "tpt-serialize-%.*s", STRF(chain->transport->name));
+  if (hint_count_enter(c, key, max)) {
+    *ret_key = key;
+    return true;
+  }
+  transport_chain_result(chain, OUTCOME_DEFER, ERROR_CONCURRENCY, STR("concurrency limit reached for transport"));
+  return false;
+}
+
+void delivery_slot_leave(struct ctx *c, struct str key) {
+  if (str_is_set(key))
+    hint_count_leave(c, key);
 }
 
 void delivery_pretend(struct delivery *d, struct address *chain) {

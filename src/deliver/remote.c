@@ -76,7 +76,14 @@ static bool joins(struct delivery *d, const struct address *group, const struct 
   const struct transport_def *def = (const struct transport_def *)a->transport->driver;
   if (!delivery_same_batch(group, a) || !same_hosts(group->hosts, a->hosts) || !same_hosts(group->fallback_hosts, a->fallback_hosts))
     return false;
-  return str_eq(group->domain, a->domain) || !def->single_domain || !def->single_domain(d->c, a->transport);
+  if (str_eq(group->domain, a->domain) || !def->single_domain)
+    return true;
+  struct address alone = *group; /* the option may depend on the address */
+  alone.next = NULL;
+  address_set_vars(d->c, &alone);
+  bool single = def->single_domain(d->c, a->transport);
+  address_clear_vars(d->c);
+  return !single;
 }
 
 /* More addresses than one delivery may take are shared out if that lets them go in parallel, or if each is to go by itself
@@ -144,8 +151,10 @@ static void run_group(struct remote_run *r, struct address *chain) {
   own->transport = chain->transport;
   own->host = chain->hosts;
   address_set_vars(own, chain);
-  if (transport_return_path(own, chain->transport, chain))
+  struct str slot;
+  if (delivery_slot_enter(d, own, chain, &slot) && transport_return_path(own, chain->transport, chain))
     def->deliver(own, chain->transport, chain);
+  delivery_slot_leave(own, slot);
   for (struct address *a = chain; a; a = a->next)
     a->time_taken = time_now_usec() - start;
   delivery_outcomes(d, chain);

@@ -71,6 +71,27 @@ static void test_removed(void **state) {
   arena_free(a);
 }
 
+static void test_counts(void **state) {
+  struct arena *a = arena_new("test");
+  struct str v;
+  assert_true(hint_count_enter(NULL, STR("k"), 2));
+  assert_true(hint_count_enter(NULL, STR("k"), 2));
+  assert_false(hint_count_enter(NULL, STR("k"), 2));
+  assert_true(hint_count_enter(NULL, STR("other"), 1));
+  hint_count_leave(NULL, STR("k"));
+  assert_true(hint_count_enter(NULL, STR("k"), 2));
+  hint_count_leave(NULL, STR("k"));
+  hint_count_leave(NULL, STR("k"));
+  assert_int_equal(hints_get(NULL, "misc", STR("k"), a, &v), OUTCOME_FAIL);
+  hint_count_leave(NULL, STR("other"));
+  /* What was left behind long ago does not count. */
+  assert_int_equal(hints_put(NULL, "misc", STR("k"), STR("7 1000000")), OUTCOME_OK);
+  assert_true(hint_count_enter(NULL, STR("k"), 1));
+  assert_false(hint_count_enter(NULL, STR("k"), 1));
+  hint_count_leave(NULL, STR("k"));
+  arena_free(a);
+}
+
 static bool collect(struct str key, struct str value, void *arg) {
   struct buf *b = arg;
   buf_printf(b, "%u/%.*s;", key.len, STRF(value));
@@ -195,7 +216,7 @@ static void test_damaged(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_records), cmocka_unit_test(test_removed),
+    cmocka_unit_test(test_records), cmocka_unit_test(test_removed), cmocka_unit_test(test_counts),
       cmocka_unit_test(test_long_keys), cmocka_unit_test(test_processes),
     cmocka_unit_test(test_dump), cmocka_unit_test(test_tidy), cmocka_unit_test(test_damaged),
   };

@@ -29,7 +29,10 @@ struct hint_callout {
 struct str hint_callout_encode(struct arena *a, const struct hint_callout *r);
 bool hint_callout_decode(struct str value, struct hint_callout *ret);
 
-/* Database "misc": serialize_hosts, etrn, max_parallel: a count. */
+/* Database "misc": serialize_hosts, max_parallel: how many run now, on all of the site's processes. False: `limit` (> 0) of
+them run already. If the hints are unusable there is no limit. Each success needs its leave. */
+bool hint_count_enter(struct ctx *c, struct str key, int64_t limit);
+void hint_count_leave(struct ctx *c, struct str key);
 
 /* --- tools: exim_dumpdb and exim_tidydb (manual, chapter "Exim utilities") --- */
 

@@ -162,6 +162,7 @@ static enum route_result run_router(struct ctx *c, const struct instance *r, str
     const struct router_def *d = (const struct router_def *)r->driver;
     DEBUG(route, "calling %.*s router\n", STRF(r->name));
     a->message = STR_UNSET;
+    a->hosts = NULL; /* of a router that passed it on */
     rc = d->route(c, r, a, lists);
   }
   if (rc == ROUTE_DECLINE) {

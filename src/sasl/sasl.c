@@ -78,6 +78,14 @@ void sasl_clear_auth(struct ctx *c) {
 
 /* ---- the server ---- */
 
+/* server_debug_print, for -d+auth. */
+static void debug_print_option(struct ctx *c, const struct instance *i) {
+  struct str text;
+  const struct option_expr *o = &generic(i)->server_debug_print;
+  if (debug_on(DEBUG_auth) && str_is_set(o->text) && expand_option(c, o, &text) == 0)
+    DEBUG(auth, "%.*s authenticator: %.*s\n", STRF(i->name), STRF(text));
+}
+
 enum sasl_result sasl_condition(struct ctx *c, const struct option_expr *condition, const char *what, struct str *ret_text) {
   struct str text;
   int rc = expand_option(c, condition, &text);
@@ -122,6 +130,7 @@ enum sasl_result sasl_server_run(struct ctx *c, const struct instance *i, struct
   const struct instance *saved = c->authenticator;
   c->authenticator = i;
   enum sasl_result r = def_of(i)->server(c, i, initial, io, ret_text);
+  debug_print_option(c, i);
   if (r == SASL_OK || r == SASL_FAIL || r == SASL_DEFER)
     keep_result(c, i, r);
   c->authenticator = saved;

@@ -90,7 +90,7 @@ static int appendfile_init(struct config_reader *r, struct instance *i) {
     return config_error_at(r, i->where, "\"directory\" must be set for \"maildir_format\" in the %.*s transport", STRF(i->name));
   if (str_is_set(o->directory.text) && !o->maildir_format)
     return config_error_at(r, i->where, "\"directory\" without \"maildir_format\" is not supported yet (%.*s transport)", STRF(i->name));
-  struct str create = str_is_set(o->create_file) ? o->create_file : STR("anywhere");
+  struct str create = str_is_set(o->create_file) && o->create_file.len ? o->create_file : STR("anywhere");
   if (str_eq_c(create, "anywhere"))
     o->create = PLAN_CREATE_ANYWHERE;
   else if (str_eq_c(create, "belowhome"))

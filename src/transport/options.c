@@ -26,7 +26,7 @@ const struct option_def transport_generic_options[] = {
     {"shadow_condition", OPTION_EXPR, OFF(shadow_condition), NULL, OPTION_LATER},
     {"shadow_transport", OPTION_STRING, OFF(shadow_transport), NULL, OPTION_LATER},
     {"transport_filter", OPTION_EXPR, OFF(transport_filter), NULL, OPTION_LATER},
-    {"transport_filter_timeout", OPTION_TIME, OFF(transport_filter_timeout), "5m"},
+    {"transport_filter_timeout", OPTION_TIME, OFF(transport_filter_timeout), "5m", OPTION_LATER},
     {"user", OPTION_USER, OFF(user)},
     OPTIONS_END,
 };

@@ -72,7 +72,7 @@ const struct option_def smtp_client_option_table[] = {
     {"tls_alpn", OPTION_EXPR, OFF(tls_alpn)},
     {"tls_certificate", OPTION_EXPR, OFF(tls_certificate)},
     {"tls_crl", OPTION_EXPR, OFF(tls_crl)},
-    {"tls_dh_min_bits", OPTION_INT, OFF(tls_dh_min_bits), "1024"},
+    {"tls_dh_min_bits", OPTION_INT, OFF(tls_dh_min_bits), "1024", OPTION_OBSOLETE /* of GnuTLS only */},
     {"tls_privatekey", OPTION_EXPR, OFF(tls_privatekey)},
     {"tls_require_ciphers", OPTION_EXPR, OFF(tls_require_ciphers)},
     HOSTS(tls_resumption_hosts, NULL, OPTION_LATER),

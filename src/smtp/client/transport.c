@@ -9,6 +9,7 @@ for the addresses when one fails (Exim manual, chapter "The smtp transport"). */
 #include "deliver/errors.h"
 #include "dns/dns.h"
 #include "expand/expand.h"
+#include "hints/records.h"
 #include "log/log.h"
 #include "match/match.h"
 #include "message/message.h"
@@ -118,7 +119,7 @@ static bool find_address(struct delivery *d, struct host *h) {
     h->address = ip_text(d->c->arena, &h->ip);
     return true;
   }
-  unsigned flags = HOST_FIND_BY_A | HOST_FIND_BY_AAAA | (d->o->dns_qualify_single ? HOST_FIND_QUALIFY_SINGLE : 0) |
+  unsigned flags = (d->o->gethostbyname ? 0 : HOST_FIND_BY_A | HOST_FIND_BY_AAAA) | (d->o->dns_qualify_single ? HOST_FIND_QUALIFY_SINGLE : 0) |
                    (d->o->dns_search_parents ? HOST_FIND_SEARCH_PARENTS : 0);
   enum host_find f = host_find_addresses(d->c, d->c->arena, h, flags, NULL, &full);
   if (f == HOST_FOUND || (f == HOST_FOUND_LOCAL && d->o->allow_localhost))
@@ -210,6 +211,19 @@ static void log_refused_message(struct delivery *d, struct host *h) {
       log_host_error(d, h, a->basic_errno, a->message);
       return;
     }
+}
+
+/* serialize_hosts: one connection at a time to the host, from the whole site. False: there is one. */
+static bool enter_host(struct delivery *d, const struct host *h, struct str *ret_key) {
+  *ret_key = STR_UNSET;
+  if (!str_is_set(d->o->serialize_hosts.text) ||
+      match_host(d->c, &d->o->serialize_hosts, h->name, h->address, NULL) != OUTCOME_OK)
+    return true;
+  struct str key = str_printf(d->c->arena, "host-serialize-%.*s", STRF(h->name));
+  if (!hint_count_enter(d->c, key, 1))
+    return false;
+  *ret_key = key;
+  return true;
 }
 
 /* Everything over one host: connect or take a kept connection, send. */
@@ -323,11 +337,18 @@ static void try_hosts(struct delivery *d, struct host *hosts) {
       pretend(d, h);
       return;
     }
+    struct str slot;
+    if (!enter_host(d, h, &slot)) {
+      d->skipped++;
+      continue;
+    }
     int counted = d->tried;
     vec_push(d->c->arena, &d->attempted, h);
     next = count_host(d, h);
     counted = d->tried - counted;
     try_host(d, h);
+    if (str_is_set(slot))
+      hint_count_leave(d->c, slot);
     if (counted > 0 && any_pending(d->chain) && retry_host_exhausted(d->c, d->t, h, host_port(d, h)))
       d->tried--;
   }
@@ -360,7 +381,11 @@ static void smtp_deliver(struct ctx *c, const struct instance *t, struct address
     a->result = OUTCOME_DEFER;
     a->basic_errno = SMTP_PENDING;
   }
-  if (choose_hosts(&d, &hosts) && choose_port(&d)) {
+  if (d.o->message_linelength_limit > 0 && c->message->max_received_line_length > d.o->message_linelength_limit)
+    settle_pending(&d, OUTCOME_FAIL, 0,
+        str_printf(c->arena, "message has lines too long for transport (received %lld, limit %lld)",
+            (long long)c->message->max_received_line_length, (long long)d.o->message_linelength_limit), NULL);
+  else if (choose_hosts(&d, &hosts) && choose_port(&d)) {
     for (struct address *a = chain; a; a = a->next)
       if (!a->hosts)
         a->hosts = hosts; /* for the retry rules */
