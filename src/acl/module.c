@@ -33,7 +33,8 @@ const struct module acl_module = {
     .name = "acl",
     .summary = "access control lists",
     .sections = acl_sections,
-    .acl_conditions = NULL, /* the room's own tables are searched first: reader.c */
+    .acl_conditions = acl_core_conditions, /* they are searched first: reader.c */
+    .acl_modifiers = acl_core_modifiers,
     .variables = variables,
     .message_state = {.size = sizeof(struct acl_message)},
     .session_state = {.size = sizeof(struct acl_session)},

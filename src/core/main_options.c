@@ -347,7 +347,7 @@ static const struct option_def options[] = {
 
 const struct main_options *main_options(const struct config *c) { return config_block(c, &core_module); }
 
-static const char *const macros[] = {"_HAVE_IPV6", "_HAVE_ICONV", "_HAVE_CRYPTEQ", NULL};
+static const char *const macros[] = {"_HAVE_IPV6", "_HAVE_ICONV", "_HAVE_CRYPTEQ", "_HAVE_DNSSEC", NULL};
 
 const struct module core_module = {
   .name = "core",

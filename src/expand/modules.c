@@ -32,11 +32,14 @@ const struct module expand_field_module = {
   .variables = message_variables,
 };
 
+static const char *const data_macros[] = {"_CRYPTO_HASH_SHA3", NULL};
+
 const struct module expand_data_module = {
   .name = "expand-data",
   .summary = "files, the environment and digests in expansions",
   .items = data_items,
   .operators = digest_operators,
+  .macros = data_macros,
 };
 
 const struct module expand_net_module = {

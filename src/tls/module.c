@@ -22,13 +22,13 @@ static int check(struct config_reader *r, void *block) {
 
 #define MACROS_MAX 128
 
-static const char *macros[MACROS_MAX + 1] = {"_HAVE_TLS", "_HAVE_OPENSSL", "_HAVE_TLS_ALPN"};
+static const char *macros[MACROS_MAX + 1] = {"_HAVE_TLS", "_HAVE_OPENSSL", "_HAVE_TLS_ALPN", "_HAVE_TLS1_3"};
 
 /* One for each item of openssl_options: _OPT_OPENSSL_NO_TICKET_X. */
 __attribute__((constructor)) static void make_macros(void) {
   static char texts[MACROS_MAX][96];
   char name[64];
-  size_t n = 3;
+  size_t n = 4;
   for (size_t i = 0; n < MACROS_MAX && tls_option_macro_name(i, name); i++, n++) {
     snprintf(texts[i], sizeof texts[i], "_OPT_OPENSSL_%s_X", name);
     macros[n] = texts[i];
