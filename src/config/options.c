@@ -168,7 +168,10 @@ static int set_id_list(struct config_reader *r, const struct option_def *def, vo
 static struct str joined(struct config_reader *r, const struct option_def *def, struct str old, struct str text, bool again) {
   if (!again || !(def->flags & OPTION_REPEATS) || !str_is_set(old))
     return text;
-  return str_printf(r->arena, "%.*s%c%.*s", STRF(old), def->flags & OPTION_JOIN_COLON ? ':' : '\n', STRF(text));
+  const char *between = "\n";
+  if (def->flags & OPTION_JOIN_COLON) /* two colons would be one as data */
+    between = old.len && old.p[old.len - 1] == ':' ? " " : ":";
+  return str_printf(r->arena, "%.*s%s%.*s", STRF(old), between, STRF(text));
 }
 
 /* What will be expanded to a time or a number, but needs no expansion. */

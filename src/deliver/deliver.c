@@ -110,7 +110,7 @@ int deliver_freeze(struct ctx *c, struct message *m, struct str reason) {
 /* Temporary failures write their retry records; those whose time is up become permanent. */
 static void update_retry(struct delivery *d) {
   for (struct address **link = &d->deferred, *a; (a = *link);) {
-    if (a->waits || a->basic_errno <= ERROR_RETRY_BASE || d->m->deliver_bypassed || !retry_address_deferred(d->c, a)) {
+    if (a->waits || a->panic || a->basic_errno <= ERROR_RETRY_BASE || d->m->deliver_bypassed || !retry_address_deferred(d->c, a)) {
       link = &a->next;
       continue;
     }

@@ -72,18 +72,23 @@ static bool same_hosts(const struct host *a, const struct host *b) {
   return true;
 }
 
+/* The option may depend on the address. */
+static bool single_domain(struct delivery *d, const struct transport_def *def, const struct address *a) {
+  struct address alone = *a;
+  alone.next = NULL;
+  address_set_vars(d->c, &alone);
+  bool single = def->single_domain(d->c, a->transport);
+  address_clear_vars(d->c);
+  return single;
+}
+
 static bool joins(struct delivery *d, const struct address *group, const struct address *a) {
   const struct transport_def *def = (const struct transport_def *)a->transport->driver;
   if (!delivery_same_batch(group, a) || !same_hosts(group->hosts, a->hosts) || !same_hosts(group->fallback_hosts, a->fallback_hosts))
     return false;
   if (str_eq(group->domain, a->domain) || !def->single_domain)
     return true;
-  struct address alone = *group; /* the option may depend on the address */
-  alone.next = NULL;
-  address_set_vars(d->c, &alone);
-  bool single = def->single_domain(d->c, a->transport);
-  address_clear_vars(d->c);
-  return !single;
+  return !single_domain(d, def, group) && !single_domain(d, def, a);
 }
 
 /* More addresses than one delivery may take are shared out if that lets them go in parallel, or if each is to go by itself
