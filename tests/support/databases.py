@@ -42,8 +42,9 @@ class Database:
         os.makedirs(self.directory, exist_ok=True)
         os.chmod(self.directory, 0o755)
         self.port = free_port()
-        self.process = None
+        self.process, self.started = None, False
         self.prepare()
+        self.place()
 
     def as_user(self, *command):
         if os.geteuid() != 0:
@@ -66,15 +67,26 @@ class Database:
         return done.stdout.decode('utf-8', 'replace')
 
     def start(self):
-        with open(os.path.join(self.directory, 'output'), 'ab') as log:
-            self.process = subprocess.Popen(self.as_user(*self.command()), stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=subprocess.STDOUT, cwd=self.directory, **self.popen_options())
-        wait_for(lambda: self.process.poll() is not None or self.ready(), lambda: f'{self.program} to start: {self.output()}')
+        """On its first start another port is tried if somebody took the one that was free."""
+        for attempt in range(1 if self.started else 3):
+            if attempt:
+                self.port = free_port()
+                self.place()
+            self.launch()
+            if self.process.poll() is None:
+                break
         assert self.process.poll() is None, f'{self.program} ended: {self.output()}'
+        self.started = True
         return self
 
-    def popen_options(self):
-        return {}
+    def place(self):
+        """What depends on the port."""
+
+    def launch(self):
+        with open(os.path.join(self.directory, 'output'), 'ab') as log:
+            self.process = subprocess.Popen(self.as_user(*self.command()), stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=subprocess.STDOUT, cwd=self.directory)
+        wait_for(lambda: self.process.poll() is not None or self.ready(), lambda: f'{self.program} to start: {self.output()}')
 
     def ready(self):
         return listening('127.0.0.1', self.port)
@@ -111,9 +123,10 @@ class Redis(Database):
 
     def prepare(self):
         self.own('data')
-        # The sockets of a cluster's nodes are for themselves: a port of our choice.
-        self.bus = free_port()
         self.socket = os.path.join(self.directory, 'data', 'sock')
+
+    def place(self):
+        self.bus = free_port()  # between the nodes of a cluster
 
     def command(self):
         args = ['redis-server', '--bind', '127.0.0.1', '--port', str(self.port), '--dir', os.path.join(self.directory, 'data'),
@@ -167,7 +180,6 @@ class Postgres(Database):
 
     def prepare(self):
         self.sockets = self.own('run')
-        self.socket = f'{self.sockets}/.s.PGSQL.{self.port}'
         tools = os.path.dirname(self.program)
         self.data = os.path.join(self.directory, 'data')
 
@@ -182,9 +194,12 @@ class Postgres(Database):
         return [self.program, '-D', self.data, '-p', str(self.port), '-k', self.sockets, '-h', '127.0.0.1', '-F',
                 '-c', 'max_connections=30', '-c', 'shared_buffers=16MB']
 
-    def start(self):
+    def place(self):
+        self.socket = f'{self.sockets}/.s.PGSQL.{self.port}'
+
+    def launch(self):
         self.seen = self.output().count('ready to accept connections')
-        return super().start()
+        super().launch()
 
     def ready(self):
         return self.output().count('ready to accept connections') > self.seen and listening('127.0.0.1', self.port)
