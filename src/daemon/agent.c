@@ -292,15 +292,28 @@ static void take_channel(struct agent *g) {
   int fd;
   int n = agent_receive(g->control, a, &number, &text, &fd);
   arena_free(a);
-  if (n == 0)
-    _exit(0); /* the master is gone */
-  if (n < 0 || fd < 0)
+  if (n == 0) {
+    close(g->control);
+    g->control = -1;
+  }
+  if (n <= 0 || fd < 0)
     return;
   if (g->channels_n == CHANNELS_MAX) {
     close(fd);
     return;
   }
   g->channels[g->channels_n++] = fd;
+}
+
+/* The master has hung up (it ends, or another agent serves its new workers), and so have the workers. What was begun is
+done first: a delivery that is cut off might come twice, or leave half a message in a mailbox. */
+static bool finished(const struct agent *g) {
+  if (g->control >= 0 || g->channels_n || g->first)
+    return false;
+  for (int i = 0; i < g->users_n; i++)
+    if (g->users[i].busy)
+      return false;
+  return true;
 }
 
 _Noreturn void agent_run(struct config *c, int control) {
@@ -336,5 +349,7 @@ _Noreturn void agent_run(struct config *c, int control) {
     for (int i = g.users_n - 1; i >= 0; i--)
       if (!g.users[i].busy && now - g.users[i].idle_since > IDLE_SECONDS)
         end_user(&g, i);
+    if (finished(&g))
+      _exit(0);
   }
 }

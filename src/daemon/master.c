@@ -48,7 +48,6 @@ struct master {
   struct worker_process workers[WORKERS_MAX * 2]; /* old generations drain beside the new one */
   int workers_n, count;
   int agent_pid, agent_control;
-  bool agent_replaced;       /* by a reload: its end is wanted */
   int signals, notifier, local_socket;
   bool stopping, wrote_pid;
   time_t kill_at;            /* when stopping: who has not ended by then is ended */
@@ -302,9 +301,7 @@ static void reap(struct master *m) {
       close(m->agent_control);
       m->agent_control = -1;
       if (!m->stopping) {
-        if (!m->agent_replaced)
-          log_write(LOG_MAIN | LOG_PANIC, NULL, "the agent (pid %d) ended; starting another", (int)pid);
-        m->agent_replaced = false;
+        log_write(LOG_MAIN | LOG_PANIC, NULL, "the agent (pid %d) ended; starting another", (int)pid);
         if (start_agent(m) == 0)
           for (int i = 0; i < m->workers_n; i++)
             if (m->workers[i].pid)
@@ -370,8 +367,11 @@ static void reload(struct master *m) {
   open_local_socket(m);
   log_write(LOG_MAIN, NULL, "pid %d: SIGHUP received: re-read the configuration", (int)getpid());
   if (m->agent_pid) {
-    m->agent_replaced = true;
-    kill(m->agent_pid, SIGKILL);
+    close(m->agent_control); /* the old one serves the old workers to their end */
+    m->agent_pid = 0;
+    m->agent_control = -1;
+    if (start_agent(m))
+      log_write(LOG_MAIN | LOG_PANIC, NULL, "SIGHUP: cannot start another agent for local deliveries");
   }
   m->count = worker_count(c);
   m->board->workers = m->count;
@@ -514,6 +514,15 @@ static int open_sockets(struct master *m) {
   }
 }
 
+/* Lets it finish what workers that were killed have asked for, within reason: it dies with us. */
+static void end_agent(struct master *m) {
+  if (m->agent_control < 0)
+    return;
+  close(m->agent_control);
+  for (int i = 0; i < STOP_SECONDS * 100 && waitpid(m->agent_pid, NULL, WNOHANG) == 0; i++)
+    usleep(10000);
+}
+
 int daemon_run(struct arena *a, struct daemon_params *p) {
   static struct master m;
   m = (struct master){.arena = a, .p = p, .agent_control = -1, .notifier = -1, .local_socket = -1};
@@ -548,7 +557,6 @@ int daemon_run(struct arena *a, struct daemon_params *p) {
     p->ready(p->ready_arg);
   loop(&m);
   remove_files(&m);
-  if (m.agent_control >= 0)
-    close(m.agent_control);
+  end_agent(&m);
   return 0;
 }

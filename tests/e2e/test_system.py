@@ -103,6 +103,23 @@ def test_mbox_of_a_system_user(system):
     wait_for(lambda: not os.path.exists(box + '.lock'), m.logs) # the lock goes after the message is there
 
 
+def test_a_reload_lets_local_deliveries_end(system):
+    """The agent of the old configuration does what it has begun, once, and is then gone."""
+    m = system()
+    own_file(m, 'u2', '.forward', '"|/bin/sh -c \'echo began >>$HOME/seen; while [ ! -e $HOME/go ]; do sleep 0.1; done; echo ended >>$HOME/seen\'"\n')
+    send(m, 'u2@local.test')
+    wait_for(lambda: read(home(m, 'u2', 'seen')) == 'began\n', m.logs)
+    before = m.processes()
+    m.reload()
+    m.wait_log('SIGHUP received')
+    send(m, 'u5@local.test')
+    wait_for(lambda: maildir(home(m, 'u5', 'Maildir')), m.logs)
+    own_file(m, 'u2', 'go', '')
+    m.wait_log(r' => \|/bin/sh -c .* <u2@local\.test>')
+    wait_for(lambda: not set(before) - {m.master} & set(m.processes()), m.logs)
+    assert read(home(m, 'u2', 'seen')) == 'began\nended\n'
+
+
 def test_maildir_in_the_home_directory(system):
     m = system()
     send(m, 'u5@local.test', 'u6@local.test')
