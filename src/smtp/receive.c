@@ -168,7 +168,7 @@ static void header_line(struct reception *r, struct str line) {
       return;
     }
     if (header_name_length(line) == 0) {
-      end_header(r, line);
+      r->body_line = str_dup(r->c->arena, line);
       return;
     }
   }
@@ -204,10 +204,19 @@ static void check_size(struct reception *r, size_t more) {
   set_error(r, RECEIVE_TOO_BIG, "552 Message size exceeds maximum permitted", rejected_from(r, text));
 }
 
+/* A message has its id when it goes on behind the header. */
+static void take_body_line(struct reception *r) {
+  struct str line = r->body_line;
+  r->body_line = STR_EMPTY;
+  if (line.len > 0)
+    end_header(r, line);
+}
+
 size_t receive_push(struct reception *r, struct str in) {
   size_t used = 0;
   char out[DOT_OUT_MAX(PIECE)];
   while (used < in.len && !r->dot.ended) {
+    take_body_line(r);
     struct str piece = str_slice(in, used, used + PIECE);
     size_t n = 0;
     used += dot_run(&r->dot, piece, out, &n);
@@ -253,6 +262,7 @@ static void call_hooks(struct reception *r, size_t offset) {
 
 int receive_end(struct reception *r) {
   char out[4];
+  take_body_line(r);
   size_t n = dot_finish(&r->dot, out);
   if (n > 0) {
     if (r->header_done)
@@ -260,6 +270,7 @@ int receive_end(struct reception *r) {
     else if (!r->error) {
       buf_add_n(&r->physical, out, n);
       header_line(r, buf_str(&r->physical));
+      take_body_line(r);
     }
   }
   if (!r->header_done && !r->error)

@@ -66,6 +66,7 @@ struct reception {
   struct str reply;          /* for the SMTP client: code and text */
   struct str log;            /* what was or is to be logged */
   struct buf physical, current; /* the line being read; the header line so far */
+  struct str body_line;       /* the line that ended the header without an empty one, until more comes */
   bool first_line, header_done, spool_open, spooled;
   int64_t header_bytes, header_lines, body_bytes, total;
   bool resent, have_date, have_from, have_message_id, have_sender, have_resent_date;
