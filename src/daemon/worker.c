@@ -195,7 +195,9 @@ static void accepted(void *arg, struct ctx *c, struct message *m, bool queue) {
 }
 
 /* Bounces and warnings that a delivery of ours has written. */
-static void submitted(struct ctx *c, struct message *m) { accepted(NULL, c, m, false); }
+static void submitted(struct ctx *c, struct message *m) {
+  accepted(NULL, c, m, main_options(c->config)->queue_only);
+}
 
 /* --- sessions --- */
 

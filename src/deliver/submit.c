@@ -142,6 +142,10 @@ int submit_message(struct ctx *c, struct submit *s) {
     return rc;
   }
   memcpy(s->id, m->id, sizeof s->id);
+  if (main_options(c->config)->queue_only && (!deliver_take_over || build.deliver_without_daemon)) {
+    message_free(m); /* it waits in the queue like all mail */
+    return 0;
+  }
   if (deliver_take_over && !build.deliver_without_daemon) {
     deliver_take_over(c, m);
     return 0;
