@@ -212,11 +212,11 @@ static int open_at(struct arena *a, struct str spool, uid_t uid, gid_t gid) {
     e = env_open(dir, &store.env);
   }
   give_away(a, dir, uid, gid);
+  if (e != 0)
+    return fail(NULL, str_printf(a, "failed to open hints database %.*s", STRF(dir)).p, e);
   store.dir = xstrdup(dir.p);
   store.uid = uid;
   store.gid = gid;
-  if (e != 0)
-    return fail(NULL, str_printf(a, "failed to open hints database %.*s", STRF(dir)).p, e);
   return OUTCOME_OK;
 }
 
