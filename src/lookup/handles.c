@@ -80,6 +80,20 @@ static void forget_inherited(void) {
   }
 }
 
+static pid_t closer;
+
+/* Servers are told that we go, and libraries give back what leak checkers cannot see that they hold. */
+static void close_at_exit(void) {
+  if (closer == getpid())
+    lookup_tidy();
+}
+
+static void arrange_closing(void) {
+  if (closer == 0)
+    atexit(close_at_exit);
+  closer = getpid();
+}
+
 int lookup_handle_acquire(struct ctx *c, const struct lookup_def *def, struct str file, struct lookup_handle **ret) {
   forget_inherited();
   struct lookup_handle *h = handle_find(def, file);
@@ -95,6 +109,7 @@ int lookup_handle_acquire(struct ctx *c, const struct lookup_def *def, struct st
     return OUTCOME_OK;
   }
   make_room(c);
+  arrange_closing();
   void *data = NULL;
   int r = def->open ? def->open(c, def, file, &data) : OUTCOME_OK;
   if (r == OUTCOME_OK && def->check && (r = def->check(c, def, data, file)) != OUTCOME_OK && def->close)
