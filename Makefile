@@ -4,7 +4,7 @@ ASAN_BUILD ?= build-asan
 PREFIX ?= /usr/local
 CHECK ?=
 
-.PHONY: all run check bench install clean
+.PHONY: all run check bench fuzz install clean
 
 all:
 	@scripts/deps.sh build
@@ -27,9 +27,16 @@ bench:
 	@scripts/build.sh $(BUILD)-release martlet -- --buildtype=release
 	@bench/run.py --binary $(BUILD)-release/martlet --peers $(BUILD)/peers $(BENCH)
 
+# Long runs of the fuzz targets (needs clang): make fuzz SECONDS=600 FUZZ="config expansion"
+SECONDS ?= 60
+FUZZ ?=
+fuzz:
+	@scripts/deps.sh build fuzz
+	@scripts/fuzz --seconds $(SECONDS) $(FUZZ)
+
 install: all
 	@meson configure $(BUILD) --prefix=$(PREFIX) >/dev/null
 	@meson install -C $(BUILD)
 
 clean:
-	rm -rf $(BUILD) $(ASAN_BUILD) $(BUILD)-release
+	rm -rf $(BUILD) $(ASAN_BUILD) $(BUILD)-release build-fuzz

@@ -3,6 +3,7 @@
 #
 #   scripts/deps.sh build            what `make` and `make run` need
 #   scripts/deps.sh build test       and what `make check` and `make bench` need
+#   scripts/deps.sh build fuzz       what `make fuzz` needs
 #   scripts/deps.sh --list build     only print the names
 #
 # Asks nothing of the network when all are there. As root it installs with apt-get; else through sudo, if that works;
@@ -15,6 +16,8 @@ build='build-essential meson ninja-build pkg-config libevent-dev libssl-dev libc
 test='python3-pytest python3-pytest-xdist python3-pytest-timeout swaks openssl perl util-linux sqlite3
   redis-tools postgresql mariadb-server-core mariadb-client-core db-util libnet-ssleay-perl lmdb-utils slapd'
 
+fuzz='clang'
+
 list_only=
 [ "${1-}" = --list ] && list_only=1 && shift
 want=
@@ -22,7 +25,8 @@ for set_name in "${@:-build}"; do
   case $set_name in
   build) want="$want $build" ;;
   test) want="$want $test" ;;
-  *) echo "deps.sh: no set of packages is called '$set_name' (build, test)" >&2; exit 2 ;;
+  fuzz) want="$want $fuzz" ;;
+  *) echo "deps.sh: no set of packages is called '$set_name' (build, test, fuzz)" >&2; exit 2 ;;
   esac
 done
 want=$(echo $want)

@@ -172,7 +172,7 @@ static struct address *new_address(const char *local_part, const char *domain, s
 }
 
 static struct hint_retry record(const char *key) {
-  struct hint_retry r;
+  struct hint_retry r = {0};
   struct str value;
   if (hints_get(c, "retry", str_c(key), a, &value) != OUTCOME_OK || !hint_retry_decode(value, &r))
     fail_msg("no record %s", key);
