@@ -68,7 +68,7 @@ home:
 def system(martlet):
     def start(aliases='', **kw):
         kw.setdefault('acl_rcpt', '  accept domains = +local_domains\n')
-        m = martlet(privileged=True, routers=ROUTERS, transports=TRANSPORTS, **kw)
+        m = martlet(privileged=True, transports=TRANSPORTS, **{'routers': ROUTERS, **kw})
         write(os.path.join(m.directory, 'aliases'), aliases.replace('@DIR@', m.directory))
         return m
     return start
@@ -118,6 +118,17 @@ def test_a_reload_lets_local_deliveries_end(system):
     m.wait_log(r' => \|/bin/sh -c .* <u2@local\.test>')
     wait_for(lambda: not set(before) - {m.master} & set(m.processes()), m.logs)
     assert read(home(m, 'u2', 'seen')) == 'began\nended\n'
+
+
+def test_list_file_of_no_user(system):
+    """A redirect router without a user reads what Martlet's user may read, and nothing as root."""
+    m = system(routers='list:\n  driver = redirect\n  domains = +local_domains\n  local_parts = open : closed\n'
+                       '  file = /etc/list.$local_part_data\n' + ROUTERS)
+    for name, mode in (('open', 0o644), ('closed', 0o600)):
+        os.chmod(write(m.place.path('/etc/list.' + name), 'u5@local.test\n'), mode)
+    send(m, 'open@local.test', 'closed@local.test')
+    wait_for(lambda: maildir(home(m, 'u5', 'Maildir')), m.logs)
+    m.wait_log(r'== closed@local\.test R=list defer .*Permission denied')
 
 
 def test_maildir_in_the_home_directory(system):
