@@ -244,7 +244,8 @@ static struct address *special_item(struct redirect_run *run, const struct redir
   child->local_user = run->a->local_user;
   child->home = run->a->home;
   child->result = OUTCOME_OK;
-  if (router_transport(c, run->r, child, option, name, &child->transport) != ROUTE_OK)
+  /* What is forbidden needs no transport: the delivery says so. */
+  if ((child->af_allow_pipe || child->af_allow_file) && router_transport(c, run->r, child, option, name, &child->transport) != ROUTE_OK)
     child->result = OUTCOME_DEFER;
   return child;
 }

@@ -90,13 +90,15 @@ static const char *signal_note(int signo) {
   return text;
 }
 
-static void judge(struct arena *a, const struct plan *p, int status, int exec_errno, struct str command, struct plan_result *r) {
+/* The program is named to the sender, its arguments are not; the whole command line only where a signal ended it, as with Exim. */
+static void judge(struct arena *a, const struct plan *p, int status, int exec_errno, const char *program, struct str command,
+    struct plan_result *r) {
   r->status = status;
   if (exec_errno) {
     r->freeze = p->freeze_exec_fail;
     plan_fail(a, r, p->freeze_exec_fail || temporary_status(p, 127) ? OUTCOME_DEFER : OUTCOME_FAIL, 0,
-        "Child process of %.*s transport returned 127 (could mean unable to exec or command does not exist) from command: %.*s",
-        STRF(p->transport), STRF(command));
+        "Child process of %.*s transport returned 127 (could mean unable to exec or command does not exist) from command: %s",
+        STRF(p->transport), program);
     return;
   }
   if (WIFSIGNALED(status)) {
@@ -111,9 +113,9 @@ static void judge(struct arena *a, const struct plan *p, int status, int exec_er
   if (code == 0 || p->ignore_status)
     return;
   plan_fail(a, r, temporary_status(p, code) ? OUTCOME_DEFER : OUTCOME_FAIL, 0,
-      "Child process of %.*s transport returned %d%s from command: %.*s", STRF(p->transport), code,
+      "Child process of %.*s transport returned %d%s from command: %s", STRF(p->transport), code,
       code == 127 ? " (could mean unable to exec or command does not exist)" : code == 75 ? " (could mean temporary error)" : code == 64 ? " (could mean usage error)" : "",
-      STRF(command));
+      program);
 }
 
 /* Reads the output until its end or the time limit. False: timed out. */
@@ -196,7 +198,7 @@ void plan_execute_pipe(struct arena *a, const struct plan *p, int body_fd, struc
   } else if (over) {
     plan_fail(a, r, OUTCOME_FAIL, 0, "Too much output from pipe - killed");
   } else {
-    judge(a, p, status, exec_errno, command, r);
+    judge(a, p, status, exec_errno, argv[0], command, r);
     if (r->outcome == OUTCOME_OK && WIFEXITED(writer_status) && WEXITSTATUS(writer_status) == 1)
       plan_fail(a, r, OUTCOME_DEFER, EIO, "Error while writing to pipe");
   }
