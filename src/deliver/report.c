@@ -10,6 +10,7 @@
 #include "log/log.h"
 #include "message/message.h"
 #include "queue/spool.h"
+#include "transport/transport.h"
 
 #define REFERENCES_MAX 12
 
@@ -96,7 +97,7 @@ static struct str safe(struct arena *a, struct str s) { return log_printable(a, 
 static void add_origin(struct arena *arena, struct buf *out, const struct address *a, const char *between) {
   const struct address *top = address_top(a);
   struct str text = str_is_set(a->onetime_parent) ? a->onetime_parent : top->address;
-  if (top == a && !str_is_set(a->onetime_parent))
+  if ((top == a || str_eq(top->address, a->address)) && !str_is_set(a->onetime_parent)) /* itself, or its copy by `unseen` */
     return;
   buf_printf(out, "%s(%sgenerated from %.*s)", between, a->parent && a->parent != top ? "ultimately " : "", STRF(safe(arena, text)));
 }
@@ -151,10 +152,17 @@ static void add_wrapped(struct buf *out, struct str s) {
   }
 }
 
+/* Not a pipe or file that a user has named, whose failure says enough. */
+static bool local_mailbox(const struct address *a) {
+  return a->kind == ADDRESS_MAIL && a->transport && ((const struct transport_def *)a->transport->driver)->local;
+}
+
 void report_reason(struct buf *out, const struct address *a, const char *title) {
   struct str s = shown_reason(a);
   if (a->host_used && str_is_set(a->host_used->address))
     buf_printf(out, "\n  host %.*s [%.*s]", STRF(a->host_used->name), STRF(a->host_used->address));
+  if (!str_is_set(s) && !*title && local_mailbox(a))
+    s = STR("local delivery failed");
   if (!str_is_set(s))
     return;
   buf_printf(out, "\n    %s", title);

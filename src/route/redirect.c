@@ -244,8 +244,8 @@ static struct address *special_item(struct redirect_run *run, const struct redir
   child->local_user = run->a->local_user;
   child->home = run->a->home;
   child->result = OUTCOME_OK;
-  /* What is forbidden needs no transport: the delivery says so. */
-  if ((child->af_allow_pipe || child->af_allow_file) && router_transport(c, run->r, child, option, name, &child->transport) != ROUTE_OK)
+  bool allowed = child->af_allow_pipe || child->af_allow_file; /* what is not needs no transport: the delivery refuses it */
+  if ((allowed || str_is_set(option->text)) && router_transport(c, run->r, child, option, name, &child->transport) != ROUTE_OK)
     child->result = OUTCOME_DEFER;
   return child;
 }
