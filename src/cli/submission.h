@@ -9,6 +9,7 @@ kernel who asks. docs/internals/submission.md. */
 
 #define SUBMISSION_VERSION 1u
 #define SUBMISSION_ARGS_MAX 100000
+#define SUBMISSION_SECONDS_MAX INT32_MAX
 
 /* --- the request: the options that matter, and the arguments --- */
 

@@ -90,6 +90,9 @@ static void test_refused(void **state) {
   in.mode = MODE_UTILITY + 1;
   assert_false(submission_decode(a, encoded(&in), &out, &error));
   example(&in);
+  in.receive_timeout = INT64_MAX; /* no time can be that many seconds from now */
+  assert_false(submission_decode(a, encoded(&in), &out, &error));
+  example(&in);
   for (int i = 0; i < 20; i++)
     vec_push(a, &in.queue_runs, ((struct cli_queue_run){.queue_name = STR_EMPTY}));
   assert_false(submission_decode(a, encoded(&in), &out, &error));

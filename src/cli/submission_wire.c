@@ -105,7 +105,7 @@ static bool take_field(struct cursor *in, struct arena *a, const struct field *f
     return n <= f->max && !in->failed;
   default:
     *(int64_t *)at = (int64_t)cursor_u64(in);
-    return !in->failed && *(int64_t *)at >= -1;
+    return !in->failed && *(int64_t *)at >= -1 && *(int64_t *)at <= SUBMISSION_SECONDS_MAX;
   }
 }
 

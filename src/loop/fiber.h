@@ -21,7 +21,7 @@ typedef int64_t usec_t;
 usec_t loop_now(void);      /* the clock, cached once per turn of the loop */
 usec_t loop_now_fresh(void);
 static inline usec_t deadline_in(int64_t seconds) {
-  return seconds <= 0 ? DEADLINE_NEVER : loop_now_fresh() + seconds * USEC_PER_SEC;
+  return seconds <= 0 || seconds > DEADLINE_NEVER / USEC_PER_SEC / 2 ? DEADLINE_NEVER : loop_now_fresh() + seconds * USEC_PER_SEC;
 }
 
 /* Starts the loop in this process: call once after each fork of a process
