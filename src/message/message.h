@@ -24,6 +24,7 @@ enum header_type {
 #define DSN_NOTIFY_SUCCESS 4u
 #define DSN_NOTIFY_FAILURE 8u
 #define DSN_NOTIFY_DELAY 16u
+#define DSN_NOTIFY_EMPTY 32u /* NOTIFY= with nothing: neither failures nor delays are told */
 /* Values of dsn_ret. */
 #define DSN_RET_FULL 1
 #define DSN_RET_HDRS 2

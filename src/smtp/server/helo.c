@@ -161,6 +161,9 @@ static void collect_ehlo(struct smtp_session *s, struct lines *l) {
   add_limits(s, l);
   if (o->accept_8bitmime)
     add_line(l, STR("8BITMIME"));
+  s->ad_dsn = smtp_match_host(s, &o->dsn_advertise_hosts);
+  if (s->ad_dsn)
+    add_line(l, STR("DSN"));
   if (acl_offers(s, ACL_ETRN, &o->acl_smtp_etrn))
     add_line(l, STR("ETRN"));
   if (acl_offers(s, ACL_VRFY, &o->acl_smtp_vrfy))
@@ -200,7 +203,7 @@ static struct str greeting(struct smtp_session *s) {
 }
 
 static void clear_offers(struct smtp_session *s) {
-  s->ad_pipelining = s->ad_chunking = s->ad_auth = s->ad_tls = s->ad_size = false;
+  s->ad_pipelining = s->ad_chunking = s->ad_auth = s->ad_tls = s->ad_size = s->ad_dsn = false;
   s->auth_advertised = STR_EMPTY;
 }
 

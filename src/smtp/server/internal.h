@@ -25,7 +25,7 @@ struct smtp_session {
 
   /* what was agreed */
   bool helo_seen, esmtp, helo_required;
-  bool ad_pipelining, ad_chunking, ad_auth, ad_tls, ad_size, ad_8bitmime;
+  bool ad_pipelining, ad_chunking, ad_auth, ad_tls, ad_size, ad_8bitmime, ad_dsn;
   bool allow_unqualified_sender, allow_unqualified_recipient;
   bool helo_verify_must, helo_verify_try, helo_accept_junk;
   bool used_pipelining;          /* of the message that comes in */
@@ -40,6 +40,9 @@ struct smtp_session {
   struct str discard_why;        /* log_message of a MAIL ACL that discards */
   struct str authenticated_sender; /* before any AUTH= of MAIL */
   int64_t size_given;
+  int dsn_ret;                   /* DSN parameters: of MAIL, of the RCPT at hand; 0, unset: not given */
+  struct str dsn_envid, rcpt_orcpt;
+  unsigned rcpt_dsn_flags;
   int body_8bit;
   bool discard_all, discarded;   /* "discard" from the MAIL ACL; any recipient was */
   bool too_many_logged;
@@ -150,6 +153,14 @@ struct mail_address;
 /* What the conditions of the RCPT and VRFY ACLs and $local_part, $domain see; and no more. */
 void smtp_set_recipient(struct smtp_session *s, struct acl_recipient *r, const struct mail_address *a);
 void smtp_clear_recipient(struct smtp_session *s);
+
+/* --- dsn.c: parameters (RFC 3461 section 4); what was given goes to the message and its recipient --- */
+int smtp_param_ret(struct smtp_session *s, struct str value);
+int smtp_param_envid(struct smtp_session *s, struct str value);
+int smtp_param_notify(struct smtp_session *s, struct str value);
+int smtp_param_orcpt(struct smtp_session *s, struct str value);
+void smtp_dsn_message(struct smtp_session *s);
+void smtp_dsn_recipient(struct smtp_session *s, struct recipient *r);
 
 /* --- verbs --- */
 enum smtp_next smtp_verb_helo(struct smtp_session *s, struct str args);

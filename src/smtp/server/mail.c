@@ -104,7 +104,22 @@ static int param_auth(struct smtp_session *s, struct str value) {
   return OUTCOME_OK;
 }
 
-static const struct smtp_param_def params[] = {{"SIZE", param_size}, {"BODY", param_body}, {"AUTH", param_auth}, {0}};
+/* Parameters that belong to a keyword are known only to whom it was offered. */
+static bool offered_size(const struct smtp_session *s) { return s->ad_size; }
+static bool offered_body(const struct smtp_session *s) { return s->o->accept_8bitmime; }
+static bool offered_dsn(const struct smtp_session *s) { return s->ad_dsn; }
+
+struct parameter {
+  struct smtp_param_def def;
+  bool (*offered)(const struct smtp_session *s);
+};
+
+static const struct parameter mail_parameters[] = {
+    {{"SIZE", param_size}, offered_size}, {{"BODY", param_body}, offered_body}, {{"AUTH", param_auth}, NULL},
+    {{"RET", smtp_param_ret}, offered_dsn}, {{"ENVID", smtp_param_envid}, offered_dsn}, {{0}, NULL}};
+
+static const struct parameter rcpt_parameters[] = {
+    {{"NOTIFY", smtp_param_notify}, offered_dsn}, {{"ORCPT", smtp_param_orcpt}, offered_dsn}, {{0}, NULL}};
 
 static const struct smtp_param_def *find_param(const struct smtp_param_def *p, struct str name) {
   for (; p && p->name; p++)
@@ -113,13 +128,18 @@ static const struct smtp_param_def *find_param(const struct smtp_param_def *p, s
   return NULL;
 }
 
+static const struct smtp_param_def *find_own(const struct smtp_session *s, const struct parameter *p, struct str name) {
+  for (; p->def.name; p++)
+    if (str_ieq_c(name, p->def.name))
+      return !p->offered || p->offered(s) ? &p->def : NULL;
+  return NULL;
+}
+
 /* Takes the parameters off the end of *text. What is none stays, and makes the address malformed. */
 static int take_parameters(struct smtp_session *s, struct str *text, bool rcpt) {
   struct str rest = *text, name, value;
   while (s->esmtp && cut_parameter(&rest, &name, &value)) {
-    const struct smtp_param_def *p = rcpt ? NULL : find_param(params, name);
-    if (p && ((p->take == param_body && !s->o->accept_8bitmime) || (p->take == param_size && !s->ad_size)))
-      p = NULL;
+    const struct smtp_param_def *p = find_own(s, rcpt ? rcpt_parameters : mail_parameters, name);
     for (size_t i = 0; modules[i] && !p; i++)
       p = find_param(rcpt ? modules[i]->rcpt_params : modules[i]->mail_params, name);
     if (!p)
@@ -245,6 +265,7 @@ enum smtp_next smtp_verb_mail(struct smtp_session *s, struct str args) {
   struct message *m = smtp_begin_message(s);
   m->reverse_path = str_dup(m->arena, address.address);
   m->reverse_path.taint = STR_TAINTED;
+  smtp_dsn_message(s);
   m->size = s->size_given > 0 ? (uint64_t)s->size_given : 0;
   s->mail_seen = true;
   enum acl_result r = smtp_acl(s, ACL_MAIL, &s->o->acl_smtp_mail, ACL_OK);

@@ -109,8 +109,12 @@ enum smtp_next smtp_verb_rcpt(struct smtp_session *s, struct str args) {
   c->vars.rcpt_count_text = str_printf(c->arena, "%d", s->rcpt_count);
   s->used_pipelining |= stream_peek(s->stream).len > 0;
   text = args;
-  if (smtp_take_rcpt_parameters(s, &text) != OUTCOME_OK)
+  s->rcpt_dsn_flags = 0;
+  s->rcpt_orcpt = STR_UNSET;
+  if (smtp_take_rcpt_parameters(s, &text) != OUTCOME_OK) {
+    s->rcpt_failed++;
     return SMTP_GO_ON;
+  }
   rewrite_smtp(c, false, &text);
   unsigned flags = address_flags(c, 0);
   if (address_parse(c->arena, text, flags, &address, &error) < 0) {
@@ -139,6 +143,7 @@ enum smtp_next smtp_verb_rcpt(struct smtp_session *s, struct str args) {
     if (r == ACL_OK) {
       struct recipient *rcpt = message_add_recipient(s->message, str_dup(s->message->arena, address.address));
       rcpt->address.taint = STR_TAINTED;
+      smtp_dsn_recipient(s, rcpt);
     } else {
       s->discarded = true;
       if (!s->discard_all)

@@ -129,6 +129,9 @@ void smtp_reset(struct smtp_session *s) {
   s->message = s->c->message = NULL;
   s->txn_state = TXN_NONE;
   s->size_given = -1;
+  s->dsn_ret = 0;
+  s->dsn_envid = s->rcpt_orcpt = STR_UNSET;
+  s->rcpt_dsn_flags = 0;
   s->body_8bit = 0;
   s->discard_all = s->discarded = s->too_many_logged = false;
   s->discarded_by = NULL;
@@ -420,7 +423,7 @@ static void command_loop(struct smtp_session *s) {
       end_of_input(s);
       return;
     }
-    if (run_command(s, line) == SMTP_CLOSE)
+    if (run_command(s, line) == SMTP_CLOSE || s->end_reason)
       return;
   }
 }
