@@ -23,10 +23,14 @@ static void make(const struct maker *m, const char *prefix, const char *middle, 
   m->add(m->arg, text, "y");
 }
 
+/* The last first: the order in which -bP shows them everywhere. */
 static void make_options(const struct maker *m, const char *prefix, const char *driver, const struct option_def *o) {
-  for (; o != NULL && o->name != NULL; o++)
-    if (!(o->flags & OPTION_LATER))
-      make(m, prefix, driver, o->name);
+  size_t n = 0;
+  while (o != NULL && o[n].name != NULL)
+    n++;
+  while (n-- > 0)
+    if (!(o[n].flags & OPTION_LATER))
+      make(m, prefix, driver, o[n].name);
 }
 
 static const char *const class_prefix[DRIVER_CLASSES] = {"_OPT_ROUTER_", "_OPT_TRANSPORT_", "_OPT_AUTHENTICATOR_"};

@@ -37,6 +37,7 @@ struct policy_vars {
   struct str self_hostname;
   struct str address_data, sender_address_data;
   struct str home, address_file, address_pipe;
+  struct str inode, mailstore_basename; /* while appendfile's options are expanded */
   struct str host_data, sender_data, lookup_dnssec_authenticated, ldap_dn;
   struct str verify_mode;
   struct str dnslist_domain, dnslist_matched, dnslist_text, dnslist_value;

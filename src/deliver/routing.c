@@ -212,12 +212,18 @@ static void add_children(struct delivery *d, struct address *parent, struct addr
   d->fresh = children;
 }
 
+/* What makes two addresses the same delivery: address and transport. The copy that an `unseen` router took stands beside
+the original, which goes on: both are wanted, whichever transport they have. */
+static struct str delivered_key(struct delivery *d, const struct address *a) {
+  struct str transport = a->transport ? a->transport->name : STR_EMPTY, router = a->unseen && a->router ? a->router->name : STR_EMPTY;
+  return str_printf(d->c->arena, "%.*s/%.*s%s%.*s", STRF(address_plain_key(a)), STRF(transport), router.len ? "/" : "", STRF(router));
+}
+
 /* When all is routed: one delivery for those that go to the same address by the same transport. The first of the list
 is it; the others hang on it, and are named in its Envelope-to: line. */
 static void remove_duplicates(struct delivery *d, struct address **list) {
   for (struct address **link = list, *a; (a = *link);) {
-    struct str transport = a->transport ? a->transport->name : STR_EMPTY;
-    struct str key = str_printf(d->c->arena, "%.*s/%.*s", STRF(address_plain_key(a)), STRF(transport));
+    struct str key = delivered_key(d, a);
     struct address *other = a->kind == ADDRESS_MAIL ? map_get(d->seen, key) : NULL;
     if (!other) {
       if (a->kind == ADDRESS_MAIL)

@@ -89,6 +89,8 @@ const struct variable_def policy_variables[] = {
   {"domain", variable_get_ctx, VARS(domain)},
   {"domain_data", variable_get_ctx, VARS(domain_data)},
   {"event_data", variable_get_ctx, VARS(event_data)},
+  {"inode", variable_get_ctx, VARS(inode)},
+  {"mailstore_basename", variable_get_ctx, VARS(mailstore_basename)},
   {"event_name", variable_get_ctx, VARS(event_name)},
   {"home", variable_get_ctx, VARS(home)},
   {"host", get_host, 0, 'n'},

@@ -2,28 +2,20 @@
 "The appendfile transport"). Policy is settled here; plan_file.c and
 plan_maildir.c do the work as the recipient's user. */
 
+#include <unistd.h>
+
 #include "base/buf.h"
+#include "base/random.h"
+#include "base/vec.h"
 #include "deliver/errors.h"
 #include "core/main_options.h"
 #include "expand/expand.h"
+#include "match/match.h"
 #include "message/message.h"
+#include "transport/appendfile.h"
 #include "transport/bsmtp.h"
 #include "transport/local.h"
 #include "transport/transport.h"
-
-struct appendfile {
-  bool allow_fifo, allow_symlink, check_group, check_owner, create_directory, file_must_exist, maildir_format, mailstore_format,
-      mbx_format, mode_fail_narrower, notify_comsat, quota_is_inclusive, use_bsmtp, use_crlf, use_fcntl_lock, use_flock_lock,
-      use_lockfile, use_mbx_lock;
-  struct transport_batch batch;
-  struct str check_string, create_file, escape_string, file_format, maildirfolder_create_regex, quota_size_regex;
-  struct option_expr directory, directory_file, file, mailbox_filecount, mailbox_size, maildir_quota_directory_regex, maildir_tag,
-      maildir_use_size_file, mailstore_prefix, mailstore_suffix, message_prefix, message_suffix, quota, quota_directory,
-      quota_filecount, quota_warn_message, quota_warn_threshold;
-  int64_t directory_mode, lock_fcntl_timeout, lock_flock_timeout, lock_interval, lock_retries, lockfile_mode, lockfile_timeout,
-      maildir_retries, mode;
-  enum plan_create create;
-};
 
 #define OFF(f) offsetof(struct appendfile, f)
 static const struct option_def appendfile_options[] = {
@@ -37,11 +29,11 @@ static const struct option_def appendfile_options[] = {
     {"create_directory", OPTION_BOOL, OFF(create_directory), "true"},
     {"create_file", OPTION_STRING, OFF(create_file)},
     {"directory", OPTION_EXPR, OFF(directory)},
-    {"directory_file", OPTION_EXPR, OFF(directory_file), NULL, OPTION_LATER},
+    {"directory_file", OPTION_EXPR, OFF(directory_file)},
     {"directory_mode", OPTION_OCTAL, OFF(directory_mode), "0700"},
     {"escape_string", OPTION_STRING, OFF(escape_string)},
     {"file", OPTION_EXPR, OFF(file)},
-    {"file_format", OPTION_STRING, OFF(file_format), NULL, OPTION_LATER},
+    {"file_format", OPTION_STRING, OFF(file_format)},
     {"file_must_exist", OPTION_BOOL, OFF(file_must_exist)},
     {"lock_fcntl_timeout", OPTION_TIME, OFF(lock_fcntl_timeout)},
     {"lock_flock_timeout", OPTION_TIME, OFF(lock_flock_timeout)},
@@ -49,47 +41,83 @@ static const struct option_def appendfile_options[] = {
     {"lock_retries", OPTION_INT, OFF(lock_retries), "10"},
     {"lockfile_mode", OPTION_OCTAL, OFF(lockfile_mode), "0600"},
     {"lockfile_timeout", OPTION_TIME, OFF(lockfile_timeout), "30m"},
-    {"mailbox_filecount", OPTION_EXPR, OFF(mailbox_filecount), NULL, OPTION_LATER},
-    {"mailbox_size", OPTION_EXPR, OFF(mailbox_size), NULL, OPTION_LATER},
+    {"mailbox_filecount", OPTION_EXPR, OFF(mailbox_filecount)},
+    {"mailbox_size", OPTION_EXPR, OFF(mailbox_size)},
     {"maildir_format", OPTION_BOOL, OFF(maildir_format)},
-    {"maildir_quota_directory_regex", OPTION_EXPR, OFF(maildir_quota_directory_regex), NULL, OPTION_LATER},
+    {"maildir_quota_directory_regex", OPTION_STRING, OFF(maildir_quota_directory_regex), "^(?:cur|new|\\..*)$"},
     {"maildir_retries", OPTION_INT, OFF(maildir_retries), "10"},
     {"maildir_tag", OPTION_EXPR, OFF(maildir_tag)},
-    {"maildir_use_size_file", OPTION_EXPR_BOOL, OFF(maildir_use_size_file), NULL, OPTION_LATER},
-    {"maildirfolder_create_regex", OPTION_STRING, OFF(maildirfolder_create_regex), NULL, OPTION_LATER},
-    {"mailstore_format", OPTION_BOOL, OFF(mailstore_format), NULL, OPTION_LATER},
-    {"mailstore_prefix", OPTION_EXPR, OFF(mailstore_prefix), NULL, OPTION_LATER},
-    {"mailstore_suffix", OPTION_EXPR, OFF(mailstore_suffix), NULL, OPTION_LATER},
-    {"mbx_format", OPTION_BOOL, OFF(mbx_format), NULL, OPTION_LATER},
+    {"maildir_use_size_file", OPTION_EXPR_BOOL, OFF(maildir_use_size_file)},
+    {"maildirfolder_create_regex", OPTION_STRING, OFF(maildirfolder_create_regex)},
+    {"mailstore_format", OPTION_BOOL, OFF(mailstore_format)},
+    {"mailstore_prefix", OPTION_EXPR, OFF(mailstore_prefix)},
+    {"mailstore_suffix", OPTION_EXPR, OFF(mailstore_suffix)},
+    {"mbx_format", OPTION_BOOL, OFF(mbx_format)},
     {"message_prefix", OPTION_EXPR, OFF(message_prefix)},
     {"message_suffix", OPTION_EXPR, OFF(message_suffix)},
     {"mode", OPTION_OCTAL, OFF(mode), "0600"},
     {"mode_fail_narrower", OPTION_BOOL, OFF(mode_fail_narrower), "true"},
-    {"notify_comsat", OPTION_BOOL, OFF(notify_comsat), NULL, OPTION_LATER},
+    {"notify_comsat", OPTION_BOOL, OFF(notify_comsat)},
     {"quota", OPTION_EXPR, OFF(quota)},
     {"quota_directory", OPTION_EXPR, OFF(quota_directory)},
     {"quota_filecount", OPTION_EXPR, OFF(quota_filecount)},
     {"quota_is_inclusive", OPTION_BOOL, OFF(quota_is_inclusive), "true"},
     {"quota_size_regex", OPTION_STRING, OFF(quota_size_regex)},
-    {"quota_warn_message", OPTION_EXPR, OFF(quota_warn_message), NULL, OPTION_LATER},
-    {"quota_warn_threshold", OPTION_EXPR, OFF(quota_warn_threshold), NULL, OPTION_LATER},
+    {"quota_warn_message", OPTION_EXPR, OFF(quota_warn_message)},
+    {"quota_warn_threshold", OPTION_EXPR, OFF(quota_warn_threshold)},
     {"use_bsmtp", OPTION_BOOL, OFF(use_bsmtp)},
     {"use_crlf", OPTION_BOOL, OFF(use_crlf)},
-    {"use_fcntl_lock", OPTION_BOOL, OFF(use_fcntl_lock), "true"},
+    {"use_fcntl_lock", OPTION_BOOL, OFF(use_fcntl_lock), .flags = OPTION_TRISTATE},
     {"use_flock_lock", OPTION_BOOL, OFF(use_flock_lock)},
-    {"use_lockfile", OPTION_BOOL, OFF(use_lockfile), "true"},
-    {"use_mbx_lock", OPTION_BOOL, OFF(use_mbx_lock), NULL, OPTION_LATER},
+    {"use_lockfile", OPTION_BOOL, OFF(use_lockfile), .flags = OPTION_TRISTATE},
+    {"use_mbx_lock", OPTION_BOOL, OFF(use_mbx_lock), .flags = OPTION_TRISTATE},
     OPTIONS_END,
 };
 
-static int appendfile_init(struct config_reader *r, struct instance *i) {
+/* file_format: strings and transports by turns. */
+static int parse_formats(struct config_reader *r, struct instance *i) {
   struct appendfile *o = i->options;
-  if (str_is_set(o->file.text) && str_is_set(o->directory.text))
-    return config_error_at(r, i->where, "only one of \"file\" or \"directory\" can be set for the %.*s transport", STRF(i->name));
-  if (o->maildir_format && !str_is_set(o->directory.text) && str_is_set(o->file.text))
-    return config_error_at(r, i->where, "\"directory\" must be set for \"maildir_format\" in the %.*s transport", STRF(i->name));
-  if (str_is_set(o->directory.text) && !o->maildir_format)
-    return config_error_at(r, i->where, "\"directory\" without \"maildir_format\" is not supported yet (%.*s transport)", STRF(i->name));
+  struct arena *a = config_reader_arena(r);
+  VEC(struct str) formats = {0};
+  struct list_iter it;
+  struct str item;
+  if (!str_is_set(o->file_format))
+    return 0;
+  list_iter_init(&it, a, o->file_format);
+  while (list_next(&it, &item))
+    vec_push(a, &formats, str_dup(a, item));
+  if (formats.n % 2 || formats.n > PLAN_ARGS_MAX)
+    return config_error_at(r, i->where, "transport %.*s: file_format must be pairs of strings and transports", STRF(i->name));
+  o->formats = formats.v;
+  o->formats_n = (int64_t)formats.n;
+  return 0;
+}
+
+/* Which locks: those given; else the MBX one for MBX, lock file and fcntl for other files. */
+static int choose_locks(struct config_reader *r, struct instance *i) {
+  struct appendfile *o = i->options;
+  bool given = o->use_fcntl_lock >= 0 || o->use_lockfile >= 0 || o->use_mbx_lock >= 0 || o->use_flock_lock;
+  if (o->mbx_format && !given) {
+    o->use_mbx_lock = 1;
+    o->use_fcntl_lock = o->use_lockfile = 0;
+  }
+  bool mbx = o->use_mbx_lock > 0;
+  if (o->use_fcntl_lock < 0)
+    o->use_fcntl_lock = !mbx;
+  if (o->use_lockfile < 0)
+    o->use_lockfile = !mbx;
+  o->use_mbx_lock = mbx;
+  if (mbx && !o->mbx_format)
+    return config_error_at(r, i->where, "transport %.*s: use_mbx_lock is only for mbx_format", STRF(i->name));
+  if (mbx && o->use_fcntl_lock)
+    return config_error_at(r, i->where, "transport %.*s: use_mbx_lock and use_fcntl_lock may not both be set", STRF(i->name));
+  if (!o->use_lockfile && !o->use_fcntl_lock && !o->use_flock_lock && !mbx && str_is_set(o->file.text))
+    return config_error_at(r, i->where, "no locking configured for %.*s transport", STRF(i->name));
+  return 0;
+}
+
+static int choose_create(struct config_reader *r, struct instance *i) {
+  struct appendfile *o = i->options;
   struct str create = str_is_set(o->create_file) && o->create_file.len ? o->create_file : STR("anywhere");
   if (str_eq_c(create, "anywhere"))
     o->create = PLAN_CREATE_ANYWHERE;
@@ -102,9 +130,23 @@ static int appendfile_init(struct config_reader *r, struct instance *i) {
   else
     return config_error_at(r, i->where, "invalid value given for \"create_file\" for the %.*s transport: '%.*s'", STRF(i->name),
         STRF(create));
-  if (!o->use_lockfile && !o->use_fcntl_lock && !o->use_flock_lock && str_is_set(o->file.text))
-    return config_error_at(r, i->where, "no locking configured for %.*s transport", STRF(i->name));
   return 0;
+}
+
+static int appendfile_init(struct config_reader *r, struct instance *i) {
+  struct appendfile *o = i->options;
+  if (str_is_set(o->file.text) && str_is_set(o->directory.text))
+    return config_error_at(r, i->where, "only one of \"file\" or \"directory\" can be set for the %.*s transport", STRF(i->name));
+  if (o->maildir_format && o->mailstore_format)
+    return config_error_at(r, i->where, "only one of maildir and mailstore may be specified for the %.*s transport", STRF(i->name));
+  if ((o->maildir_format || o->mailstore_format) && !str_is_set(o->directory.text) && str_is_set(o->file.text))
+    return config_error_at(r, i->where, "\"directory\" must be set for \"%s\" in the %.*s transport",
+        o->maildir_format ? "maildir_format" : "mailstore_format", STRF(i->name));
+  if (str_is_set(o->quota_filecount.text) && !str_is_set(o->quota.text))
+    return config_error_at(r, i->where, "quota must be set if quota_filecount is set for the %.*s transport", STRF(i->name));
+  if (choose_create(r, i) || choose_locks(r, i))
+    return OUTCOME_ERROR;
+  return parse_formats(r, i);
 }
 
 static const struct transport_batch *appendfile_batch(const struct instance *t) {
@@ -142,7 +184,7 @@ static bool find_path(struct ctx *c, const struct instance *t, struct address *c
       return false;
   } else if (chain->kind == ADDRESS_FILE) {
     *ret = chain->address;
-    *ret_directory = str_ends(*ret, STR("/")) || o->maildir_format;
+    *ret_directory = str_ends(*ret, STR("/")) || o->maildir_format || o->mailstore_format;
   } else {
     transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,
         str_printf(c->arena, "Mandatory file or directory option missing from %.*s transport", STRF(t->name)));
@@ -162,56 +204,14 @@ static bool find_path(struct ctx *c, const struct instance *t, struct address *c
         str_printf(c->arena, "appendfile: file or directory name \"%.*s\" is not absolute", STRF(*ret)));
     return false;
   }
-  if (*ret_directory && !o->maildir_format) {
-    transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,
-        str_printf(c->arena, "delivery into directory %.*s by the %.*s transport without maildir_format is not supported yet",
-            STRF(*ret), STRF(t->name)));
-    return false;
-  }
   while (*ret_directory && ret->len > 1 && ret->p[ret->len - 1] == '/')
     ret->len--;
   return true;
 }
 
-/* "20M", "1.5K", "1000", each perhaps with "/no_check" behind it. */
-static bool parse_size(struct str text, int64_t *ret) {
-  struct str rest = text, number = str_trim(str_cut(&rest, '/'));
-  int64_t unit = 1;
-  uint64_t whole = 0, tenths = 0, scale = 1;
-  if (str_is_set(rest) && !str_eq_c(str_trim(rest), "no_check"))
-    return false;
-  if (number.len && strchr("kKmMgG", number.p[number.len - 1])) {
-    char ch = number.p[--number.len] | 32;
-    unit = ch == 'k' ? 1 << 10 : ch == 'm' ? 1 << 20 : 1 << 30;
-  }
-  struct str fraction = number, integer = str_cut(&fraction, '.');
-  if (!str_to_u64(integer, &whole) || whole > (uint64_t)INT64_MAX / (uint64_t)unit)
-    return false;
-  if (str_is_set(fraction)) {
-    if (fraction.len > 6 || !str_to_u64(fraction, &tenths))
-      return false;
-    for (uint32_t i = 0; i < fraction.len; i++)
-      scale *= 10;
-  }
-  *ret = (int64_t)whole * unit + (int64_t)(tenths * (uint64_t)unit / scale);
-  return true;
-}
-
-static bool size_option(struct ctx *c, const struct instance *t, struct address *chain, const struct option_expr *o, const char *what,
-    int64_t *ret) {
-  *ret = 0;
-  struct str text;
-  if (!str_is_set(o->text))
-    return true;
-  if (!local_expand(c, t, chain, o, what, &text))
-    return false;
-  if (parse_size(text, ret))
-    return true;
-  c->error = str_printf(c->arena, "\"%.*s\" is not a size", STRF(text));
-  transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,
-      str_printf(c->arena, "bad value for %s in the %.*s transport: %.*s", what, STRF(t->name), STRF(c->error)));
-  return false;
-}
+#define PASSED_MAX 4 /* transports that file_format may lead through */
+extern const struct transport_def transport_appendfile;
+static void deliver_as(struct ctx *c, const struct instance *t, struct address *chain, int depth);
 
 /* Prefix and suffix: by default those of an mbox for files, none for directories. */
 static bool affixes(struct ctx *c, const struct instance *t, struct address *chain, bool directory, struct plan *p) {
@@ -241,7 +241,156 @@ static bool affixes(struct ctx *c, const struct instance *t, struct address *cha
   return true;
 }
 
-static void appendfile_deliver(struct ctx *c, const struct instance *t, struct address *chain) {
+/* The tag is expanded when the size is known. It may hold anything printing but a slash; a letter or digit gets a colon before it. */
+static bool maildir_tag(struct ctx *c, const struct instance *t, struct address *chain, struct plan *p) {
+  const struct appendfile *o = t->options;
+  struct buf b;
+  struct str tag;
+  if (!str_is_set(o->maildir_tag.text))
+    return true;
+  size_t size = c->message->size;
+  c->message->size = (size_t)((int64_t)p->head.len + p->body_length + (str_is_set(p->tail) ? p->tail.len : 0));
+  int e = expand_option(c, &o->maildir_tag, &tag);
+  c->message->size = size;
+  if (e == OUTCOME_FORCED)
+    return true;
+  if (e) {
+    transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,
+        str_printf(c->arena, "Expansion of \"%.*s\" (maildir_tag for %.*s transport) failed: %.*s", STRF(o->maildir_tag.text),
+            STRF(t->name), STRF(c->error)));
+    return false;
+  }
+  buf_init(&b, c->arena, BUF_MAX_LINE);
+  for (uint32_t i = 0; i < tag.len; i++) {
+    char ch = tag.p[i];
+    if (ch <= ' ' || ch >= 127 || ch == '/')
+      continue;
+    if (!b.len && ((ch | 32) >= 'a' && (ch | 32) <= 'z'))
+      buf_add_byte(&b, ':');
+    else if (!b.len && ch >= '0' && ch <= '9')
+      buf_add_byte(&b, ':');
+    buf_add_byte(&b, ch);
+  }
+  p->maildir_tag = buf_str(&b);
+  return true;
+}
+
+/* directory_file: the inode's number is known when the file is there, so a mark stands for it. */
+static bool file_name(struct ctx *c, const struct instance *t, struct address *chain, struct plan *p) {
+  const struct appendfile *o = t->options;
+  unsigned char random[6];
+  random_bytes(random, sizeof random);
+  p->inode_mark = str_printf(c->arena, "9%u%u%u%u%u%u", random[0], random[1], random[2], random[3], random[4], random[5]);
+  c->vars.inode = p->inode_mark;
+  bool ok = true;
+  if (str_is_set(o->directory_file.text))
+    ok = local_expand(c, t, chain, &o->directory_file, "directory_file", &p->directory_file);
+  else if (expand_text(c, STR("q${base62:$tod_epoch}-$inode"), &p->directory_file))
+    ok = false;
+  c->vars.inode = STR_UNSET;
+  if (!ok)
+    return false;
+  if (!p->directory_file.len || memchr(p->directory_file.p, '/', p->directory_file.len) || memchr(p->directory_file.p, 0, p->directory_file.len)) {
+    transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,
+        str_printf(c->arena, "\"%.*s\" is no name for a file (directory_file for %.*s transport)", STRF(p->directory_file), STRF(t->name)));
+    return false;
+  }
+  return true;
+}
+
+static bool store_text(struct ctx *c, const struct instance *t, struct address *chain, const struct option_expr *o, const char *what,
+    struct buf *b) {
+  struct str text;
+  if (!str_is_set(o->text))
+    return true;
+  int e = expand_option(c, o, &text);
+  if (e == OUTCOME_FORCED)
+    return true;
+  if (e) {
+    transport_chain_result(chain, OUTCOME_DEFER, ERROR_EXPAND_FAIL,
+        str_printf(c->arena, "Expansion of \"%.*s\" (mailstore %s for %.*s transport) failed: %.*s", STRF(o->text), what, STRF(t->name),
+            STRF(c->error)));
+    return false;
+  }
+  buf_add(b, text);
+  if (text.len && text.p[text.len - 1] != '\n')
+    buf_add_byte(b, '\n');
+  return true;
+}
+
+/* The envelope file: prefix, sender, recipients, suffix. */
+static bool mailstore(struct ctx *c, const struct instance *t, struct address *chain, struct plan *p) {
+  const struct appendfile *o = t->options;
+  static unsigned serial;
+  struct buf b;
+  p->mailstore_base = str_printf(c->arena, "%s-%x-%u", c->message->id, (unsigned)getpid(), ++serial);
+  c->vars.mailstore_basename = p->mailstore_base;
+  buf_init(&b, c->arena, BUF_MAX_LINE * 16);
+  bool ok = store_text(c, t, chain, &o->mailstore_prefix, "prefix", &b);
+  buf_printf(&b, "%.*s\n", STRF(chain->return_path));
+  for (const struct address *a = chain; a; a = a->next)
+    buf_printf(&b, "%.*s@%.*s\n", STRF(a->local_part), STRF(a->domain));
+  ok = ok && store_text(c, t, chain, &o->mailstore_suffix, "suffix", &b);
+  c->vars.mailstore_basename = STR_UNSET;
+  p->mailstore_envelope = buf_str(&b);
+  return ok;
+}
+
+static bool maildir(struct ctx *c, const struct instance *t, struct address *chain, struct plan *p) {
+  const struct appendfile *o = t->options;
+  if (expand_option_bool(c, &o->maildir_use_size_file, "maildir_use_size_file", &p->maildir_size_file)) {
+    transport_chain_result(chain, OUTCOME_DEFER, ERROR_EXPAND_FAIL, c->error);
+    return false;
+  }
+  p->maildir_directory_regex = o->maildir_quota_directory_regex;
+  p->maildirfolder_regex = o->maildirfolder_create_regex;
+  return maildir_tag(c, t, chain, p);
+}
+
+static void set_file_options(const struct appendfile *o, const struct address *chain, struct plan *p) {
+  p->create = o->create;
+  p->create_below = o->create == PLAN_CREATE_BELOW_PATH ? o->create_file : STR_UNSET;
+  p->mode = chain->kind == ADDRESS_FILE && chain->mode > 0 ? chain->mode : o->mode;
+  p->mode_set = true;
+  p->directory_mode = o->directory_mode;
+  p->lockfile_mode = o->lockfile_mode;
+  p->create_directory = o->create_directory;
+  p->file_must_exist = o->file_must_exist;
+  p->allow_symlink = o->allow_symlink;
+  p->allow_fifo = o->allow_fifo;
+  p->check_owner = o->check_owner;
+  p->check_group = o->check_group;
+  p->mode_fail_narrower = o->mode_fail_narrower;
+  p->lock_fcntl = o->use_fcntl_lock > 0;
+  p->lock_flock = o->use_flock_lock;
+  p->lock_file = o->use_lockfile > 0;
+  p->lock_mbx = o->use_mbx_lock > 0;
+  p->lock_retries = o->lock_retries;
+  p->lock_interval = o->lock_interval;
+  p->lock_fcntl_timeout = o->lock_fcntl_timeout;
+  p->lock_flock_timeout = o->lock_flock_timeout;
+  p->lockfile_timeout = o->lockfile_timeout;
+  p->maildir_retries = o->maildir_retries;
+  p->file_formats = o->formats;
+  p->file_formats_n = o->formats_n;
+  p->mbx = o->mbx_format;
+  p->use_crlf = o->use_crlf || o->mbx_format;
+}
+
+/* file_format: the file is another transport's. That one delivers, with its own options. */
+static void pass_on(struct ctx *c, struct address *chain, struct str name, int depth) {
+  const struct instance *t = config_driver(c->config, DRIVER_TRANSPORT, name);
+  if (!t || t->driver != &transport_appendfile.driver || depth >= PASSED_MAX)
+    return;
+  for (struct address *a = chain; a; a = a->next) {
+    a->transport = (struct instance *)t;
+    a->panic = false;
+  }
+  c->transport = t;
+  deliver_as(c, t, chain, depth + 1);
+}
+
+static void deliver_as(struct ctx *c, const struct instance *t, struct address *chain, int depth) {
   const struct appendfile *o = t->options;
   struct transport_message message;
   struct plan p;
@@ -249,54 +398,29 @@ static void appendfile_deliver(struct ctx *c, const struct instance *t, struct a
   bool directory;
   if (!local_plan_prepare(c, t, chain, &p, &message))
     return;
-  if (!find_path(c, t, chain, p.home, &p.path, &directory) || !affixes(c, t, chain, directory, &p))
+  if (!find_path(c, t, chain, p.home, &p.path, &directory) || !affixes(c, t, chain, directory, &p) || !appendfile_quotas(c, t, chain, &p))
     return;
-  if (!size_option(c, t, chain, &o->quota, "quota", &p.quota) ||
-      !size_option(c, t, chain, &o->quota_filecount, "quota_filecount", &p.quota_filecount))
+  set_file_options(o, chain, &p);
+  p.kind = !directory ? PLAN_FILE : o->maildir_format ? PLAN_MAILDIR : PLAN_DIRECTORY;
+  if ((p.kind == PLAN_MAILDIR && !maildir(c, t, chain, &p)) ||
+      (p.kind == PLAN_DIRECTORY && !(o->mailstore_format ? mailstore(c, t, chain, &p) : file_name(c, t, chain, &p))))
     return;
-  if (str_is_set(o->quota_directory.text) && !local_expand(c, t, chain, &o->quota_directory, "quota_directory", &p.quota_directory))
-    return;
-  if (directory && str_is_set(o->maildir_tag.text)) {
-    int e = expand_option(c, &o->maildir_tag, &p.maildir_tag);
-    if (e == OUTCOME_FORCED)
-      p.maildir_tag = STR_UNSET;
-    else if (e && !local_expand(c, t, chain, &o->maildir_tag, "maildir_tag", &p.maildir_tag))
-      return;
-    if (str_is_set(p.maildir_tag) && memchr(p.maildir_tag.p, '/', p.maildir_tag.len))
-      p.maildir_tag = STR_UNSET;
-  }
-  p.kind = directory ? PLAN_MAILDIR : PLAN_FILE;
-  p.create = o->create;
-  p.create_below = o->create == PLAN_CREATE_BELOW_PATH ? o->create_file : STR_UNSET;
-  p.mode = chain->kind == ADDRESS_FILE && chain->mode > 0 ? chain->mode : o->mode;
-  p.mode_set = true;
-  p.directory_mode = o->directory_mode;
-  p.lockfile_mode = o->lockfile_mode;
-  p.create_directory = o->create_directory;
-  p.file_must_exist = o->file_must_exist;
-  p.allow_symlink = o->allow_symlink;
-  p.allow_fifo = o->allow_fifo;
-  p.check_owner = o->check_owner;
-  p.check_group = o->check_group;
-  p.mode_fail_narrower = o->mode_fail_narrower;
-  p.lock_fcntl = o->use_fcntl_lock;
-  p.lock_flock = o->use_flock_lock;
-  p.lock_file = o->use_lockfile;
-  p.lock_retries = o->lock_retries;
-  p.lock_interval = o->lock_interval;
-  p.lock_fcntl_timeout = o->lock_fcntl_timeout;
-  p.lock_flock_timeout = o->lock_flock_timeout;
-  p.lockfile_timeout = o->lockfile_timeout;
-  p.maildir_retries = o->maildir_retries;
-  p.quota_is_inclusive = o->quota_is_inclusive;
-  p.quota_size_regex = o->quota_size_regex;
-  p.use_crlf = o->use_crlf;
   local_plan_run(c, t, chain, &p, &result);
+  if (str_is_set(result.switch_to))
+    pass_on(c, chain, result.switch_to, depth);
+  if (result.outcome != OUTCOME_OK)
+    return;
+  if (result.warn)
+    appendfile_warn(c, t, chain);
+  if (o->notify_comsat && p.kind == PLAN_FILE)
+    appendfile_comsat(chain, result.offset);
 }
+
+static void appendfile_deliver(struct ctx *c, const struct instance *t, struct address *chain) { deliver_as(c, t, chain, 0); }
 
 const struct transport_def transport_appendfile = {
     .driver = {.name = "appendfile", .class = DRIVER_TRANSPORT, .options = appendfile_options,
-        .options_size = sizeof(struct appendfile), .summary = "append to files and Maildirs", .subtypes = "maildir",
+        .options_size = sizeof(struct appendfile), .summary = "append to files and Maildirs", .subtypes = "maildir/mailstore/mbx",
         .init = appendfile_init},
     .local = true,
     .batch = appendfile_batch,

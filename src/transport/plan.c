@@ -41,7 +41,8 @@ static const struct field plan_fields[] = {
 static const struct field result_fields[] = {
     {FIELD_INT, R(outcome)}, {FIELD_INT, R(basic_errno)}, {FIELD_INT, R(more_errno)}, {FIELD_BOOL, R(freeze)},
     {FIELD_STR, R(message)}, {FIELD_STR, R(output)}, {FIELD_STR, R(path)}, {FIELD_INT, R(status)}, {FIELD_INT, R(uid)},
-    {FIELD_INT, R(gid)}, {FIELD_INT, R(mode)}, {FIELD_BOOL, R(quota_exceeded)},
+    {FIELD_INT, R(gid)}, {FIELD_INT, R(mode)}, {FIELD_BOOL, R(quota_exceeded)}, {FIELD_BOOL, R(warn)},
+    {FIELD_INT, R(offset)}, {FIELD_STR, R(switch_to)},
 };
 #undef R
 #define COUNT(t) (sizeof(t) / sizeof *(t))
@@ -180,13 +181,17 @@ int plan_become_user(const struct plan *p, const char **ret_what) {
 }
 
 void plan_execute(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret) {
-  *ret = (struct plan_result){.outcome = OUTCOME_OK, .message = STR_UNSET, .output = STR_UNSET, .path = STR_UNSET};
+  *ret = (struct plan_result){.outcome = OUTCOME_OK, .message = STR_UNSET, .output = STR_UNSET, .path = STR_UNSET,
+      .switch_to = STR_UNSET};
   switch ((enum plan_kind)p->kind) {
   case PLAN_FILE:
     plan_execute_file(a, p, body_fd, ret);
     return;
   case PLAN_MAILDIR:
     plan_execute_maildir(a, p, body_fd, ret);
+    return;
+  case PLAN_DIRECTORY:
+    plan_execute_directory(a, p, body_fd, ret);
     return;
   case PLAN_PIPE:
     plan_execute_pipe(a, p, body_fd, ret);

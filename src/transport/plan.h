@@ -18,6 +18,7 @@ A plan is plain data: plan_encode/plan_decode carry it over a socket. */
 enum plan_kind {
   PLAN_FILE,    /* append to a file: mbox */
   PLAN_MAILDIR,
+  PLAN_DIRECTORY, /* a new file in a directory, or two of them (mailstore) */
   PLAN_PIPE,
   PLAN_READ,    /* read a user's file (.forward), or a directory's existence */
 };
@@ -48,8 +49,16 @@ struct plan {
   struct str maildir_tag, hostname;
   int64_t maildir_retries;
   int64_t quota, quota_filecount, message_size; /* 0: no quota */
-  bool quota_is_inclusive, maildir_size_file;
+  bool quota_is_inclusive, quota_no_check, filecount_no_check, maildir_size_file;
   struct str quota_size_regex, quota_directory;
+  int64_t warn_threshold;                       /* 0: none; crossing it sets plan_result.warn */
+  int64_t mailbox_size, mailbox_filecount;      /* what is there already as the configuration says; -1: it is to be found out */
+  struct str maildirfolder_regex, maildir_directory_regex;
+  bool mbx, lock_mbx;                           /* c-client's MBX format and its locks */
+  struct str *file_formats;                     /* pairs: how the file begins, the transport for such a file */
+  int64_t file_formats_n;
+  struct str directory_file, inode_mark;        /* name of a new file; the mark in it stands for the inode's number */
+  struct str mailstore_base, mailstore_envelope; /* mailstore: BASE.env has the envelope, BASE.msg the message */
   /* pipes */
   struct str *argv;
   int64_t argv_n;
@@ -73,6 +82,9 @@ struct plan_result {
   int64_t status;               /* wait status of a pipe's command */
   int64_t uid, gid, mode;       /* of the file that was read */
   bool quota_exceeded;
+  bool warn;                    /* quota_warn_threshold was crossed */
+  int64_t offset;               /* where in the file the message begins */
+  struct str switch_to;         /* file_format: the transport that is to do it; nothing was written */
 };
 
 void plan_encode(const struct plan *p, struct buf *out);
@@ -85,12 +97,34 @@ bool plan_result_decode(struct arena *a, struct str data, struct plan_result *re
 void plan_execute(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret);
 /* The kinds, one file each. */
 void plan_execute_file(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret);
+void plan_execute_directory(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret);
 void plan_execute_maildir(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret);
 void plan_execute_pipe(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret);
 void plan_execute_read(struct arena *a, const struct plan *p, struct plan_result *ret);
 
-/* Writes head, body (with escapes and line ends) and tail to fd. 0 or -errno; *ret_size counts the bytes. */
+/* Writes head, body (with escapes and line ends) and tail to fd, or with fd -1 only counts. 0 or -errno; *ret_size counts the
+bytes. */
 int plan_write_message(const struct plan *p, int body_fd, int fd, int64_t *ret_size);
+/* Size and number of files in and below a directory: by the size in their names (quota_size_regex) or by stat. With
+`directories` set only those subdirectories of the top that match it count, and their own tmp does not. */
+int64_t plan_directory_usage(struct arena *a, const struct plan *p, const char *path, struct str directories, int64_t *ret_files);
+/* Is there room for the message beside what is there? False: the result says why, for the file `writing`; `read` is when the
+mailbox was last read. Notes in the result whether the warning threshold is crossed. */
+bool plan_quota_allows(struct arena *a, const struct plan *p, int64_t used, int64_t files, const char *writing, int64_t read,
+    struct plan_result *r);
+
+/* The maildirsize file of Maildir++ in directory `top`: opens, reads and if need be recalculates it. Its descriptor, to be closed
+by the caller, or -1: there is none, and used and files are from the directories. */
+int plan_maildirsize_open(struct arena *a, const struct plan *p, const char *top, int64_t *ret_used, int64_t *ret_files);
+void plan_maildirsize_add(int fd, int64_t size, int64_t files);
+
+/* MBX mailboxes: the file's header if it is empty, then the message with its own. 0 or -errno. */
+int plan_write_mbx(struct arena *a, const struct plan *p, int body_fd, int fd, int64_t *ret_size);
+/* The lock file in /tmp that c-client knows, for an open mailbox: a descriptor that holds it, -EAGAIN (somebody else does) or
+-errno. plan_mbx_unlock removes it when nobody else has the mailbox open. */
+int plan_mbx_lock(int fd, char *ret_path, size_t size);
+void plan_mbx_unlock(int fd, int lock_fd, const char *path);
+
 /* Fills a result. */
 void plan_fail(struct arena *a, struct plan_result *r, enum outcome o, int err, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));

@@ -26,7 +26,8 @@ struct mbox {
   char lock_path[PATH_MAX + 8];
   bool lock_file_held;
   int fd;
-  bool created;
+  int mbx_fd;                     /* the lock file of an MBX mailbox */
+  char mbx_path[64];
 };
 
 static void refuse(struct mbox *m, int err, const char *text) {
@@ -180,7 +181,6 @@ static bool open_file(struct mbox *m, struct stat *st) {
     plan_fail(m->arena, m->result, OUTCOME_DEFER, errno, "while creating mailbox %s", m->path);
     return false;
   }
-  m->created = true;
   return true;
 }
 
@@ -208,22 +208,62 @@ static bool lock_open_file(struct mbox *m) {
   }
 }
 
-static bool over_quota(struct mbox *m, const struct stat *st) {
+/* The size that counts: the file's, or that of the directory or the mailbox the configuration names. */
+static bool has_room(struct mbox *m, const struct stat *st) {
   const struct plan *p = m->plan;
-  if (p->quota <= 0 || st->st_size + (p->quota_is_inclusive ? p->message_size : 0) <= p->quota)
+  int64_t files = p->mailbox_filecount < 0 ? 0 : p->mailbox_filecount;
+  return plan_quota_allows(m->arena, p, p->mailbox_size < 0 ? st->st_size : p->mailbox_size, files, m->path, st->st_atime, m->result);
+}
+
+/* file_format: whose file is this? False: another transport's, or nobody's. */
+static bool check_format(struct mbox *m, const struct stat *st) {
+  const struct plan *p = m->plan;
+  char start[256];
+  ssize_t n = p->file_formats_n && st->st_size > 0 ? pread(m->fd, start, sizeof start, 0) : 0;
+  if (n <= 0)
+    return true;
+  for (int64_t i = 0; i + 1 < p->file_formats_n; i += 2) {
+    struct str test = p->file_formats[i];
+    if (!str_starts(str_n(start, (size_t)n), test))
+      continue;
+    if (str_eq(p->file_formats[i + 1], p->transport))
+      return true;
+    m->result->switch_to = p->file_formats[i + 1];
+    plan_fail(m->arena, m->result, OUTCOME_DEFER, ERROR_BAD_TRANSPORT, "%.*s transport (for %.*s format) not found",
+        STRF(p->file_formats[i + 1]), STRF(test));
     return false;
-  plan_fail(m->arena, m->result, OUTCOME_DEFER, ERROR_QUOTA,
-      "mailbox is full (MTA-imposed quota exceeded while writing to %s)", m->path);
-  m->result->quota_exceeded = true;
-  /* How long ago was the mailbox read? The retry rules ask (quota_<time>). */
-  m->result->more_errno = time(NULL) - st->st_atime;
-  return true;
+  }
+  plan_fail(m->arena, m->result, OUTCOME_DEFER, ERROR_FORMAT_UNKNOWN, "mailbox file format unrecognized");
+  return false;
+}
+
+/* MBX: a shared lock on the mailbox says that somebody has it open; the exclusive one is on a file in /tmp. */
+static bool lock_mbx_file(struct mbox *m) {
+  const struct plan *p = m->plan;
+  if (!p->lock_mbx)
+    return true;
+  for (int64_t i = 0;; i++) {
+    struct flock l = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+    int e = p->lock_flock || fcntl(m->fd, F_SETLK, &l) == 0 ? plan_mbx_lock(m->fd, m->mbx_path, sizeof m->mbx_path) : -EAGAIN;
+    if (e >= 0) {
+      m->mbx_fd = e;
+      return true;
+    }
+    if (e != -EAGAIN || i + 1 >= p->lock_retries) {
+      plan_fail(m->arena, m->result, OUTCOME_DEFER, e == -EAGAIN ? ERROR_LOCK_FAILED : -e, "failed to lock mailbox %s (%s)", m->path,
+          e == -EAGAIN ? "MBX lock file" : strerror(-e));
+      return false;
+    }
+    sleep((unsigned)p->lock_interval);
+  }
 }
 
 static void append(struct mbox *m, int body_fd, const struct stat *st) {
   int64_t size = 0;
   bool regular = S_ISREG(st->st_mode);
-  int e = plan_write_message(m->plan, body_fd, m->fd, &size);
+  m->result->offset = st->st_size;
+  int e = m->plan->mbx ? plan_write_mbx(m->arena, m->plan, body_fd, m->fd, &size)
+                       : plan_write_message(m->plan, body_fd, m->fd, &size);
   if (!e && regular && fsync(m->fd) < 0)
     e = -errno;
   if (!e)
@@ -237,7 +277,7 @@ static void append(struct mbox *m, int body_fd, const struct stat *st) {
 }
 
 void plan_execute_file(struct arena *a, const struct plan *p, int body_fd, struct plan_result *r) {
-  struct mbox m = {.arena = a, .plan = p, .result = r, .fd = -1};
+  struct mbox m = {.arena = a, .plan = p, .result = r, .fd = -1, .mbx_fd = -1};
   struct stat st;
   if (p->path.len >= sizeof m.path) {
     refuse(&m, ENAMETOOLONG, "file name is too long");
@@ -257,12 +297,11 @@ void plan_execute_file(struct arena *a, const struct plan *p, int body_fd, struc
   }
   if (!null && p->lock_file && !take_lock_file(&m))
     return;
-  if (open_file(&m, &st) && (null || !S_ISREG(st.st_mode) || lock_open_file(&m))) {
-    if (!fstat(m.fd, &st) && !over_quota(&m, &st))
+  if (open_file(&m, &st) && (null || !S_ISREG(st.st_mode) || (lock_open_file(&m) && lock_mbx_file(&m)))) {
+    if (!fstat(m.fd, &st) && check_format(&m, &st) && has_room(&m, &st))
       append(&m, body_fd, &st);
   }
-  if (r->outcome != OUTCOME_OK && m.created && !fstat(m.fd, &st) && st.st_size == 0)
-    unlink(m.path);
+  plan_mbx_unlock(m.fd, m.mbx_fd, m.mbx_path);
   if (m.fd >= 0)
     close(m.fd);
   if (m.lock_file_held)

@@ -4,7 +4,6 @@ with a tag). Names are unique by time, process and host. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,61 +42,48 @@ static int make_maildir(const struct plan *p, const char *base, char *failed, si
   return 0;
 }
 
-/* Sizes of all files below dir: by the size in their names (quota_size_regex) or by stat. */
-static int64_t directory_usage(struct arena *a, const struct plan *p, const char *path, int depth, int64_t *files) {
-  int64_t total = 0;
-  DIR *d = depth < 16 ? opendir(path) : NULL;
-  if (!d)
+/* maildirfolder_create_regex: marks the directory as a folder of a Maildir++ mailbox. 0 or -errno. */
+static int mark_folder(struct arena *a, const struct plan *p, const char *base) {
+  if (!p->maildirfolder_regex.len || pcre_match_text(a, p->maildirfolder_regex, p->path, NULL, 0) <= 0)
     return 0;
-  struct dirent *e;
-  while ((e = readdir(d))) {
-    char sub[PATH_MAX];
-    struct stat st;
-    if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
-      continue;
-    int n = snprintf(sub, sizeof sub, "%s/%s", path, e->d_name);
-    if (n < 0 || (size_t)n >= sizeof sub)
-      continue;
-    (*files)++;
-    if (p->quota_size_regex.len) {
-      struct str groups[2] = {STR_UNSET, STR_UNSET};
-      uint64_t size;
-      if (pcre_match_text(a, p->quota_size_regex, str_c(e->d_name), groups, 2) > 1 && str_to_u64(groups[1], &size)) {
-        total += (int64_t)size;
-        continue;
-      }
-    }
-    if (lstat(sub, &st))
-      continue;
-    if (S_ISDIR(st.st_mode)) {
-      (*files)--;
-      total += directory_usage(a, p, sub, depth + 1, files);
-    } else if (S_ISREG(st.st_mode)) {
-      total += st.st_size;
-    }
-  }
-  closedir(d);
-  return total;
+  char *path = str_dup_c(a, str_printf(a, "%s/maildirfolder", base));
+  int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0)
+    return -errno;
+  close(fd);
+  return 0;
 }
 
-static bool over_quota(struct arena *a, const struct plan *p, const char *base, const char *writing, struct plan_result *r) {
-  if (p->quota <= 0 && p->quota_filecount <= 0)
-    return false;
-  char dir[PATH_MAX];
-  struct str root = p->quota_directory.len ? p->quota_directory : str_c(base);
-  if (root.len >= sizeof dir)
-    return false;
-  memcpy(dir, root.p, root.len);
-  dir[root.len] = 0;
-  int64_t files = 0, used = directory_usage(a, p, dir, 0, &files);
-  bool size = p->quota > 0 && used + (p->quota_is_inclusive ? p->message_size : 0) > p->quota;
-  bool count = p->quota_filecount > 0 && files + (p->quota_is_inclusive ? 1 : 0) > p->quota_filecount;
-  if (!size && !count)
-    return false;
-  plan_fail(a, r, OUTCOME_DEFER, ERROR_QUOTA, "mailbox is full (MTA-imposed %squota exceeded while writing to %s)",
-      size ? "" : "filecount ", writing);
-  r->quota_exceeded = true;
-  return true;
+/* Where the mailbox that counts begins: quota_directory, or above a folder of it. */
+static char *quota_top(struct arena *a, const struct plan *p, const char *base) {
+  if (p->quota_directory.len)
+    return str_dup_c(a, p->quota_directory);
+  struct stat st;
+  char *mark = str_dup_c(a, str_printf(a, "%s/maildirfolder", base));
+  const char *slash = strrchr(base, '/');
+  if (stat(mark, &st) < 0 || !slash || slash == base)
+    return str_dup_c(a, str_c(base));
+  return str_dup_c(a, str_n(base, (size_t)(slash - base)));
+}
+
+/* What is there, as far as somebody asks; *ret_size_file is the open maildirsize file, or -1. */
+static void look(struct arena *a, const struct plan *p, const char *base, int64_t *used, int64_t *files, int *ret_size_file) {
+  bool wanted = p->quota > 0 || p->quota_filecount > 0 || p->warn_threshold > 0;
+  *ret_size_file = -1;
+  *used = p->mailbox_size;
+  *files = p->mailbox_filecount;
+  if (p->maildir_size_file || (wanted && (*used < 0 || (*files < 0 && p->quota_filecount > 0)))) {
+    int64_t u, f;
+    char *top = quota_top(a, p, base);
+    if (p->maildir_size_file)
+      *ret_size_file = plan_maildirsize_open(a, p, top, &u, &f);
+    else
+      u = plan_directory_usage(a, p, top, STR_EMPTY, &f);
+    *used = *used < 0 ? u : *used;
+    *files = *files < 0 ? f : *files;
+  }
+  *used = *used < 0 ? 0 : *used;
+  *files = *files < 0 ? 0 : *files;
 }
 
 void plan_execute_maildir(struct arena *a, const struct plan *p, int body_fd, struct plan_result *r) {
@@ -133,6 +119,14 @@ void plan_execute_maildir(struct arena *a, const struct plan *p, int body_fd, st
     plan_fail(a, r, OUTCOME_DEFER, errno, "opening directory %s: %s", base, strerror(errno));
     goto done;
   }
+  int e = mark_folder(a, p, base), size_file;
+  if (e) {
+    plan_fail(a, r, OUTCOME_DEFER, -e, "creating maildirfolder file in %s: %s", base, strerror(-e));
+    goto done;
+  }
+  int64_t used, files;
+  struct stat st;
+  look(a, p, base, &used, &files, &size_file);
   int fd = -1;
   for (int64_t i = 0; i < (p->maildir_retries > 0 ? p->maildir_retries : 1); i++) {
     struct timeval tv;
@@ -145,23 +139,28 @@ void plan_execute_maildir(struct arena *a, const struct plan *p, int body_fd, st
   }
   if (fd < 0) {
     plan_fail(a, r, OUTCOME_DEFER, errno, "unable to create file in %s/tmp: %s", base, strerror(errno));
+    if (size_file >= 0)
+      close(size_file);
     goto done;
   }
   struct str writing = str_printf(a, "tmp/%s", name);
-  if (over_quota(a, p, base, writing.p, r)) {
+  /* Read last: when the last message was moved out of new/. */
+  if (!plan_quota_allows(a, p, used, files, writing.p, fstat(fresh, &st) ? 0 : st.st_mtime, r)) {
     close(fd);
     unlinkat(tmp, name, 0);
+    if (size_file >= 0)
+      close(size_file);
     goto done;
   }
   int64_t size = 0;
-  int e = fchmod(fd, (mode_t)p->mode) < 0 ? -errno : plan_write_message(p, body_fd, fd, &size);
+  e = fchmod(fd, (mode_t)p->mode) < 0 ? -errno : plan_write_message(p, body_fd, fd, &size);
   if (!e && fsync(fd) < 0)
     e = -errno;
   if (close(fd) < 0 && !e)
     e = -errno;
   if (!e) {
-    size_t room = NAME_MAX - strlen(name), tag = p->maildir_tag.len > room ? room : p->maildir_tag.len;
-    struct str with_size = str_is_set(p->maildir_tag) ? str_slice(p->maildir_tag, 0, tag) : STR_EMPTY;
+    /* A tag that makes the name too long is left out. */
+    struct str with_size = str_is_set(p->maildir_tag) && p->maildir_tag.len <= NAME_MAX - strlen(name) ? p->maildir_tag : STR_EMPTY;
     snprintf(final, sizeof final, "%s%.*s", name, STRF(with_size));
     if (renameat(tmp, name, fresh, final) < 0 || fsync(fresh) < 0)
       e = -errno;
@@ -174,7 +173,10 @@ void plan_execute_maildir(struct arena *a, const struct plan *p, int body_fd, st
     unlinkat(tmp, name, 0);
   } else {
     r->path = str_printf(a, "new/%s", final);
+    plan_maildirsize_add(size_file, size, 1);
   }
+  if (size_file >= 0)
+    close(size_file);
 done:
   if (fresh >= 0)
     close(fresh);

@@ -38,7 +38,7 @@ static int write_all(int fd, const char *p, size_t n) {
 }
 
 static int sink_flush(struct sink *s) {
-  int e = write_all(s->fd, s->buf, s->used);
+  int e = s->fd < 0 ? 0 : write_all(s->fd, s->buf, s->used);
   if (!e)
     s->size += (int64_t)s->used;
   s->used = 0;
