@@ -30,7 +30,7 @@ static void start(void) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static const char *const outside[] = {"run", "readsocket", "readfile", "lookup", "stat", "exists", "match_", "crypteq",
-      "dlfunc", "saslauthd", "ldapauth"};
+      "dlfunc", "saslauthd", "ldapauth", "pam", "radius"};
   struct str text = str_n((const char *)data, size), value;
   if (config == NULL)
     start();

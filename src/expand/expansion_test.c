@@ -143,7 +143,7 @@ static void test_if(void **state) {
       {"${if and{{foo}}}", NULL, "unknown condition \"foo\" inside \"and{...}\" condition"},
       {"${if and{{={a}{1}}}}", NULL, "integer expected but \"a\" found inside \"and{...}\" condition"},
       {"${if match{a}{(}}", NULL, "regular expression error in \"(\": missing closing parenthesis at offset 1"},
-      {"${if pam{a:b}}", NULL, "condition \"pam\" is not supported yet"});
+      {"${if pam{ : x}{yes}{no}}", "no"}, {"${if radius{fred:}{yes}{no}}", "no"});
 }
 
 static void test_lists(void **state) {
@@ -325,13 +325,13 @@ static void test_outcomes(void **state) {
 static void test_lines(void **state) {
   char *out = NULL;
   size_t n = 0;
-  char in[] = "XX = two\nset acl_c0 = on\\\n  e\n$acl_c0 XX\nset,t acl_m_t = x\n${expand:$acl_m_t}\n_ACL_MOD_SET _ACL_COND_VERIFY _EXP_ITEM_PERL _EXP_COND_PAM _CRYPTO_HASH_SHA3\n";
+  char in[] = "XX = two\nset acl_c0 = on\\\n  e\n$acl_c0 XX\nset,t acl_m_t = x\n${expand:$acl_m_t}\n_ACL_MOD_SET _ACL_COND_VERIFY _EXP_ITEM_PERL _EXP_COND_NONE _CRYPTO_HASH_SHA3\n";
   struct expand_test t = {.in = fmemopen(in, sizeof in - 1, "r"), .out = open_memstream(&out, &n)};
   assert_int_equal(expand_test_run(c, &t), 0);
   fclose(t.in);
   fclose(t.out);
   assert_string_equal(out, "> > variable c0 set\n> one two\n> variable m_t set\n"
-                           "> Failed: internal expansion of \"x\" failed: attempt to expand tainted string 'x'\n> y y y _EXP_COND_PAM y\n> \n");
+                           "> Failed: internal expansion of \"x\" failed: attempt to expand tainted string 'x'\n> y y y _EXP_COND_NONE y\n> \n");
   free(out);
 }
 

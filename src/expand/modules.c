@@ -88,8 +88,8 @@ const struct module expand_folder_module = {
   .items = imap_items,
 };
 
-const struct module expand_later_module = {
-  .name = "expand-later",
-  .summary = "words of expansions that are not supported yet",
-  .conditions = auth_conditions,
+const struct module expand_ldapauth_module = {
+  .name = "expand-ldapauth",
+  .summary = "passwords checked by an LDAP server",
+  .conditions = ldap_conditions,
 };

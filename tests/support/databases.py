@@ -299,3 +299,66 @@ directory {self.data}
 
     def ready(self):
         return os.path.exists(self.socket) and listening('127.0.0.1', self.port)
+
+
+class FreeRadius(Database):
+    """Users by name and password; a client at 127.0.0.1 with the secret `testing123`."""
+    program = program('freeradius', '/usr/sbin/freeradius')
+    # What Debian's radiusd.conf includes belongs to its own user.
+    user = 'nobody'
+
+    def __init__(self, directory, users):
+        self.users = users
+        super().__init__(directory)
+
+    def prepare(self):
+        self.config = self.own('config')
+        self.place()
+
+    def place(self):
+        d = self.config
+        write(f'{d}/users', ''.join(f'{name} Cleartext-Password := "{password}"\n' for name, password in self.users.items()))
+        write(f'{d}/radiusd.conf', f'''
+prefix = /usr
+libdir = /usr/lib/freeradius
+logdir = {d}
+run_dir = {d}
+raddbdir = {d}
+pidfile = {d}/pid
+security {{
+  allow_vulnerable_openssl = yes
+}}
+client local {{
+  ipaddr = 127.0.0.1
+  secret = testing123
+}}
+modules {{
+  files {{
+    usersfile = {d}/users
+  }}
+  pap {{
+  }}
+}}
+server default {{
+  listen {{
+    type = auth
+    ipaddr = 127.0.0.1
+    port = {self.port}
+  }}
+  authorize {{
+    files
+    pap
+  }}
+  authenticate {{
+    Auth-Type PAP {{
+      pap
+    }}
+  }}
+}}
+''')
+
+    def command(self):
+        return [self.program, '-f', '-l', 'stdout', '-d', self.config]
+
+    def ready(self):
+        return 'Ready to process requests' in self.output()

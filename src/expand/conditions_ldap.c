@@ -1,4 +1,4 @@
-/* Words that are known and refused until their rooms are there. */
+/* ldapauth: a password checked by an LDAP server. */
 #include "expand/conditions.h"
 
 #include "expand/internal.h"
@@ -13,9 +13,7 @@ static int eval_ldapauth(struct ctx *c, const struct expand_condition_def *def, 
   return r == OUTCOME_FAIL ? OUTCOME_OK : r;
 }
 
-const struct expand_condition_def auth_conditions[] = {
+const struct expand_condition_def ldap_conditions[] = {
   {"ldapauth", 1, 1, 0, NULL, eval_ldapauth},
-  {"pam", 1, 1, EXPAND_LATER, NULL, NULL},
-  {"radius", 1, 1, EXPAND_LATER, NULL, NULL},
   {0},
 };
