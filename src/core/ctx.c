@@ -1,6 +1,7 @@
 #include "core/ctx.h"
 
 #include <stdarg.h>
+#include "log/mask.h"
 
 struct ctx *ctx_new(struct arena *arena, struct config *config) {
   struct ctx *c = arena_new_of(arena, struct ctx);
@@ -18,7 +19,7 @@ void ctx_restore(struct ctx *c, const struct expand_vars *saved) { c->expand = *
 int ctx_fail(struct ctx *c, enum outcome code, const char *fmt, ...) {
   va_list ap;
   va_start(ap, fmt);
-  c->error = str_vprintf(c->arena, fmt, ap);
+  c->error = log_masked(c->arena, str_vprintf(c->arena, fmt, ap));
   va_end(ap);
   return code;
 }

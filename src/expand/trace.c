@@ -1,6 +1,7 @@
 #include "expand/trace.h"
 
 #include "base/buf.h"
+#include "log/mask.h"
 
 #define TRACE_MAX_LINE 4096
 #define LABEL_WIDTH 11
@@ -41,7 +42,7 @@ static void line(struct ctx *c, enum corner corner, int width, const char *label
   buf_add_c(&b, label);
   if (str_is_set(text)) {
     buf_printf(&b, ": %s%s", colour ? "\033[0m" : "", colour ? tint_start[tint] : "");
-    add_text(&b, text, utf8);
+    add_text(&b, log_masked(c->arena, text), utf8);
   }
   buf_add_c(&b, colour ? "\033[0m\n" : "\n");
   struct str s = buf_str(&b);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include "base/buf.h"
 #include "log/log.h"
+#include "log/mask.h"
 #include "log/select.h"
 
 uint64_t debug_mask;
@@ -68,13 +69,16 @@ void debug_vprint(const char *fmt, va_list ap) {
     text[n - 1] = '\n';
   }
   at_line_start = n == 0 || text[n - 1] == '\n';
+  struct arena *a = arena_new("debug text");
+  struct str shown = log_masked(a, str_n(text, n));
   /* One write a piece: output of several processes keeps its lines whole. */
-  for (size_t done = 0; done < n;) {
-    ssize_t w = write(STDERR_FILENO, text + done, n - done);
+  for (size_t done = 0; done < shown.len;) {
+    ssize_t w = write(STDERR_FILENO, shown.p + done, shown.len - done);
     if (w < 0 && errno != EINTR)
       break;
     done += w < 0 ? 0 : (size_t)w;
   }
+  arena_free(a);
   errno = saved_errno;
 }
 

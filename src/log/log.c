@@ -1,4 +1,5 @@
 #include "log/log.h"
+#include "log/mask.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -349,7 +350,7 @@ static void write_entry(unsigned logs, const struct message *m, struct str text,
     logs |= LOG_PANIC;
   if (state.arena == NULL)
     log_init(NULL);
-  make_entry(a, &e, m, guard(a, str_rtrim(text)));
+  make_entry(a, &e, m, log_masked(a, guard(a, str_rtrim(text))));
   e.extra = bounded_extra(a, &e, extra);
   if (state.tap != NULL)
     state.tap(logs, str_printf(a, "%.*s%.*s%.*s", STRF(e.stamp), STRF(e.pid), STRF(e.body)), state.tap_arg);

@@ -1,4 +1,5 @@
 #include "log/log.h"
+#include "log/mask.h"
 
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -217,6 +218,33 @@ static void lines_cannot_be_forged(void **state) {
   assert_str(unstamped(take("main.log")), "error in line 1:\n  reason\n");
 }
 
+static void passwords_are_masked(void **state) {
+  static const struct {
+    const char *text, *want;
+  } cases[] = {
+    {"nothing here", NULL},
+    {"a pass=x", NULL},
+    {"bypass=x ldap", NULL},
+    {"user=cn=a pass=x ldap:///o=b", "user=cn=a pass=*** ldap:///o=b"},
+    {"lookup of \"PASS=x ldap:///\"", "lookup of \"PASS=*** ldap:///\""},
+    {"{ldap{pass=\"a \\\" b\" user=c}}", "{ldap{pass=*** user=c}}"},
+    {"{ldap{pass=\"\" ldap:}}", "{ldap{pass=*** ldap:}}"},
+    {"\"user=a pass=\\\"b c\\\" ldap:\"", "\"user=a pass=*** ldap:\""},
+    {"user=a pass=", NULL},
+    {"user=a pass=\"open ldap", "user=a pass=***"},
+    {"servers=h::1/d/u/p:h2/d/u/p; select 1", "servers=h::1/***; select 1"},
+    {"${lookup pgsql,servers=h/d/u/p,cache=no_rd{select 1}}", "${lookup pgsql,servers=h/***{select 1}}"},
+    {"{servers = (/a/b)/d/u/p ; x}", "{servers = (/a/b)/***; x}"},
+    {"servers=h;select 1/2", NULL},
+    {"servers=/sock ldap:///o=b;x", NULL},
+    {"mysql_servers=a/b;", NULL},
+    {"servers", NULL},
+    {"servers=", NULL},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+    assert_str(log_masked(a, str_c(cases[i].text)), cases[i].want ? cases[i].want : cases[i].text);
+}
+
 static void long_lines_are_cut(void **state) {
   start("");
   char *text = xmalloc(100001);
@@ -425,7 +453,7 @@ int main(void) {
   const struct CMUnitTest all[] = {
     TEST(lines_go_where_they_belong), TEST(message_id_and_pid), TEST(stamps), TEST(reject_extra_lines),
     TEST(rotation_is_noticed), TEST(mode_and_directory), TEST(names), TEST(path_lists), TEST(printable),
-    TEST(lines_cannot_be_forged), TEST(long_lines_are_cut), TEST(to_syslog), TEST(syslog_splits_long_lines),
+    TEST(lines_cannot_be_forged), TEST(passwords_are_masked), TEST(long_lines_are_cut), TEST(to_syslog), TEST(syslog_splits_long_lines),
     TEST(facilities), TEST(panic_die_ends_the_process), TEST(echoes), TEST(unwritable_main_log),
     TEST(nothing_can_be_written), TEST(selections), TEST(debug_selections), TEST(debug_output),
   };
