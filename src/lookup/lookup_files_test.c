@@ -240,6 +240,72 @@ static void test_lmdb_bad(void **state) {
   assert_int_equal(lookup_find(c, &spec, STR("a.mdb"), STR("first"), false, &got), OUTCOME_ERROR);
 }
 
+static void put(MDB_txn *txn, MDB_dbi dbi, const char *key, const void *data, size_t n) {
+  MDB_val k = {strlen(key), (void *)(uintptr_t)key}, v = {n, (void *)(uintptr_t)data};
+  assert_int_equal(mdb_put(txn, dbi, &k, &v, 0), 0);
+}
+
+/* All that the format has: trees of several levels, data on pages of their own, several values for a key, other orders. */
+static void test_lmdb_forms(void **state) {
+  static char big[100000];
+  MDB_env *env;
+  MDB_txn *txn;
+  MDB_dbi plain, many, fixed, reversed, integers;
+  memset(big, 'b', sizeof big);
+  assert_int_equal(mdb_env_create(&env), 0);
+  mdb_env_set_maxdbs(env, 8);
+  mdb_env_set_mapsize(env, 64u << 20);
+  assert_int_equal(mdb_env_open(env, path("forms.mdb").p, MDB_NOSUBDIR, 0600), 0);
+  assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
+  assert_int_equal(mdb_dbi_open(txn, "plain", MDB_CREATE, &plain), 0);
+  assert_int_equal(mdb_dbi_open(txn, "many", MDB_CREATE | MDB_DUPSORT, &many), 0);
+  assert_int_equal(mdb_dbi_open(txn, "fixed", MDB_CREATE | MDB_DUPSORT | MDB_DUPFIXED, &fixed), 0);
+  assert_int_equal(mdb_dbi_open(txn, "reversed", MDB_CREATE | MDB_REVERSEKEY, &reversed), 0);
+  assert_int_equal(mdb_dbi_open(txn, "integers", MDB_CREATE | MDB_INTEGERKEY, &integers), 0);
+  for (int i = 0; i < 20000; i++) {
+    struct str k = str_printf(a, "key-%d", i), v = str_printf(a, "value %d", i);
+    put(txn, plain, k.p, v.p, v.len);
+    put(txn, reversed, k.p, v.p, v.len);
+  }
+  put(txn, plain, "big", big, sizeof big);
+  for (int i = 1; i <= 2000; i++) {
+    struct str v = str_printf(a, "v%05d", i);
+    put(txn, many, "few", v.p, i < 4 ? v.len : 3);
+    put(txn, many, "thousands", v.p, v.len);
+    put(txn, fixed, "few", i < 4 ? v.p : "v00001", v.len);
+    put(txn, fixed, "thousands", v.p, v.len);
+  }
+  put(txn, many, "single", "one", 3);
+  assert_int_equal(mdb_txn_commit(txn), 0);
+  mdb_env_close(env);
+  for (int i = 0; i < 20000; i += 37) {
+    const char *k = str_printf(a, "key-%d", i).p, *v = str_printf(a, "value %d", i).p;
+    found("lmdb,db=plain", "forms.mdb", k, v);
+    found("lmdb,db=reversed", "forms.mdb", k, v);
+    not_found("lmdb,db=plain", "forms.mdb", str_printf(a, "key-%dx", i).p);
+    not_found("lmdb,db=reversed", "forms.mdb", str_printf(a, "key-%dx", i).p);
+  }
+  struct str got;
+  assert_int_equal(find("lmdb,db=plain", "forms.mdb", STR("big"), &got), OUTCOME_OK);
+  assert_int_equal(got.len, sizeof big);
+  assert_memory_equal(got.p, big, sizeof big);
+  for (int i = 0; i < 2; i++) {
+    const char *type = i ? "lmdb,db=fixed" : "lmdb,db=many";
+    found(type, "forms.mdb", "few", i ? "v00001" : "v00");
+    found(type, "forms.mdb", "thousands", "v00001");
+    not_found(type, "forms.mdb", "none");
+  }
+  found("lmdb,db=many", "forms.mdb", "single", "one");
+  not_found("lmdb", "forms.mdb", "plain");
+  refused("lmdb,db=integers", "forms.mdb", "k", OUTCOME_DEFER, "its keys are integers");
+  refused("lmdb,db=key-1", "forms.mdb", "k", OUTCOME_DEFER, "no database \"key-1\"");
+  /* It shrinks while it is open. */
+  assert_int_equal(truncate(path("forms.mdb").p, 100000), 0);
+  refused("lmdb,db=plain,cache=no", "forms.mdb", "key-1", OUTCOME_DEFER, "file is truncated");
+  assert_int_equal(truncate(path("forms.mdb").p, 0), 0);
+  refused("lmdb,db=plain,cache=no", "forms.mdb", "key-1", OUTCOME_DEFER, "not an LMDB file");
+}
+
 static void test_psl(void **state) {
   write_file("psl.dat", "// comment\n\ncom\nuk\nco.uk\n*.ck\n!www.ck\nxn--p1ai\nde\n");
   found("regdom", "psl.dat", "www.Example.COM", "example.com");
@@ -272,7 +338,7 @@ static void test_testdb(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_dbm), cmocka_unit_test(test_dbm_changes), cmocka_unit_test(test_json),
-    cmocka_unit_test(test_lmdb), cmocka_unit_test(test_lmdb_named), cmocka_unit_test(test_lmdb_changes),
+    cmocka_unit_test(test_lmdb), cmocka_unit_test(test_lmdb_named), cmocka_unit_test(test_lmdb_forms), cmocka_unit_test(test_lmdb_changes),
     cmocka_unit_test(test_lmdb_bad), cmocka_unit_test(test_psl), cmocka_unit_test(test_testdb),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
