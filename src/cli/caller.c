@@ -124,3 +124,42 @@ bool process_require_admin(struct process *p) {
   fprintf(p->err, "exim: permission denied\n");
   return false;
 }
+
+static bool client_address(struct process *p, struct str text, struct ip_addr *ip, int *port, struct str *ret) {
+  if (!str_is_set(text) || text.len == 0)
+    return true;
+  if (!ip_parse_port(text, ip, port)) {
+    fprintf(stderr, "martlet: \"%.*s\" is not an IP address\n", STRF(text));
+    return false;
+  }
+  *ret = ip_text(p->arena, ip);
+  return true;
+}
+
+static struct str or_unset(struct str s) { return str_is_set(s) && s.len > 0 ? s : STR_UNSET; }
+
+bool process_set_client(struct process *p) {
+  const struct cli *o = &p->cli;
+  struct client *client = p->ctx->client;
+  struct ip_addr ours;
+  if (!client_address(p, o->oMa, &client->ip, &client->host_port, &client->host_address) ||
+      !client_address(p, o->oMi, &ours, &client->interface_port, &client->interface_address))
+    return false;
+  client->local = !str_is_set(client->host_address);
+  client->host_name = or_unset(o->oMs);
+  client->protocol = or_unset(o->oMr);
+  client->host_authenticated = or_unset(o->oMaa);
+  client->authenticated_id = or_unset(o->oMai);
+  client->authenticated_sender = or_unset(o->oMas);
+  client->ident = or_unset(o->oMt);
+  if (!client->local)
+    return true;
+  if (!str_is_set(client->ident))
+    client->ident = p->login;
+  if (!str_is_set(client->authenticated_id))
+    client->authenticated_id = p->login;
+  if (!str_is_set(client->authenticated_sender))
+    client->authenticated_sender = str_printf(
+        p->arena, "%.*s@%.*s", STRF(p->login), STRF(main_options(p->config)->qualify_domain));
+  return true;
+}

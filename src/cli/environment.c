@@ -6,23 +6,23 @@ and add_environment). */
 #include "cli/process.h"
 #include "core/build.h"
 #include "core/main_options.h"
+#include "dns/dns.h"
 #include "match/match.h"
 
 extern char **environ;
 
-/* TZ belongs to the option `timezone`; the harness's own name server is not the configuration's business. */
-static bool always_kept(struct str name) {
-  return str_eq_c(name, "TZ") || (build.dns_server_env != NULL && str_eq_c(name, build.dns_server_env));
-}
-
+/* TZ belongs to the option `timezone`. */
 static bool is_kept(struct ctx *c, struct str list, struct str name) {
-  return always_kept(name) || (str_is_set(list) && match_string(c, list, name, true, NULL) == OUTCOME_OK);
+  return str_eq_c(name, "TZ") || (str_is_set(list) && match_string(c, list, name, true, NULL) == OUTCOME_OK);
 }
 
 void environment_clean(struct process *p) {
   const struct main_options *o = main_options(p->config);
   struct ctx *c = ctx_new(p->arena, p->config);
   VEC(struct str) gone = {0};
+  const char *server = build.dns_server_env ? getenv(build.dns_server_env) : NULL;
+  if (server)
+    dns_use_server(server);
   for (char **e = environ; e != NULL && *e != NULL; e++) {
     struct str rest = str_dup(p->arena, str_c(*e)), name = str_cut(&rest, '=');
     if (!is_kept(c, o->keep_environment, name))

@@ -18,46 +18,6 @@
 
 #define MESSAGE_MAX (50u << 20)
 
-static bool client_address(struct process *p, struct str text, struct ip_addr *ip, int *port, struct str *ret) {
-  if (!str_is_set(text) || text.len == 0)
-    return true;
-  if (!ip_parse_port(text, ip, port)) {
-    fprintf(stderr, "martlet: \"%.*s\" is not an IP address\n", STRF(text));
-    return false;
-  }
-  *ret = ip_text(p->arena, ip);
-  return true;
-}
-
-static struct str or_unset(struct str s) { return str_is_set(s) && s.len > 0 ? s : STR_UNSET; }
-
-/* The client: the caller, or what -oM… say. */
-static bool set_client(struct process *p) {
-  const struct cli *o = &p->cli;
-  struct client *client = p->ctx->client;
-  struct ip_addr ours;
-  if (!client_address(p, o->oMa, &client->ip, &client->host_port, &client->host_address) ||
-      !client_address(p, o->oMi, &ours, &client->interface_port, &client->interface_address))
-    return false;
-  client->local = !str_is_set(client->host_address);
-  client->host_name = or_unset(o->oMs);
-  client->protocol = or_unset(o->oMr);
-  client->host_authenticated = or_unset(o->oMaa);
-  client->authenticated_id = or_unset(o->oMai);
-  client->authenticated_sender = or_unset(o->oMas);
-  client->ident = or_unset(o->oMt);
-  if (!client->local)
-    return true;
-  if (!str_is_set(client->ident))
-    client->ident = p->login;
-  if (!str_is_set(client->authenticated_id))
-    client->authenticated_id = p->login;
-  if (!str_is_set(client->authenticated_sender))
-    client->authenticated_sender = str_printf(
-        p->arena, "%.*s@%.*s", STRF(p->login), STRF(main_options(p->config)->qualify_domain));
-  return true;
-}
-
 /* Header lines up to an empty line; returns where the body begins. */
 static size_t read_header(struct message *m, struct str text) {
   size_t at = 0;
@@ -169,7 +129,7 @@ int mode_expand(struct process *p) {
   p->ctx->is_test = true;
   log_set_echo(LOG_ECHO_TESTING);
   int status = 1;
-  if (become_caller(p) && (o->load_message || set_client(p)) &&
+  if (become_caller(p) && process_start_perl(p) == 0 && (o->load_message || process_set_client(p)) &&
       (!str_is_set(o->mode_arg) || o->mode_arg.len == 0 || read_message(p, p->ctx->message)))
     status = expand_test_run(p->ctx, &t);
   message_free(p->ctx->message);

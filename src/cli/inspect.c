@@ -58,6 +58,8 @@ int mode_address(struct process *p) {
     log_set_echo(LOG_ECHO_TESTING);
   else if (!p->cli.verbose)
     log_set_echo(LOG_ECHO_STDERR);
+  if (!process_set_client(p))
+    return 1;
   /* Routers may ask for the sender: -f, or the caller. */
   p->ctx->message = message_new("address test");
   p->ctx->message->reverse_path = p->cli.sender_given ? p->cli.sender
@@ -85,6 +87,7 @@ int mode_retry(struct process *p) {
 }
 
 int mode_rewrite(struct process *p) {
+  log_set_echo(LOG_ECHO_STDERR);
   for (size_t i = 0; i < p->cli.args.n; i++)
     rewrite_test(p->ctx, p->cli.args.v[i], stdout);
   return 0;

@@ -69,7 +69,7 @@ static void tell_errors(struct process *p, struct str errors) {
                    (p->cli.mode == MODE_PRINT && p->cli.args.n == 1 && str_eq_c(p->cli.args.v[0], "config"));
   log_init(p->config);
   if (p->cli.mode == MODE_PRINT)
-    log_set_echo(LOG_ECHO_TESTING);
+    log_set_echo(LOG_ECHO_PANIC);
   while (str_is_set(errors)) {
     ptrdiff_t next = str_find(errors, start);
     struct str one = next < 0 ? errors : str_slice(errors, 0, (size_t)next);
@@ -93,13 +93,21 @@ static int load(struct process *p) {
   return 0;
 }
 
+int process_start_perl(struct process *p) {
+  enum cli_mode mode = p->cli.mode;
+  if (mode == MODE_EXPAND_TEST || mode == MODE_ADDRESS_TEST || mode == MODE_VERIFY || mode == MODE_PRINT || mode == MODE_REWRITE_TEST)
+    perl_show_output();
+  bool perl = p->cli.perl_now || (!p->cli.perl_delayed && main_options(p->config)->perl_at_start);
+  if (!perl || perl_start_early(p->ctx) == 0)
+    return 0;
+  log_write(LOG_PANIC, NULL, "%.*s", STRF(p->ctx->error));
+  return 1;
+}
+
 static int run_mode(void *arg) {
   struct process *p = arg;
-  bool perl = p->cli.perl_now || (!p->cli.perl_delayed && main_options(p->config)->perl_at_start);
-  if (perl && perl_start_early(p->ctx) != 0) {
-    log_write(LOG_PANIC, NULL, "%.*s", STRF(p->ctx->error));
+  if (p->cli.mode != MODE_EXPAND_TEST && process_start_perl(p))
     return 1;
-  }
   for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
     if (modes[i].mode == p->cli.mode)
       return modes[i].run(p);

@@ -33,6 +33,10 @@ void process_identify(struct process *p, const gid_t *groups, int n);
 int process_settle(struct process *p);
 /* keep_environment, add_environment: before any library or child reads it. */
 void environment_clean(struct process *p);
+/* The message's client, for tests: the caller, or what -oM… say. False after a message on stderr. */
+bool process_set_client(struct process *p);
+/* -ps, perl_at_start. 0, or 1 after a message. In tests of expansions after the privilege is gone. [suspends] */
+int process_start_perl(struct process *p);
 /* For modes that only admins may use: false after a message on stderr. */
 bool process_require_admin(struct process *p);
 

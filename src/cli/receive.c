@@ -13,6 +13,7 @@ delivered by this process (-odi), by the daemon or a child (-odb), or waits
 #include "core/main_options.h"
 #include "daemon/daemon.h"
 #include "deliver/deliver.h"
+#include "deliver/msglog.h"
 #include "log/log.h"
 #include "loop/fiber.h"
 #include "loop/stream.h"
@@ -33,6 +34,7 @@ struct receive_run {
 static void accepted(void *arg, struct ctx *c, struct message *m, bool queue) {
   struct receive_run *run = arg;
   if (queue || m->frozen) {
+    msglog_begin(c, m);
     message_free(m);
     return;
   }

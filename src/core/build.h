@@ -27,6 +27,7 @@ struct build_hooks {
   bool keep_root;                    /* a one-shot command that root started stays root where Exim's suite needs it */
   bool check_config_owner;           /* owner and mode of configuration files */
   bool unknown_login_overrides;      /* unknown_login names callers that have an account, too */
+  bool tainted_acl_texts;            /* names and texts of ACLs may come from outside */
   bool allow_test_options;           /* -oTqt and other options for testing from any caller */
 
   /* The world outside. */

@@ -16,6 +16,7 @@ const struct build_hooks build = {
   .trust_config_from_any_caller = true,
   .keep_root = true,
   .allow_test_options = true,
+  .tainted_acl_texts = true,
   .unknown_login_overrides = true,
   .dns_server_env = "MARTLET_HARNESS_DNS",
   .hosts_from_dns_only = true,

@@ -22,6 +22,7 @@ of one thread (DESIGN §4). */
 #include "daemon/sandbox.h"
 #include "daemon/worker.h"
 #include "deliver/deliver.h"
+#include "deliver/msglog.h"
 #include "expand/perl.h"
 #include "hints/hints.h"
 #include "log/log.h"
@@ -177,6 +178,8 @@ void daemon_take_message(struct ctx *c, struct message *m, bool queue, const str
   }
   /* Too much at once is no reason to wait for a queue run: it comes when there is room. */
   bool soon = !queue && !how->queue_smtp && !how->no_delivery;
+  if (!soon)
+    msglog_begin(c, m);
   queue_put_back(e, soon ? time(NULL) : QUEUE_NEVER, m->frozen);
   (void)spool_rest(c, m);
   message_free(m);

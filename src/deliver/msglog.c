@@ -30,25 +30,33 @@ void msglog_add_plain(struct msglog *l, struct str line) {
   buf_add_byte(&l->lines, '\n');
 }
 
-/* What reception logged about the message, as far as it is still known. */
-static struct str received_line(struct arena *a, const struct message *m) {
+/* What reception logged about a message that was read from the spool, as far as it is known. */
+static void add_arrival(struct buf *b, const struct message *m) {
   const struct client *cl = &m->client;
+  buf_printf(b, "%s%.*s%s", m->reverse_path.len ? "" : "<", STRF(m->reverse_path), m->reverse_path.len ? "" : ">");
+  if (str_is_set(m->parent_id) && m->parent_id.len)
+    buf_printf(b, " R=%.*s", STRF(m->parent_id));
+  if (str_is_set(cl->fullhost) && cl->fullhost.len)
+    buf_printf(b, " H=%.*s", STRF(cl->fullhost));
+  if (str_is_set(cl->ident) && cl->ident.len)
+    buf_printf(b, " U=%.*s", STRF(cl->ident));
+  if (str_is_set(cl->protocol) && cl->protocol.len)
+    buf_printf(b, " P=%.*s", STRF(cl->protocol));
+  buf_printf(b, " S=%llu", (unsigned long long)m->size);
+}
+
+static struct str received_line(struct arena *a, const struct message *m) {
   char stamp[64];
   struct buf b;
-  buf_init(&b, a, BUF_MAX_LINE);
+  buf_init(&b, a, MSGLOG_MAX);
   size_t n = time_log_stamp(stamp, m->received_time.tv_sec * 1000000LL + m->received_time.tv_usec, log_selected(LOGSEL_millisec), false,
       false);
   buf_add_n(&b, stamp, n);
-  buf_printf(&b, " Received from %s%.*s%s", m->reverse_path.len ? "" : "<", STRF(m->reverse_path), m->reverse_path.len ? "" : ">");
-  if (str_is_set(m->parent_id) && m->parent_id.len)
-    buf_printf(&b, " R=%.*s", STRF(m->parent_id));
-  if (str_is_set(cl->fullhost) && cl->fullhost.len)
-    buf_printf(&b, " H=%.*s", STRF(cl->fullhost));
-  if (str_is_set(cl->ident) && cl->ident.len)
-    buf_printf(&b, " U=%.*s", STRF(cl->ident));
-  if (str_is_set(cl->protocol) && cl->protocol.len)
-    buf_printf(&b, " P=%.*s", STRF(cl->protocol));
-  buf_printf(&b, " S=%llu", (unsigned long long)m->size);
+  buf_add_c(&b, " Received from ");
+  if (str_is_set(m->arrival_text))
+    buf_add(&b, m->arrival_text);
+  else
+    add_arrival(&b, m);
   return str_cat(a, log_printable(a, buf_str(&b)), STR("\n"));
 }
 
@@ -114,9 +122,9 @@ static int write_job(void *arg) {
   return j->error;
 }
 
-void msglog_write(struct msglog *l, struct ctx *c, struct message *m) {
+static void write_lines(struct msglog *l, struct ctx *c, struct message *m) {
   struct job j = {.lines = buf_str(&l->lines), .dir = -1, .old_dir = -1};
-  if (!main_options(c->config)->message_logs || !j.lines.len)
+  if (!main_options(c->config)->message_logs)
     return;
   j.first = received_line(l->lines.arena, m);
   j.error = make_job(&j, m, true);
@@ -126,6 +134,17 @@ void msglog_write(struct msglog *l, struct ctx *c, struct message *m) {
   if (j.error)
     log_write(LOG_MAIN | LOG_PANIC, m, "failed to write message log %s/%s: %s", j.directory, j.name, strerror(-j.error));
   buf_truncate(&l->lines, 0);
+}
+
+void msglog_write(struct msglog *l, struct ctx *c, struct message *m) {
+  if (l->lines.len)
+    write_lines(l, c, m);
+}
+
+void msglog_begin(struct ctx *c, struct message *m) {
+  struct msglog none;
+  msglog_init(&none, c->arena);
+  write_lines(&none, c, m);
 }
 
 static int remove_job(void *arg) {

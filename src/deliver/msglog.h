@@ -18,5 +18,7 @@ void msglog_add(struct msglog *l, const char *fmt, ...) __attribute__((format(pr
 void msglog_add_plain(struct msglog *l, struct str line);
 /* The message stays: appends to its file, which begins with the "Received from" line. [suspends] */
 void msglog_write(struct msglog *l, struct ctx *c, struct message *m);
+/* The message waits without having been tried: its file, with the first line. [suspends] */
+void msglog_begin(struct ctx *c, struct message *m);
 /* The message is complete: removes its file (or keeps it in msglog.OLD, with preserve_message_logs). [suspends] */
 void msglog_remove(struct ctx *c, struct message *m);

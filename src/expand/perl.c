@@ -151,6 +151,10 @@ static uint64_t startup_of(const struct ctx *c) {
   return str_hash(o->perl_startup) * 2 + o->perl_taintmode;
 }
 
+static int output_fd = -2;
+
+void perl_show_output(void) { output_fd = STDOUT_FILENO; }
+
 /* The child's end of the socket is its standard input. */
 static int spawn(struct ctx *c, struct perl *p) {
   int ends[2];
@@ -160,7 +164,7 @@ static int spawn(struct ctx *c, struct perl *p) {
   static char name[] = "perl", taint_option[] = "-T", script_option[] = "-e";
   char *script = str_dup_c(c->arena, str_printf(c->arena, "#line 1 \"martlet\"\n%s", perl_script));
   char *plain[] = {name, script_option, script, NULL}, *tainted[] = {name, taint_option, script_option, script, NULL};
-  struct child_spec spec = {.path = PERL_PATH, .argv = taint ? tainted : plain, .envp = environ, .cwd = ".", .stdin_fd = ends[1], .stdout_fd = -2,
+  struct child_spec spec = {.path = PERL_PATH, .argv = taint ? tainted : plain, .envp = environ, .cwd = ".", .stdin_fd = ends[1], .stdout_fd = output_fd,
       .stderr_fd = -2, .umask = -1, .new_group = true, .restrict_memory = true};
   int rc = child_start(&spec, &p->child);
   close(ends[1]);

@@ -360,7 +360,8 @@ static void write_entry(unsigned logs, const struct message *m, struct str text,
     echo_entry(logs, state.echo == LOG_ECHO_VERBOSE ? str_from(e.body, e.id_len) : e.body);
   if (state.echo == LOG_ECHO_NONE || state.echo == LOG_ECHO_VERBOSE)
     write_logs(a, logs, &e);
-  if (logs & LOG_PANIC && state.echo != LOG_ECHO_HOST_CHECK)
+  bool panic = state.echo == LOG_ECHO_NONE || state.echo == LOG_ECHO_VERBOSE || state.echo == LOG_ECHO_PANIC;
+  if (logs & LOG_PANIC && panic)
     write_panic(&e, NULL);
   give_lock();
   arena_free(a);

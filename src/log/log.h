@@ -33,8 +33,9 @@ void log_set_stderr(bool on);                /* panic lines are copied to stderr
 enum log_echo {
   LOG_ECHO_NONE,
   LOG_ECHO_VERBOSE,    /* "LOG: MAIN REJECT", newline, two blanks, the text; the files are written too */
-  LOG_ECHO_TESTING,    /* the same; of the files only the panic log is written */
-  LOG_ECHO_STDERR,     /* as in the main log; of the files only the panic log is written (-bv) */
+  LOG_ECHO_TESTING,    /* the same, and no file is written (-bt, -be) */
+  LOG_ECHO_PANIC,      /* the same, but the panic log is written (a configuration that cannot be read, under -bP) */
+  LOG_ECHO_STDERR,     /* as in the main log, and no file is written (-bv, -brw) */
   LOG_ECHO_HOST_CHECK, /* "LOG: text"; no file is written (-bh) */
 };
 void log_set_echo(enum log_echo echo);

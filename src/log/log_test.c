@@ -360,6 +360,8 @@ static void write_echoes(void) {
   log_write(LOG_MAIN, NULL, "two");
   log_set_echo(LOG_ECHO_TESTING);
   log_write(LOG_PANIC, NULL, "three");
+  log_set_echo(LOG_ECHO_NONE);
+  log_write(LOG_PANIC, NULL, "four");
 }
 
 static void echoes(void **state) {
@@ -368,7 +370,7 @@ static void echoes(void **state) {
   assert_str(stderr_of(write_echoes, &status), "LOG: MAIN REJECT\n  one\nLOG: two\nLOG: PANIC\n  three\n");
   assert_str(unstamped(take("main.log")), "one\n");
   assert_str(unstamped(take("reject.log")), "one\n");
-  assert_str(unstamped(take("panic.log")), "three\n");
+  assert_str(unstamped(take("panic.log")), "four\n");
 }
 
 static void write_one(void) { log_write(LOG_MAIN, NULL, "precious"); }

@@ -58,6 +58,7 @@ struct message {
   struct header *headers, **headers_tail;
   struct client client;              /* copy */
   struct timeval received_time, received_complete;
+  struct str arrival_text;           /* the log line of its reception, behind "<= "; unset when read from the spool */
   struct str parent_id;              /* of a bounce or the like: the message it is about; not in the spool */
   struct str queue_name;             /* named queue, "" */
   char spool_subdir[2];              /* split_spool_directory: the letter, or "" */

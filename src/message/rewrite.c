@@ -37,9 +37,9 @@ static struct str encode_whole(struct ctx *c, struct str text, const struct mail
   return text;
 }
 
-/* The expansion's result as a new address. False: it is none (logged). */
+/* The expansion's result as a new address, and what the log shows of it. False: it is none (logged). */
 static bool take_result(struct ctx *c, const struct rewrite_rule *rule, unsigned type, struct str subject,
-    struct str text, struct str *ret_address, struct str *ret_whole) {
+    struct str text, struct str *ret_address, struct str *ret_whole, struct str *ret_shown) {
   struct mail_address m;
   struct str error;
   unsigned flags = address_flags(c, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8);
@@ -51,15 +51,17 @@ static bool take_result(struct ctx *c, const struct rewrite_rule *rule, unsigned
     return false;
   }
   struct str address = m.address;
+  *ret_shown = text;
   if (address.len && !m.domain.len) {
     if (!(rule->flags & REWRITE_QUALIFY)) {
       log_write(LOG_MAIN | LOG_PANIC, c->message, "Rewrite of %.*s yielded unqualified address \"%.*s\"", STRF(subject),
         STRF(address));
       return false;
     }
-    address = rewrite_qualify(c, address, false);
+    *ret_shown = address = rewrite_qualify(c, address, false);
   }
-  *ret_whole = (rule->flags & REWRITE_WHOLE) && (type & REWRITE_HEADERS) ? encode_whole(c, text, &m) : STR_UNSET;
+  bool as_a_whole = (rule->flags & REWRITE_WHOLE) && (type & REWRITE_HEADERS);
+  *ret_whole = as_a_whole ? encode_whole(c, text, &m) : STR_UNSET;
   *ret_address = address;
   return true;
 }
@@ -82,9 +84,9 @@ static enum step apply_rule(struct ctx *c, const struct rewrite_rule *rule, size
     struct str *subject, struct str *whole) {
   if (matches(c, rule, type, *subject) != OUTCOME_OK)
     return STEP_NO_MATCH;
-  if (str_eq_c(rule->replacement.text, "*"))
+  if (str_eq_c(rule->replacement.text, "*") && !(type & REWRITE_SMTP))
     return STEP_STOP;
-  struct str local_part = c->vars.local_part, domain = c->vars.domain, text, address, item;
+  struct str local_part = c->vars.local_part, domain = c->vars.domain, text, address, item, shown;
   if (!(type & REWRITE_SMTP))
     address_split(*subject, &c->vars.local_part, &c->vars.domain);
   int rc = expand(c, rule->replacement.tree, &text);
@@ -97,13 +99,10 @@ static enum step apply_rule(struct ctx *c, const struct rewrite_rule *rule, size
       STRF(rule->replacement.text), STRF(c->error));
     return STEP_STOP;
   }
-  if (type & REWRITE_SMTP) {
-    address = text;
-    item = STR_UNSET;
-  } else if (!take_result(c, rule, type, *subject, text, &address, &item)) {
+  if (!take_result(c, rule, type, *subject, text, &address, &item, &shown))
     return STEP_STOP;
-  }
-  struct str shown = str_is_set(item) ? item : address;
+  if (type & REWRITE_SMTP) /* with all that stands around the address */
+    address = shown;
   DEBUG(rewrite, "\"%.*s\" from %s rewritten as \"%.*s\" by rule %zu\n", STRF(*subject), place_name(type), STRF(shown),
     number);
   /* EXPN rewrites, too, but no message's addresses. */
@@ -188,14 +187,17 @@ static void note_rewritten(struct message *m, const char *what, struct str befor
 void rewrite_received(struct ctx *c, struct message *m) {
   rewrite_message_sender(c, m);
   const struct rewrite_rules *rules = rewrite_rules(c->config);
-  rewrite_message_headers(c, m, rules);
+  VEC(struct str) before = {0};
   for (size_t i = 0; rules && i < m->recipients.n; i++) {
     struct str address = m->recipients.v[i].address;
     if (!rewrite_envelope_recipient(c, &address))
       continue;
-    note_rewritten(m, "original-recipient", m->recipients.v[i].address);
+    vec_push(c->arena, &before, m->recipients.v[i].address);
     m->recipients.v[i].address = str_dup(m->arena, address);
   }
+  rewrite_message_headers(c, m, rules);
+  for (size_t i = 0; i < before.n; i++)
+    note_rewritten(m, "original-recipient", before.v[i]);
   if (!str_eq(m->reverse_path, m->reverse_path_before))
     note_rewritten(m, "sender", m->reverse_path_before);
 }

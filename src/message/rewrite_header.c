@@ -216,7 +216,6 @@ void rewrite_test(struct ctx *c, struct str text, FILE *out) {
   if (rewrite_smtp(c, true, &changed)) {
     bool parsed = address_parse(c->arena, changed, ADDRESS_ALLOW_DOMAIN_LITERAL, &m, &error) == 0;
     fprintf(out, "    SMTP: %.*s\n", STRF(parsed ? m.address : changed));
-    return;
   }
   if (str_find_byte(text, '@') < 0)
     text = rewrite_qualify(c, text, false);
@@ -224,7 +223,7 @@ void rewrite_test(struct ctx *c, struct str text, FILE *out) {
     char *e = str_dup_c(c->arena, error);
     if (*e >= 'a' && *e <= 'z')
       *e = (char)(*e - 32);
-    fprintf(out, "Syntax error in %.*s\n%s\n\n", STRF(text), e);
+    fprintf(out, "Syntax error in %.*s\n%s\n", STRF(text), e);
     return;
   }
   for (size_t i = 0; i < sizeof places / sizeof *places; i++)

@@ -120,5 +120,7 @@ void receive_log_arrival(struct reception *r) {
     for (size_t i = 0; i < m->recipients.n; i++)
       buf_printf(&b, "%s %.*s", i ? "" : " for", STRF(m->recipients.v[i].address));
   }
-  acl_log(c, LOG_MAIN, "%.*s", STRF(log_printable(c->arena, buf_str(&b))));
+  struct str line = log_printable(c->arena, buf_str(&b));
+  acl_log(c, LOG_MAIN, "%.*s", STRF(line));
+  m->arrival_text = str_dup(m->arena, str_from(line, 3));
 }

@@ -59,8 +59,9 @@ def perl_file(tmp_path):
 def test_perl(expand, tmp_path):
     main = perl_file(tmp_path)
     assert expand('${perl{join_up}{a}{b c}}', '${perl{nested}{x}}', '${perl{count}}${perl{count}}', '${perl{noisy}}',
-                  main=main) == ['a+b c', '<x+host.test>', '12', 'quiet']
+                  main=main)[:4] == ['a+b c', '<x+host.test>', '12', 'quiet']
     assert 'noted' in expand.stderr and 'nowhere' not in expand.stderr
+    assert expand('', main="perl_startup = $| = 1; print \"perl begins\\n\";", options=['-ps']) == ['perl begins', '']
 
 
 def test_a_perl_that_dies_costs_its_call_only(expand, tmp_path):
