@@ -45,8 +45,8 @@ static void make_drivers(const struct maker *m, const struct module *mod) {
   for (const struct driver_def *const *d = mod->drivers; d != NULL && *d != NULL; d++) {
     if ((*d)->later)
       continue;
-    make(m, driver_prefix[(*d)->class], "", (*d)->name);
     make_options(m, class_prefix[(*d)->class], (*d)->name, (*d)->options);
+    make(m, driver_prefix[(*d)->class], "", (*d)->name);
   }
   for (const struct module_driver_options *o = mod->driver_options; o != NULL && o->options != NULL; o++) {
     bool generic = o->driver == NULL;

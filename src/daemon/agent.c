@@ -83,7 +83,7 @@ static const char *refuse(struct agent *g, const struct plan *p) {
   if (!t || !((const struct transport_def *)t->driver)->local)
     return "the agent knows no local transport of that name";
   bool pipe = !strcmp(t->driver->name, "pipe");
-  if (pipe != (p->kind == PLAN_PIPE))
+  if (pipe != (p->kind == PLAN_PIPE) || (p->kind == PLAN_LMTP) != !strcmp(t->driver->name, "lmtp"))
     return "the delivery does not fit its transport";
   return NULL;
 }

@@ -145,6 +145,12 @@ size_t dot_finish(struct dot *d, char *out) {
   d->line_done = false;
   if (d->ended)
     return 0;
+  if (d->state == DOT && d->kind == DOT_LOCAL) { /* without its line end it is text */
+    *o++ = '.';
+    d->line_length++;
+    o = end_line(d, o);
+    return (size_t)(o - out);
+  }
   if (d->state == DOT || d->state == DOT_CR) { /* a last line of just a dot, cut short */
     if (d->kind == DOT_LOCAL)
       d->ended = true;

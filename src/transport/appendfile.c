@@ -234,6 +234,7 @@ static bool affixes(struct ctx *c, const struct instance *t, struct address *cha
   }
   if (o->use_bsmtp)
     bsmtp_wrap(c, chain, &prefix, &suffix);
+  p->prefix_length = prefix.len;
   p->head = str_cat(c->arena, prefix, p->head);
   p->tail = suffix;
   p->check_string = str_is_set(o->check_string) ? o->check_string : o->use_bsmtp ? STR(".") : mbox ? STR("From ") : STR_EMPTY;

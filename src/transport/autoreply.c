@@ -53,6 +53,12 @@ static const struct option_def autoreply_options[] = {
     OPTIONS_END,
 };
 
+static int autoreply_init(struct config_reader *r, struct instance *i) {
+  if (str_is_set(transport_options(i)->transport_filter.text))
+    return config_error_at(r, i->where, "transport_filter of an autoreply transport is not supported yet (%.*s transport)", STRF(i->name));
+  return 0;
+}
+
 struct reply {
   struct ctx *c;
   const struct instance *t;
@@ -302,7 +308,7 @@ static void autoreply_deliver(struct ctx *c, const struct instance *t, struct ad
 
 const struct transport_def transport_autoreply = {
     .driver = {.name = "autoreply", .class = DRIVER_TRANSPORT, .options = autoreply_options, .options_size = sizeof(struct autoreply),
-        .summary = "answer with a new message"},
+        .summary = "answer with a new message", .init = autoreply_init},
     .local = true,
     .deliver = autoreply_deliver,
 };

@@ -11,6 +11,9 @@ struct transport_message {
   struct str head;         /* header lines with LF ends and the blank line; empty with body_only */
   bool with_body;
   int64_t size;            /* head and body */
+  struct str *filter;      /* a remote transport's transport_filter: command and arguments; set before it is sent */
+  size_t filter_n;
+  int64_t filter_timeout;
 };
 
 /* The envelope sender of the delivery, into return_path of each address of the chain: the errors address, or what the

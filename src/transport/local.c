@@ -9,6 +9,7 @@
 #include "expand/expand.h"
 #include "message/message.h"
 #include "queue/spool.h"
+#include "transport/command.h"
 #include "transport/identity.h"
 #include "transport/options.h"
 
@@ -40,6 +41,12 @@ bool local_plan_prepare(struct ctx *c, const struct instance *t, struct address 
     return false;
   if (!transport_message_build(c, t, chain, m))
     return false;
+  struct command filter;
+  if (!command_filter(c, t, chain, &filter))
+    return false;
+  p->filter = filter.argv;
+  p->filter_n = (int64_t)filter.n;
+  p->filter_timeout = o->transport_filter_timeout;
   p->head = m->head;
   p->body_length = m->with_body ? (int64_t)c->message->body_size : 0;
   p->body_offset = (int64_t)strlen(c->message->id) + 3; /* "ID-D\n" stands before the body */
@@ -64,5 +71,6 @@ void local_plan_run(struct ctx *c, const struct instance *t, struct address *cha
     a->more_errno = (int)ret->more_errno;
     a->message = ret->message;
     a->special_action_freeze = ret->freeze;
+    a->panic = ret->basic_errno == ERROR_FILTER_FAIL && str_ends(ret->message, STR("unable to execute command"));
   }
 }

@@ -25,7 +25,8 @@ static const char *const macros[] = {"_HAVE_TRANSPORT_APPEND_MAILDIR", NULL};
 
 const struct module transport_module = {
     .name = "transports",
-    .summary = "generic transport options, appendfile, autoreply and pipe",
+    .summary = "generic transport options, appendfile, autoreply, lmtp, pipe and queuefile",
+    .support = "Experimental_QUEUEFILE",
     .main_check = check,
     .driver_class = &class_def,
     .drivers = drivers,

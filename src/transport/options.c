@@ -25,8 +25,8 @@ const struct option_def transport_generic_options[] = {
     {"return_path_add", OPTION_BOOL, OFF(return_path_add)},
     {"shadow_condition", OPTION_EXPR, OFF(shadow_condition), NULL, OPTION_LATER},
     {"shadow_transport", OPTION_STRING, OFF(shadow_transport), NULL, OPTION_LATER},
-    {"transport_filter", OPTION_EXPR, OFF(transport_filter), NULL, OPTION_LATER},
-    {"transport_filter_timeout", OPTION_TIME, OFF(transport_filter_timeout), "5m", OPTION_LATER},
+    {"transport_filter", OPTION_EXPR, OFF(transport_filter)},
+    {"transport_filter_timeout", OPTION_TIME, OFF(transport_filter_timeout), "5m"},
     {"user", OPTION_USER, OFF(user)},
     OPTIONS_END,
 };

@@ -12,6 +12,7 @@ argument is expanded on its own, so that inserted text never makes arguments. */
 #include "match/match.h"
 #include "message/message.h"
 #include "transport/bsmtp.h"
+#include "transport/command.h"
 #include "transport/local.h"
 #include "transport/transport.h"
 
@@ -82,68 +83,17 @@ static bool fail(struct address *chain, enum outcome o, struct str text) {
   return false;
 }
 
-/* Cuts the next argument off *rest: blanks separate, "…" has escapes, '…' has none. False at the end. */
-static bool next_argument(struct ctx *c, struct str *rest, struct str *ret) {
-  struct str s = str_ltrim(*rest);
-  if (!s.len)
-    return false;
-  struct buf b;
-  buf_init(&b, c->arena, BUF_MAX_LINE * 16);
-  b.taint = s.taint;
-  size_t i = 0;
-  while (i < s.len && s.p[i] != ' ' && s.p[i] != '\t' && s.p[i] != '\n') {
-    char quote = s.p[i];
-    if (quote != '"' && quote != '\'') {
-      buf_add_byte(&b, s.p[i++]);
-      continue;
-    }
-    for (i++; i < s.len && s.p[i] != quote; i++) {
-      if (quote == '"' && s.p[i] == '\\' && i + 1 < s.len)
-        i++;
-      buf_add_byte(&b, s.p[i]);
-    }
-    i += i < s.len;
-  }
-  *ret = buf_str(&b);
-  *rest = str_from(s, i);
-  return true;
-}
-
-static bool add_argument(struct address *chain, struct plan *p, struct str arg) {
-  if (p->argv_n >= PLAN_ARGS_MAX)
-    return fail(chain, OUTCOME_FAIL, STR("too many arguments to the pipe's command"));
-  if (arg.len && memchr(arg.p, 0, arg.len))
-    return fail(chain, OUTCOME_FAIL, STR("NUL byte in an argument of the pipe's command"));
-  p->argv[p->argv_n++] = arg;
-  return true;
-}
-
 static bool split_command(struct ctx *c, const struct instance *t, struct address *chain, struct str command, bool expand_args,
     struct plan *p) {
-  struct str arg;
-  p->argv = arena_array(c->arena, struct str, PLAN_ARGS_MAX + 1);
-  while (next_argument(c, &command, &arg)) {
-    if (str_eq_c(arg, "$pipe_addresses")) {
-      for (struct address *a = chain; a; a = a->next)
-        if (!add_argument(chain, p, a->address))
-          return false;
-      continue;
-    }
-    if (expand_args && str_eq_c(arg, "$address_pipe") && ((const struct pipe_options *)t->options)->force_command) {
-      struct str inner = str_from(chain->address, 1), part;
-      while (next_argument(c, &inner, &part))
-        if (!add_argument(chain, p, part))
-          return false;
-      continue;
-    }
-    if (expand_args && expand_text(c, arg, &arg))
-      return fail(chain, OUTCOME_DEFER,
-          str_printf(c->arena, "Expansion of \"%.*s\" from command \"%.*s\" in %.*s transport failed: %.*s", STRF(arg), STRF(command),
-              STRF(t->name), STRF(c->error)));
-    if (!add_argument(chain, p, arg))
-      return false;
-  }
-  return p->argv_n ? true : fail(chain, OUTCOME_FAIL, STR("empty command"));
+  struct command made;
+  bool forced = expand_args && chain->kind == ADDRESS_PIPE && ((const struct pipe_options *)t->options)->force_command;
+  int e = command_build(c, command, expand_args, chain, forced ? str_from(chain->address, 1) : STR_UNSET,
+      str_printf(c->arena, "%.*s transport", STRF(t->name)), &made);
+  if (e)
+    return fail(chain, (enum outcome)e, c->error);
+  p->argv = made.argv;
+  p->argv_n = (int64_t)made.n;
+  return true;
 }
 
 static bool on_list(struct ctx *c, struct str list, struct str name) {
@@ -245,6 +195,7 @@ static bool wrap(struct ctx *c, const struct instance *t, struct address *chain,
     return false;
   if (o->use_bsmtp)
     bsmtp_wrap(c, chain, &prefix, &suffix);
+  p->prefix_length = prefix.len;
   p->head = str_cat(c->arena, prefix, p->head);
   p->tail = suffix;
   p->check_string = str_is_set(o->check_string) ? o->check_string : o->use_bsmtp ? STR(".") : STR_EMPTY;

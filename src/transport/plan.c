@@ -22,6 +22,7 @@ struct field {
 static const struct field plan_fields[] = {
     {FIELD_INT, P(kind)}, {FIELD_STR, P(transport)}, {FIELD_INT, P(uid)}, {FIELD_INT, P(gid)},
     {FIELD_STR, P(initgroups_user)}, {FIELD_STR, P(cwd)}, {FIELD_STR, P(home)}, {FIELD_STR, P(head)}, {FIELD_STR, P(tail)},
+    {FIELD_INT, P(prefix_length)}, {FIELD_STRS, P(filter), P(filter_n)}, {FIELD_INT, P(filter_timeout)},
     {FIELD_INT, P(body_offset)}, {FIELD_INT, P(body_length)}, {FIELD_STR, P(check_string)}, {FIELD_STR, P(escape_string)},
     {FIELD_BOOL, P(use_crlf)}, {FIELD_STR, P(path)}, {FIELD_INT, P(create)}, {FIELD_STR, P(create_below)}, {FIELD_INT, P(mode)},
     {FIELD_INT, P(directory_mode)}, {FIELD_INT, P(lockfile_mode)}, {FIELD_BOOL, P(create_directory)},
@@ -42,7 +43,7 @@ static const struct field result_fields[] = {
     {FIELD_INT, R(outcome)}, {FIELD_INT, R(basic_errno)}, {FIELD_INT, R(more_errno)}, {FIELD_BOOL, R(freeze)},
     {FIELD_STR, R(message)}, {FIELD_STR, R(output)}, {FIELD_STR, R(path)}, {FIELD_INT, R(status)}, {FIELD_INT, R(uid)},
     {FIELD_INT, R(gid)}, {FIELD_INT, R(mode)}, {FIELD_BOOL, R(quota_exceeded)}, {FIELD_BOOL, R(warn)},
-    {FIELD_INT, R(offset)}, {FIELD_STR, R(switch_to)},
+    {FIELD_INT, R(offset)}, {FIELD_STR, R(switch_to)}, {FIELD_STRS, R(recipients), R(recipients_n)},
 };
 #undef R
 #define COUNT(t) (sizeof(t) / sizeof *(t))
@@ -120,7 +121,7 @@ static bool decode(struct arena *a, struct str in, const struct field *f, size_t
       break;
     case FIELD_STRS: {
       int64_t count;
-      if (!take(&in, &count, sizeof count) || count < 0 || count > PLAN_ARGS_MAX)
+      if (!take(&in, &count, sizeof count) || count < 0 || count > 3 * PLAN_ARGS_MAX)
         return false;
       struct str *v = arena_array(a, struct str, (size_t)count + 1);
       for (int64_t k = 0; k < count; k++)
@@ -192,6 +193,9 @@ void plan_execute(struct arena *a, const struct plan *p, int body_fd, struct pla
     return;
   case PLAN_DIRECTORY:
     plan_execute_directory(a, p, body_fd, ret);
+    return;
+  case PLAN_LMTP:
+    plan_execute_lmtp(a, p, body_fd, ret);
     return;
   case PLAN_PIPE:
     plan_execute_pipe(a, p, body_fd, ret);

@@ -20,6 +20,7 @@ enum plan_kind {
   PLAN_MAILDIR,
   PLAN_DIRECTORY, /* a new file in a directory, or two of them (mailstore) */
   PLAN_PIPE,
+  PLAN_LMTP,
   PLAN_READ,    /* read a user's file (.forward), or a directory's existence */
 };
 
@@ -34,7 +35,10 @@ struct plan {
   struct str cwd, home;
   /* what is written */
   struct str head;              /* prefix, header lines and the blank line, with LF ends */
+  int64_t prefix_length;        /* how much of the head is the prefix, which no filter sees */
   struct str tail;              /* message_suffix */
+  struct str *filter;           /* transport_filter: the command through which header and body go; none if filter_n is 0 */
+  int64_t filter_n, filter_timeout;
   int64_t body_offset, body_length; /* of the body file descriptor that comes along; 0 length: no body */
   struct str check_string, escape_string;
   bool use_crlf;
@@ -67,6 +71,10 @@ struct plan {
   int64_t umask, timeout, max_output;
   bool ignore_status, timeout_defer, freeze_exec_fail, freeze_signal, permit_coredump;
   struct str temp_errors;       /* colon list of numbers, or "*" */
+  /* LMTP: to the command, or without one to the socket `path` */
+  struct str sender, *recipients;
+  int64_t recipients_n;
+  bool ignore_quota;
   /* reads */
   int64_t max_read;
 };
@@ -84,6 +92,8 @@ struct plan_result {
   bool quota_exceeded;
   bool warn;                    /* quota_warn_threshold was crossed */
   int64_t offset;               /* where in the file the message begins */
+  struct str *recipients;       /* LMTP: outcome, error and text of each, three strings */
+  int64_t recipients_n;
   struct str switch_to;         /* file_format: the transport that is to do it; nothing was written */
 };
 
@@ -99,8 +109,19 @@ void plan_execute(struct arena *a, const struct plan *p, int body_fd, struct pla
 void plan_execute_file(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret);
 void plan_execute_directory(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret);
 void plan_execute_maildir(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret);
+void plan_execute_lmtp(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret);
 void plan_execute_pipe(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret);
 void plan_execute_read(struct arena *a, const struct plan *p, struct plan_result *ret);
+
+/* plan_write_message's own errors: the filter took too long, or ended with this status (the exit code, or 128 and the signal). */
+#define PLAN_FILTER_TIMEOUT (-100000)
+#define PLAN_FILTER_FAILED(code) (-100001 - (code))
+/* What an error of plan_write_message means for the delivery; `where` ("while writing to FILE") may be empty. */
+void plan_write_failed(struct arena *a, struct plan_result *r, int error, const char *where);
+
+/* Feeds header lines and body to the plan's filter and gives what it writes to put(arg, …), whose error ends it. 0 or an error
+as above. */
+int plan_run_filter(const struct plan *p, int body_fd, int (*put)(void *arg, const char *text, size_t n), void *arg);
 
 /* Writes head, body (with escapes and line ends) and tail to fd, or with fd -1 only counts. 0 or -errno; *ret_size counts the
 bytes. */

@@ -22,10 +22,7 @@ struct target {
 };
 
 static bool failed(struct target *t, int err, const char *what, struct str name) {
-  bool quota = err == EDQUOT;
-  plan_fail(t->arena, t->result, OUTCOME_DEFER, err, "%s %.*s/%.*s: %s", what, STRF(t->plan->path), STRF(name),
-      quota ? "mailbox is full (system quota exceeded)" : strerror(err));
-  t->result->quota_exceeded = quota;
+  plan_write_failed(t->arena, t->result, -err, str_printf(t->arena, "%s %.*s/%.*s", what, STRF(t->plan->path), STRF(name)).p);
   return false;
 }
 

@@ -270,10 +270,7 @@ static void append(struct mbox *m, int body_fd, const struct stat *st) {
     return;
   if (regular)
     (void)!ftruncate(m->fd, st->st_size);
-  bool quota = e == -EDQUOT;
-  plan_fail(m->arena, m->result, OUTCOME_DEFER, quota ? EDQUOT : -e, "%s while writing to %s",
-      quota ? "mailbox is full (system quota exceeded)" : strerror(-e), m->path);
-  m->result->quota_exceeded = quota;
+  plan_write_failed(m->arena, m->result, e, str_printf(m->arena, "while writing to %s", m->path).p);
 }
 
 void plan_execute_file(struct arena *a, const struct plan *p, int body_fd, struct plan_result *r) {

@@ -166,10 +166,7 @@ void plan_execute_maildir(struct arena *a, const struct plan *p, int body_fd, st
       e = -errno;
   }
   if (e) {
-    bool quota = e == -EDQUOT;
-    plan_fail(a, r, OUTCOME_DEFER, -e, "%s while writing to %s", quota ? "mailbox is full (system quota exceeded)" : strerror(-e),
-        writing.p);
-    r->quota_exceeded = quota;
+    plan_write_failed(a, r, e, str_printf(a, "while writing to %.*s", STRF(writing)).p);
     unlinkat(tmp, name, 0);
   } else {
     r->path = str_printf(a, "new/%s", final);

@@ -34,14 +34,16 @@ static int64_t now_ms(void) {
 }
 
 /* A second child writes the message, so that the command may read and write in any order. */
-static pid_t start_writer(const struct plan *p, int body_fd, int to) {
+static pid_t start_writer(const struct plan *p, int body_fd, int to, int report) {
   pid_t pid = fork();
   if (pid)
     return pid;
   signal(SIGPIPE, SIG_DFL);
   int64_t size;
   int e = plan_write_message(p, body_fd, to, &size);
-  _exit(e == -EPIPE ? 2 : e ? 1 : 0);
+  if (e && e != -EPIPE)
+    (void)!write(report, &e, sizeof e);
+  _exit(0);
 }
 
 static pid_t start_command(const struct plan *p, char **argv, char **envp, int in, int out, int report) {
@@ -156,17 +158,17 @@ void plan_execute_pipe(struct arena *a, const struct plan *p, int body_fd, struc
   struct str command = str_c(argv[0]);
   for (int64_t i = 1; i < p->argv_n; i++)
     command = str_printf(a, "%.*s %s", STRF(command), argv[i]);
-  int in[2] = {-1, -1}, out[2] = {-1, -1}, report[2] = {-1, -1};
-  if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(report, O_CLOEXEC)) {
+  int in[2] = {-1, -1}, out[2] = {-1, -1}, report[2] = {-1, -1}, wrote[2] = {-1, -1};
+  if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(report, O_CLOEXEC) || pipe2(wrote, O_CLOEXEC)) {
     plan_fail(a, r, OUTCOME_DEFER, errno, "pipe failed: %s", strerror(errno));
     goto done;
   }
   pid_t child = start_command(p, argv, envp, in[0], out[1], report[1]);
   close(in[0]), close(out[1]), close(report[1]);
   in[0] = out[1] = report[1] = -1;
-  pid_t writer = child > 0 ? start_writer(p, body_fd, in[1]) : -1;
-  close(in[1]);
-  in[1] = -1;
+  pid_t writer = child > 0 ? start_writer(p, body_fd, in[1], wrote[1]) : -1;
+  close(in[1]), close(wrote[1]);
+  in[1] = wrote[1] = -1;
   if (child < 0 || writer < 0) {
     plan_fail(a, r, OUTCOME_DEFER, errno, "fork failed: %s", strerror(errno));
     if (child > 0) {
@@ -179,7 +181,7 @@ void plan_execute_pipe(struct arena *a, const struct plan *p, int body_fd, struc
   struct buf output;
   buf_init(&output, a, (size_t)(p->max_output > 0 ? p->max_output : 0) + 8192);
   bool over = false;
-  int status = 0, writer_status = 0, exec_errno = 0;
+  int status = 0, writer_status = 0, exec_errno = 0, write_error = 0;
   bool in_time = collect(p, out[0], now_ms() + p->timeout * 1000, &output, &over);
   if (!in_time || over)
     kill(-child, SIGKILL);
@@ -199,7 +201,11 @@ void plan_execute_pipe(struct arena *a, const struct plan *p, int body_fd, struc
     plan_fail(a, r, OUTCOME_FAIL, 0, "Too much output from pipe - killed");
   } else {
     judge(a, p, status, exec_errno, argv[0], command, r);
-    if (r->outcome == OUTCOME_OK && WIFEXITED(writer_status) && WEXITSTATUS(writer_status) == 1)
+    if (read(wrote[0], &write_error, sizeof write_error) == sizeof write_error && write_error == PLAN_FILTER_TIMEOUT)
+      plan_fail(a, r, p->timeout_defer ? OUTCOME_DEFER : OUTCOME_FAIL, ETIMEDOUT, "transport filter timed out");
+    else if (write_error <= PLAN_FILTER_FAILED(0))
+      plan_write_failed(a, r, write_error, "");
+    else if (write_error && r->outcome == OUTCOME_OK)
       plan_fail(a, r, OUTCOME_DEFER, EIO, "Error while writing to pipe");
   }
 done:
@@ -210,5 +216,7 @@ done:
       close(out[i]);
     if (report[i] >= 0)
       close(report[i]);
+    if (wrote[i] >= 0)
+      close(wrote[i]);
   }
 }

@@ -4,11 +4,13 @@ strings escaped and line ends turned where the transport wants it. */
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "deliver/errors.h"
 #include "transport/plan.h"
 
 #define CHUNK (64u << 10)
@@ -115,48 +117,69 @@ static int finish_partial(struct sink *s) {
   return sink_put(s, s->plan->check_string.p, s->line_pos);
 }
 
+/* Head and body as they are in the spool. */
+static int put_message(struct sink *s, bool plain, int body_fd) {
+  const struct plan *p = s->plan;
+  struct str head = str_from(p->head, (size_t)p->prefix_length);
+  int e = plain ? sink_put(s, head.p, head.len) : put_text(s, head.p, head.len);
+  if (e || !p->body_length || body_fd < 0)
+    return e;
+  off_t at = p->body_offset;
+  char *chunk = xmalloc(CHUNK);
+  s->matching = p->check_string.len > 0;
+  s->line_pos = 0;
+  for (;;) {
+    ssize_t n = pread(body_fd, chunk, CHUNK, at);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      e = -errno;
+    if (n <= 0)
+      break;
+    at += n;
+    if ((e = plain ? sink_put(s, chunk, (size_t)n) : put_text(s, chunk, (size_t)n)))
+      break;
+  }
+  free(chunk);
+  return e;
+}
+
+static int put_filtered(void *arg, const char *text, size_t n) { return put_text(arg, text, n); }
+
 int plan_write_message(const struct plan *p, int body_fd, int fd, int64_t *ret_size) {
   struct sink *s = xmalloc(sizeof *s);
-  char *chunk = NULL;
-  int e = 0;
   *s = (struct sink){.plan = p, .fd = fd};
   bool plain = !p->check_string.len && !p->use_crlf;
-  /* The head's prefix may itself be a "From " line, so it is not checked. */
-  if (plain) {
-    e = sink_put(s, p->head.p, p->head.len);
-  } else {
-    e = put_text(s, p->head.p, p->head.len);
-    s->matching = p->check_string.len > 0;
-    s->line_pos = 0;
-  }
-  if (!e && p->body_length && body_fd >= 0) {
-    off_t at = p->body_offset;
-    chunk = xmalloc(CHUNK);
-    for (;;) {
-      ssize_t n = pread(body_fd, chunk, CHUNK, at);
-      if (n < 0 && errno == EINTR)
-        continue;
-      if (n < 0)
-        e = -errno;
-      if (n <= 0)
-        break;
-      at += n;
-      if ((e = plain ? sink_put(s, chunk, (size_t)n) : put_text(s, chunk, (size_t)n)))
-        break;
-    }
-    if (!e)
-      e = finish_partial(s);
-  }
+  struct str prefix = str_slice(p->head, 0, (size_t)p->prefix_length), tail = str_is_set(p->tail) ? p->tail : STR_EMPTY;
+  /* The prefix may itself be a "From " line, so it is not checked; nor is the head. */
+  int e = plain ? sink_put(s, prefix.p, prefix.len) : put_text(s, prefix.p, prefix.len);
+  if (!e)
+    e = p->filter_n ? plan_run_filter(p, body_fd, put_filtered, s) : put_message(s, plain, body_fd);
+  if (!e)
+    e = finish_partial(s);
   if (!e) {
     s->matching = false;
-    e = plain ? sink_put(s, p->tail.p ? p->tail.p : "", p->tail.len) : put_text(s, p->tail.p ? p->tail.p : "", p->tail.len);
+    e = plain ? sink_put(s, tail.p, tail.len) : put_text(s, tail.p, tail.len);
   }
   if (!e)
     e = sink_flush(s);
   *ret_size = s->size;
-  free(chunk);
   free(s);
   return e;
+}
+
+void plan_write_failed(struct arena *a, struct plan_result *r, int error, const char *where) {
+  const char *space = *where ? " " : "";
+  int code = PLAN_FILTER_FAILED(0) - error;
+  if (error == PLAN_FILTER_TIMEOUT)
+    plan_fail(a, r, OUTCOME_DEFER, ETIMEDOUT, "transport filter timeout%s%s", space, where);
+  else if (code >= 0)
+    plan_fail(a, r, OUTCOME_DEFER, ERROR_FILTER_FAIL, "%s filter process failed (%d)%s%s%s", *where ? "transport" : "Transport", code,
+        space, where, code == 127 ? ": unable to execute command" : "");
+  else
+    plan_fail(a, r, OUTCOME_DEFER, -error, "%s%s%s", error == -EDQUOT ? "mailbox is full (system quota exceeded)" : strerror(-error),
+        space, where);
+  r->quota_exceeded = error == -EDQUOT;
 }
 
 int plan_make_directories(const struct plan *p, struct str directory, mode_t mode) {

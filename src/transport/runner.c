@@ -43,6 +43,13 @@ static void run_offload(struct arena *a, const struct plan *p, int body_fd, stru
   ret->message = keep(a, ret->message);
   ret->output = keep(a, ret->output);
   ret->path = keep(a, ret->path);
+  ret->switch_to = keep(a, ret->switch_to);
+  if (ret->recipients_n) {
+    struct str *v = arena_array(a, struct str, (size_t)ret->recipients_n);
+    for (int64_t i = 0; i < ret->recipients_n; i++)
+      v[i] = keep(a, ret->recipients[i]);
+    ret->recipients = v;
+  }
   arena_free(job.arena);
 }
 

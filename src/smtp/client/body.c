@@ -3,12 +3,16 @@ dot get another one (RFC 5321 4.5.2), for BDAT the text is cut into counted
 chunks (RFC 3030). The body is read in blocks; it is never in memory as a whole. */
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/arena.h"
 #include "message/message.h"
+#include "loop/child.h"
 #include "smtp/client/client.h"
+#include "transport/plan.h"
 
 #define BLOCK (32u << 10)
 #define CHUNK (128u << 10)
@@ -83,13 +87,15 @@ static int put_text(struct wire *w, struct str s) {
   return 0;
 }
 
-static int run(struct wire *w, const struct transport_message *m, int fd) {
-  w->line_start = true;
-  int e = put_text(w, m->head);
+static int put_raw(void *arg, struct str s) { return put_text(arg, s); }
+
+/* Head and body as they are in the spool, in pieces. */
+static int each_piece(struct ctx *c, const struct transport_message *m, int fd, int (*give)(void *arg, struct str s), void *arg) {
+  int e = give(arg, m->head);
   if (e || !m->with_body || fd < 0)
     return e;
   char *block = xmalloc(BLOCK);
-  off_t at = (off_t)strlen(w->c->message->id) + 3;
+  off_t at = (off_t)strlen(c->message->id) + 3;
   for (;;) {
     ssize_t k = pread(fd, block, BLOCK, at);
     if (k < 0 && errno == EINTR)
@@ -99,10 +105,90 @@ static int run(struct wire *w, const struct transport_message *m, int fd) {
     if (k <= 0)
       break;
     at += k;
-    if ((e = put_text(w, str_n(block, (size_t)k))))
+    if ((e = give(arg, str_n(block, (size_t)k))))
       break;
   }
   free(block);
+  return e;
+}
+
+/* --- transport_filter: a fiber feeds the command while this one reads what it makes of the message --- */
+
+struct feed {
+  struct ctx *c;
+  const struct transport_message *m;
+  int body_fd, to;
+  usec_t deadline;
+};
+
+static int feed_piece(void *arg, struct str s) {
+  struct feed *f = arg;
+  while (s.len) {
+    ssize_t n = write(f->to, s.p, s.len);
+    if (n > 0)
+      s = str_from(s, (size_t)n);
+    else if (errno == EAGAIN) {
+      int e = fiber_wait_fd(f->to, FIBER_WRITE, f->deadline);
+      if (e < 0)
+        return e;
+    } else if (errno != EINTR) {
+      return -errno; /* it need not read all */
+    }
+  }
+  return 0;
+}
+
+static void feed(void *arg) {
+  struct feed *f = arg;
+  (void)each_piece(f->c, f->m, f->body_fd, feed_piece, f);
+  close(f->to);
+}
+
+static int filtered(struct wire *w, const struct transport_message *m, int fd) {
+  char **argv = arena_array(w->c->arena, char *, m->filter_n + 1);
+  for (size_t i = 0; i < m->filter_n; i++)
+    argv[i] = str_dup_c(w->c->arena, m->filter[i]);
+  struct child_spec spec = {.path = argv[0], .argv = argv, .envp = environ, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -3, .umask = -1,
+      .new_group = true};
+  struct child child;
+  int status = 0, e = child_start(&spec, &child);
+  if (e)
+    return PLAN_FILTER_FAILED(127);
+  struct feed f = {w->c, m, fd, child.in, deadline_in(m->filter_timeout)};
+  child.in = -1;
+  struct fiber *feeder = fiber_spawn_joinable("transport-filter", feed, &f);
+  char *block = xmalloc(BLOCK);
+  while (!e) {
+    ssize_t n = read(child.out, block, BLOCK);
+    if (n > 0) {
+      e = put_text(w, str_n(block, (size_t)n));
+    } else if (n == 0) {
+      break;
+    } else if (errno == EAGAIN) {
+      int k = fiber_wait_fd(child.out, FIBER_READ, deadline_in(m->filter_timeout));
+      e = k == -ETIMEDOUT ? PLAN_FILTER_TIMEOUT : k < 0 ? k : 0;
+    } else if (errno != EINTR) {
+      e = -errno;
+    }
+  }
+  free(block);
+  if (e) {
+    child_kill(&child, SIGKILL);
+    fiber_cancel(feeder);
+  }
+  fiber_join(feeder);
+  if (child_wait(&child, e ? DEADLINE_NEVER : deadline_in(m->filter_timeout), &status)) {
+    child_kill(&child, SIGKILL);
+    child_release(&child);
+    return e ? e : PLAN_FILTER_TIMEOUT;
+  }
+  int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return e ? e : code ? PLAN_FILTER_FAILED(code) : 0;
+}
+
+static int run(struct wire *w, const struct transport_message *m, int fd) {
+  w->line_start = true;
+  int e = m->filter_n ? filtered(w, m, fd) : each_piece(w->c, m, fd, put_raw, w);
   if (!e && !w->line_start)
     e = put(w, STR("\r\n"));
   return e;
@@ -111,7 +197,7 @@ static int run(struct wire *w, const struct transport_message *m, int fd) {
 bool smtp_fits_chunk(struct ctx *c, const struct transport_message *m) {
   /* Each LF grows by a CR; the body's lines are counted at reception, the head's are many bytes each. */
   int64_t size = m->size + (int64_t)c->message->body_lines + (int64_t)m->head.len / 2 + 2;
-  return size < (int64_t)CHUNK / 2;
+  return !m->filter_n && size < (int64_t)CHUNK / 2;
 }
 
 int smtp_send_body(struct ctx *c, struct smtp_connection *n, const struct transport_message *m, int body_fd, bool dots,

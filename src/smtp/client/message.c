@@ -11,6 +11,7 @@ answers mean for each recipient (RFC 5321 4.1.1, 2920 3.1). */
 #include "message/message.h"
 #include "queue/spool.h"
 #include "smtp/client/client.h"
+#include "transport/plan.h"
 #include "tls/tls.h"
 #include "transport/options.h"
 
@@ -239,6 +240,20 @@ static enum smtp_stage_result send_text(struct transaction *t) {
     close(fd);
   if (e == -EPROTO) {
     (void)note_data_refusal(t, t->n->reply.code >= 500 ? SMTP_REFUSED : SMTP_TEMPORARY);
+    return SMTP_BROKEN;
+  }
+  if (e <= PLAN_FILTER_TIMEOUT) { /* the text is not whole: the connection ends without "." */
+    struct plan_result why = {0};
+    plan_write_failed(c->arena, &why, e, "");
+    t->n->error = (int)why.basic_errno;
+    t->n->error_text = str_cat(c->arena, STR("t"), str_from(why.message, 1));
+    for (struct address *a = t->chain; a; a = a->next)
+      if (a->smtp_in_transaction && a->result == OUTCOME_DEFER && a->basic_errno == SMTP_PENDING) {
+        a->basic_errno = t->n->error;
+        a->message = t->n->error_text;
+        a->host_used = c->host;
+        a->host_used_port = c->host ? c->host->port : 0;
+      }
     return SMTP_BROKEN;
   }
   if (e) {

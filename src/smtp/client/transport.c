@@ -16,6 +16,8 @@ for the addresses when one fails (Exim manual, chapter "The smtp transport"). */
 #include "queue/retry.h"
 #include "route/router.h"
 #include "smtp/client/client.h"
+#include "transport/command.h"
+#include "transport/options.h"
 #include "transport/transport.h"
 
 struct delivery {
@@ -259,6 +261,14 @@ static void try_host(struct delivery *d, struct host *h) {
     smtp_pool_keep(n);
     return;
   }
+  struct command filter;
+  if (!command_filter(c, d->t, d->chain, &filter)) {
+    smtp_disconnect(n, true);
+    return;
+  }
+  d->message.filter = filter.argv;
+  d->message.filter_n = filter.n;
+  d->message.filter_timeout = transport_options(d->t)->transport_filter_timeout;
   enum smtp_stage_result r = send_all(d, n);
   error = n->error;
   text = n->error_text;
@@ -274,9 +284,10 @@ static void try_host(struct delivery *d, struct host *h) {
   } else {
     smtp_pool_keep(n);
   }
-  if (r == SMTP_BROKEN || (r == SMTP_TEMPORARY && any_pending(d->chain)))
+  bool filter_failed = error == ERROR_FILTER_FAIL; /* nothing that the host did */
+  if ((r == SMTP_BROKEN && !filter_failed) || (r == SMTP_TEMPORARY && any_pending(d->chain)))
     host_failed(d, h, error, text);
-  else {
+  else if (!filter_failed) {
     if (error == ERROR_MAIL_4XX || error == ERROR_DATA_4XX)
       retry_host_failed(c, d->t, h, port, error, text); /* of this message with this host */
     else

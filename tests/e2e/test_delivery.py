@@ -1,0 +1,220 @@
+"""Local transports and how mailboxes are written: formats, quotas."""
+import glob
+import os
+import re
+
+import pytest
+
+from support.util import read
+
+pytestmark = pytest.mark.plain
+
+
+@pytest.fixture
+def deliver(martlet, scratch):
+    """deliver(transport's lines, several transports) -> a Martlet without a daemon whose mail for local users they take."""
+    os.makedirs(f'{scratch}/mail', exist_ok=True)
+    os.chmod(f'{scratch}/mail', 0o777)
+
+    def make(transport, more='', **gaps):
+        return martlet(daemon=False, routers='all:\n  driver = accept\n  domains = +local_domains\n  transport = t',
+                       transports='t:\n  driver = ' + transport.strip() + '\n' + more, **gaps)
+    return make
+
+
+def send(m, text='Subject: x\n\nhello\n', to=('u0@local.test',)):
+    m.run('-odi', '-f', 'a@b.test', *to, input=text)
+
+
+def test_new_file_has_the_inode_in_its_name(deliver, scratch):
+    m = deliver(f'appendfile\n  directory = {scratch}/mail/new')
+    send(m)
+    path, = glob.glob(f'{scratch}/mail/new/*')
+    name = re.fullmatch(r'q[0-9A-Za-z]{6}-(\d+)', os.path.basename(path))
+    assert name and int(name.group(1)) == os.stat(path).st_ino
+    text = read(path)
+    assert text.startswith('Received: ') and text.endswith('\n\nhello\n') and 'From a@b' not in text
+
+
+def test_mailstore(deliver, scratch):
+    m = deliver(f'appendfile\n  directory = {scratch}/mail/store\n  mailstore_format\n  batch_max = 10\n'
+                '  mailstore_prefix = $mailstore_basename\n  mailstore_suffix = ${if eq{1}{2}{x}fail}')
+    send(m, to=('u0@local.test', 'u1@local.test'))
+    envelope, message = sorted(glob.glob(f'{scratch}/mail/store/*'))
+    base = envelope[:-4]
+    assert (envelope, message) == (base + '.env', base + '.msg')
+    assert read(envelope) == f'{os.path.basename(base)}\na@b.test\nu0@local.test\nu1@local.test\n'
+    assert read(message).endswith('\nhello\n')
+
+
+def test_mbx(deliver, scratch):
+    m = deliver(f'appendfile\n  file = {scratch}/mail/mbx\n  mbx_format\n  message_prefix =\n  message_suffix =')
+    send(m)
+    send(m)
+    with open(f'{scratch}/mail/mbx', 'rb') as f:
+        data = f.read()
+    assert data.startswith(b'*mbx*\r\n') and data[2040:2048] == bytes(8)
+    at, found = 2048, 0
+    while at < len(data):
+        line = re.match(rb'\d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d:\d\d [+-]\d{4},(\d+);0{12}-0{8}\r\n', data[at:])
+        assert line, data[at:at + 80]
+        text = data[at + line.end():at + line.end() + int(line.group(1))]
+        assert text.endswith(b'\r\nhello\r\n') and text.count(b'\n') == text.count(b'\r\n')
+        at += line.end() + len(text)
+        found += 1
+    assert found == 2
+
+
+def test_maildirsize_is_kept_and_believed(deliver, scratch):
+    m = deliver(f'appendfile\n  directory = {scratch}/mail/dir\n  maildir_format\n  maildir_use_size_file\n  quota = 100K\n'
+                '  quota_filecount = 3')
+    top = f'{scratch}/mail/dir'
+    send(m)
+    send(m)
+    first, *rest = read(f'{top}/maildirsize').splitlines()
+    assert first == '102400S,3C'
+    sizes = [os.stat(f).st_size for f in glob.glob(f'{top}/new/*')]
+    entries = [tuple(map(int, line.split())) for line in rest]
+    assert entries[0] == (0, 0) and sorted(e[0] for e in entries[1:]) == sorted(sizes) and all(e[1] == 1 for e in entries[1:])
+    # A single entry is believed without a look at the directories; they say something else.
+    with open(f'{top}/maildirsize', 'w') as f:
+        f.write('102400S,3C\n100000 3\n')
+    send(m)
+    assert re.search(r'== u0@local\.test R=all T=t defer \(-22\): mailbox is full \(MTA-imposed filecount quota exceeded', m.log())
+    # Two entries are not, when it would be too much: the truth is found, and the message fits.
+    with open(f'{top}/maildirsize', 'w') as f:
+        f.write('102400S,3C\n100000 3\n1 1\n')
+    send(m)
+    assert len(glob.glob(f'{top}/new/*')) == 3
+    assert len(read(f'{top}/maildirsize').splitlines()) == 3
+
+
+def test_broken_maildirsize_is_made_anew(deliver, scratch):
+    m = deliver(f'appendfile\n  directory = {scratch}/mail/dir\n  maildir_format\n  maildir_use_size_file\n  quota = 100K')
+    for text in ('', 'x\n', '102400S,0C\n', '102400S,0C\nabc\n', '102400S,0C\n9223372036854775807 1\n', '102400S,0C\n-5 1\n', 'a' * 6000):
+        os.makedirs(f'{scratch}/mail/dir', exist_ok=True)
+        os.chmod(f'{scratch}/mail/dir', 0o777)
+        with open(f'{scratch}/mail/dir/maildirsize', 'w') as f:
+            f.write(text)
+        os.chmod(f'{scratch}/mail/dir/maildirsize', 0o666)
+        before = len(glob.glob(f'{scratch}/mail/dir/new/*'))
+        send(m)
+        lines = read(f'{scratch}/mail/dir/maildirsize').splitlines()
+        assert lines[0] == '102400S,0C' and len(lines) == 3 and lines[1].split()[1] == str(before), (text, lines)
+
+
+def test_file_of_another_format_is_another_transports(deliver, scratch):
+    m = deliver(f'appendfile\n  file = {scratch}/mail/box\n  file_format = "From : t : MAIL : bsmtp"',
+                f'bsmtp:\n  driver = appendfile\n  file = {scratch}/mail/box\n  use_bsmtp\n')
+    with open(f'{scratch}/mail/box', 'w') as f:
+        f.write('MAIL FROM:<>\n')
+    os.chown(f'{scratch}/mail/box', *m_owner(m))
+    os.chmod(f'{scratch}/mail/box', 0o600)
+    send(m)
+    assert re.search(r'=> u0 <u0@local\.test> R=all T=bsmtp$', m.log(), re.M), m.log()
+    assert 'MAIL FROM:<a@b.test>\nRCPT TO:<u0@local.test>\nDATA\n' in read(f'{scratch}/mail/box')
+    assert not os.path.exists(f'{scratch}/mail/box.lock')
+
+
+def m_owner(m):
+    st = os.stat(m.directory + '/spool')
+    return st.st_uid, st.st_gid
+
+
+def test_quota_warning(deliver, scratch):
+    m = deliver(
+        'appendfile\n  file = %s/mail/box\n  quota = 10K\n  quota_warn_threshold = 50%%\n'
+        '  quota_warn_message = "To: u9@local.test\\nSubject: nearly full\\n\\nTidy up.\\n"' % scratch)
+    send(m, 'Subject: a\n\n' + ('x' * 70 + '\n') * 50)
+    assert 'nearly full' not in read(f'{scratch}/mail/box')
+    send(m, 'Subject: b\n\n' + ('x' * 70 + '\n') * 30)
+    text = read(f'{scratch}/mail/box')
+    assert 'Subject: nearly full\n' in text and 'From: Mail Delivery System <' in text and 'Auto-Submitted: auto-generated\n' in text
+    send(m, 'Subject: c\n\n' + 'x\n')
+    assert read(f'{scratch}/mail/box').count('nearly full') == 1
+
+
+LMTP = r'''
+import sys
+def say(text):
+    sys.stdout.write(text + '\r\n')
+    sys.stdout.flush()
+say('220 ready')
+rcpts = []
+for line in sys.stdin:
+    line = line.rstrip('\r\n')
+    if line.startswith('LHLO'):
+        say('250-me')
+        say('250 IGNOREQUOTA')
+    elif line.startswith('RCPT'):
+        if 'u3@' in line:
+            say('550 5.1.1 no such user')
+        else:
+            rcpts.append(line)
+            say('250 fine')
+    elif line == 'DATA':
+        say('354 go')
+        text = ''
+        for line in sys.stdin:
+            if line == '.\r\n':
+                break
+            text += line
+        open(sys.argv[1], 'w', newline='').write('\n'.join(rcpts) + '\n' + text)
+        for r in rcpts:
+            say('452 4.2.2 full' if 'u2@' in r else '250 2.0.0 kept')
+    elif line == 'QUIT':
+        say('221 bye')
+        break
+    else:
+        say('250 ok')
+'''
+
+
+def test_lmtp_to_a_command(deliver, scratch):
+    """Each recipient has its own fate; a transport filter and dots in the text."""
+    m = deliver(f"lmtp\n  command = /usr/bin/python3 -c '${{readfile{{{scratch}/lmtp.py}}}}' {scratch}/mail/got\n  batch_max = 10\n"
+                "  ignore_quota\n  transport_filter = /bin/sed s/secret/public/")
+    with open(f'{scratch}/lmtp.py', 'w') as f:
+        f.write(LMTP)
+    os.chmod(f'{scratch}/lmtp.py', 0o644)
+    send(m, 'Subject: x\n\n.dot\nsecret\n..\n', [f'u{n}@local.test' for n in (1, 2, 3, 4)])
+    log = m.log()
+    assert re.search(r'=> u1 <u1@local\.test> R=all T=t C="250 2\.0\.0 kept"$', log, re.M), log
+    assert re.search(r'-> u4 <u4@local\.test> R=all T=t C="250 2\.0\.0 kept"$', log, re.M), log
+    assert re.search(r'== u2@local\.test R=all T=t defer \(-46\): LMTP error after end of data: 452 4\.2\.2 full$', log, re.M), log
+    assert re.search(r'\*\* u3@local\.test R=all T=t : LMTP error after RCPT TO:<u3@local\.test>: 550 5\.1\.1 no such user$', log, re.M), log
+    with open(f'{scratch}/mail/got', newline='') as f:
+        got = f.read()
+    assert got.startswith('RCPT TO:<u1@local.test> IGNOREQUOTA\n')
+    assert got.endswith('\r\n\r\n..dot\r\npublic\r\n...\r\n')
+
+
+def test_filter_that_does_not_end(deliver, scratch):
+    m = deliver(f'appendfile\n  file = {scratch}/mail/box\n  transport_filter = /bin/sh -c "cat; exec sleep 1000"\n'
+                '  transport_filter_timeout = 1s')
+    send(m)
+    assert re.search(r'== u0@local\.test R=all T=t defer \(\d+\): .*transport filter timeout', m.log()), m.log()
+    assert read(f'{scratch}/mail/box') == ''
+
+
+def test_filter_that_reads_nothing(deliver, scratch):
+    m = deliver(f'appendfile\n  file = {scratch}/mail/box\n  message_prefix = "start\\n"\n  message_suffix = "end\\n"\n'
+                '  check_string = "From "\n  escape_string = "| "\n  transport_filter = /bin/echo From here')
+    send(m, 'Subject: x\n\n' + 'long\n' * 100000)
+    assert read(f'{scratch}/mail/box') == 'start\n| here\nend\n'
+
+
+def test_queuefile(deliver, scratch):
+    """The copy has this delivery's recipients; moved into a spool it is delivered from there."""
+    os.makedirs(f'{scratch}/mail/out', exist_ok=True)
+    os.chmod(f'{scratch}/mail/out', 0o777)
+    m = deliver(f'queuefile\n  directory = {scratch}/mail/out')
+    other = 'u1@elsewhere.test'
+    send(m, 'Subject: x\n\nbody text\n', ['u0@local.test', other])
+    names = sorted(os.listdir(f'{scratch}/mail/out'))
+    ident = names[0][:-2]
+    assert names == [ident + '-D', ident + '-H']
+    header = read(f'{scratch}/mail/out/{ident}-H')
+    assert '\nu0@local.test\n' in header and other not in header.split('\n\n')[0]
+    assert read(f'{scratch}/mail/out/{ident}-D') == f'{ident}-D\nbody text\n'
+    assert re.search(r'=> u0 <u0@local\.test> R=all T=t$', m.log(), re.M)
