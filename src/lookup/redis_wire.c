@@ -7,6 +7,8 @@
 #define LINE_MAX_LENGTH 4096
 #define DEPTH_MAX 8
 #define CHUNK 8192
+#define MORE_SECONDS 5 /* for each piece of a reply that has begun, */
+#define ALL_SECONDS 60 /* and for all of them */
 
 int redis_split(struct arena *a, struct str command, struct str *args) {
   int n = 0;
@@ -52,15 +54,25 @@ void redis_command(struct buf *out, const struct str *args, int n) {
 
 struct reader {
   struct stream *s;
-  usec_t deadline;
+  usec_t deadline, end;
   struct buf out;
   size_t elements; /* written, for the newlines between them */
 };
+
+/* Something came: a long reply takes its time. */
+static void go_on(struct reader *r) {
+  usec_t next = deadline_in(MORE_SECONDS);
+  if (next > r->end)
+    next = r->end;
+  if (next > r->deadline)
+    r->deadline = next;
+}
 
 static int read_line(struct reader *r, struct str *ret) {
   int eol, e = stream_read_line(r->s, LINE_MAX_LENGTH, r->deadline, ret, &eol);
   if (e < 0)
     return e;
+  go_on(r);
   return e == 0 || eol != 2 || ret->len == 0 ? -EPROTO : 0;
 }
 
@@ -79,6 +91,7 @@ static int read_bulk(struct reader *r, uint64_t n) {
     int e = stream_read_exact(r->s, chunk, k, r->deadline);
     if (e < 0)
       return e;
+    go_on(r);
     buf_add_n(&r->out, chunk, k);
     if (r->out.overflow)
       return -EMSGSIZE;
@@ -134,7 +147,7 @@ static int read_one(struct reader *r, int depth) {
 }
 
 int redis_read_reply(struct arena *a, struct stream *s, usec_t deadline, struct str *ret) {
-  struct reader r = {.s = s, .deadline = deadline};
+  struct reader r = {.s = s, .deadline = deadline, .end = deadline_in(ALL_SECONDS)};
   buf_init(&r.out, a, REDIS_REPLY_MAX);
   int e = read_one(&r, 0);
   if (e < 0)

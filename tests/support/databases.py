@@ -108,6 +108,8 @@ class Database:
     def freeze(self):
         """Accepts connections (in its backlog), answers nothing."""
         self.process.send_signal(signal.SIGSTOP)
+        tasks = f'/proc/{self.process.pid}/task'
+        wait_for(lambda: all('\nState:\tT' in read(f'{tasks}/{t}/status') for t in os.listdir(tasks)), 'it to stop')
 
     def thaw(self):
         self.process.send_signal(signal.SIGCONT)
@@ -267,8 +269,9 @@ sn: b, c
 uid: odd*(
 '''
 
-    def __init__(self, directory, base=None, extra=''):
-        self.extra = extra
+    def __init__(self, directory, more='', extra='', maxsize=16777216):
+        """more: entries in addition; extra: lines of the configuration."""
+        self.more, self.extra, self.maxsize = more, extra, maxsize
         super().__init__(directory)
 
     def prepare(self):
@@ -284,13 +287,13 @@ pidfile {self.directory}/run/pid
 sizelimit unlimited
 {self.extra}
 database mdb
-maxsize 16777216
+maxsize {self.maxsize}
 suffix "o=base"
 rootdn "cn=root,o=base"
 rootpw secret
 directory {self.data}
 ''')
-        ldif = write(os.path.join(self.directory, 'entries'), self.entries)
+        ldif = write(os.path.join(self.directory, 'entries'), self.entries + self.more)
         self.run(program('slapadd', '/usr/sbin/slapadd'), '-f', self.conf, '-l', ldif)
 
     def command(self):
