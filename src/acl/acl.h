@@ -6,6 +6,7 @@ once into verbs with conditions and modifiers in order. */
 #include "config/config.h"
 #include "core/ctx.h"
 #include "message/message.h"
+#include "smtp/client/callout.h"
 
 enum acl_where {
   ACL_RCPT, ACL_PREDATA, ACL_MIME, ACL_DKIM, ACL_DATA, ACL_PRDR, ACL_NOT_SMTP, ACL_AUTH, ACL_CONNECT, ACL_ETRN, ACL_EXPN,
@@ -126,7 +127,8 @@ struct acl_recipient {
 /* The last sender verification; its texts live in the ctx's arena: the SMTP server clears it with that. */
 struct acl_sender_verify {
   bool done, failed_now, reported, no_details;
-  struct str address;
+  bool setup_failed, postmaster_failed; /* what a callout found: said to the client at length */
+  struct str address, how;   /* how: the options of the condition */
   int result;
   struct str user, log, failure, address_data;
 };
@@ -139,6 +141,7 @@ struct acl_session {
   struct map *rates;
   unsigned reject_logs;       /* LOG_* for rejections of the ACL that ran last */
   struct acl_sender_verify sender_verify;
+  struct callout_kept callout;   /* a connection held open for further recipients: callout_release() ends it */
   /* Sends pending replies (before a delay). Set by the SMTP server. [suspends] */
   void (*flush)(struct ctx *c);
 };

@@ -291,7 +291,7 @@ static bool apply_verb(struct ctx *c, const struct acl *acl, const struct acl_st
   int r = e->result;
   bool failed = r == OUTCOME_FAIL || r == ACL_EVAL_DROP;
   if (s->verb != VERB_WARN && (r == OUTCOME_DEFER || r == OUTCOME_ERROR)) {
-    e->message = NULL; /* it is for a decision, and there is none */
+    e->message = e->log_message = NULL; /* they are for a decision, and there is none */
     set_messages(c, e);
     *ret = r == OUTCOME_DEFER ? ACL_DEFER : ACL_ERROR;
     return true;

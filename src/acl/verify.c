@@ -3,6 +3,7 @@ verification"). Addresses are verified by the routers (route/route.h). */
 #include "acl/internal.h"
 #include "base/ascii.h"
 #include "base/buf.h"
+#include "base/time.h"
 #include "core/module.h"
 #include "core/main_options.h"
 #include "deliver/address.h"
@@ -45,6 +46,9 @@ static const struct verify_word {
 
 struct options {
   bool defer_ok, no_details, success_on_redirect, case_insensitive;
+  struct str text;     /* as written, after expansion */
+  bool callout;
+  struct callout_params call;
   struct str later; /* an option that is known and not supported yet */
   struct str address; /* sender=… */
 };
@@ -60,9 +64,84 @@ static bool cut_eq(struct str *item, const char *name) {
   return true;
 }
 
+/* One parameter of callout=…: *item is it, name of the word when a value is wrong. */
+static bool callout_parameter(struct arena *a, const struct verify_word *w, struct str item, struct callout_params *p, struct str *error) {
+  static const struct {
+    const char *name;
+    size_t offset;
+    bool recipient;
+  } flags[] = {
+      {"defer_ok", offsetof(struct callout_params, defer_ok), false}, {"no_cache", offsetof(struct callout_params, no_cache), false},
+      {"random", offsetof(struct callout_params, random), false}, {"use_sender", offsetof(struct callout_params, use_sender), true},
+      {"use_postmaster", offsetof(struct callout_params, use_postmaster), true}, {"hold", offsetof(struct callout_params, hold), true},
+  };
+  for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+    if (str_ieq_c(item, flags[i].name)) {
+      *(bool *)((char *)p + flags[i].offset) = true;
+      if (!flags[i].recipient || w->what == VERIFY_RECIPIENT)
+        return true;
+      *error = str_printf(a, "\"%s\" is for recipients: it cannot be used with \"verify = %s\"", flags[i].name, w->name);
+      return false;
+    }
+  if (str_ieq_c(item, "postmaster") || str_ieq_c(item, "fullpostmaster")) {
+    p->postmaster_mailfrom = STR_EMPTY;
+    p->full_postmaster = str_ieq_c(item, "fullpostmaster");
+    return true;
+  }
+  if (cut_eq(&item, "postmaster_mailfrom")) {
+    p->postmaster_mailfrom = item;
+    return true;
+  }
+  if (cut_eq(&item, "mailfrom")) {
+    p->mailfrom = item;
+    if (w->what == VERIFY_HEADER_SENDER)
+      return true;
+    *error = str_printf(a, "\"mailfrom\" is allowed as a callout option only for verify=header_sender (detected in ACL condition"
+                           " \"verify = %s\")", w->name);
+    return false;
+  }
+  int64_t *time = &p->timeout;
+  if (cut_eq(&item, "connect"))
+    time = &p->connect;
+  else if (cut_eq(&item, "maxwait"))
+    time = &p->maxwait;
+  *time = time_parse_interval(item);
+  if (*time >= 0 && (time != &p->timeout || *time > 0))
+    return true;
+  *error = str_printf(a, "'callout' requires a time, or one of its words, not \"%.*s\", in ACL condition \"verify = %s\"", STRF(item),
+      w->name);
+  return false;
+}
+
+/* callout, callout=…; and the old callout_defer_ok, check_postmaster. */
+static bool callout_option(struct arena *a, const struct verify_word *w, struct str item, struct options *o, struct str *error) {
+  if (!o->callout) {
+    o->callout = true;
+    o->call.timeout = 30;
+    o->call.connect = o->call.maxwait = -1;
+  }
+  struct str parameters = item;
+  if (cut_eq(&parameters, "callout")) {
+    while (str_is_set(parameters)) {
+      struct str one = str_trim(str_cut(&parameters, ','));
+      if (one.len && !callout_parameter(a, w, one, &o->call, error))
+        return false;
+    }
+    return true;
+  }
+  if (str_ieq_c(item, "callout_defer_ok"))
+    o->call.defer_ok = true;
+  else if (str_ieq_c(item, "check_postmaster"))
+    o->call.postmaster_mailfrom = STR_EMPTY;
+  else if (!str_ieq_c(item, "callout"))
+    *error = str_printf(a, "unknown option \"%.*s\" in ACL condition \"verify = %s\"", STRF(item), w->name);
+  return !str_is_set(*error);
+}
+
 /* The word before the first slash, then options. NULL and *error when the text is wrong. */
 static const struct verify_word *parse(struct arena *a, struct str arg, struct options *o, struct str *error) {
-  *o = (struct options){0};
+  *o = (struct options){.text = arg};
+  *error = STR_UNSET;
   struct str rest = arg, first = str_trim(str_cut(&rest, '/'));
   const struct verify_word *w = NULL;
   struct str sender = first;
@@ -96,7 +175,10 @@ static const struct verify_word *parse(struct arena *a, struct str arg, struct o
       o->success_on_redirect = true;
     else if (w->what == VERIFY_NOT_BLIND && str_ieq_c(item, "case_insensitive"))
       o->case_insensitive = true;
-    else if (str_istarts(item, STR("callout")) || str_istarts(item, STR("quota"))) {
+    else if (str_istarts(item, STR("callout")) || str_ieq_c(item, "check_postmaster")) {
+      if (!callout_option(a, w, item, o, error))
+        return NULL;
+    } else if (str_istarts(item, STR("quota"))) {
       o->later = str_printf(a, "option \"%.*s\" of ACL condition \"verify = %s\" is not supported yet", STRF(item), w->name);
     } else {
       *error = str_printf(a, "unknown option \"%.*s\" in ACL condition \"verify %.*s\"", STRF(item), STRF(arg));
@@ -222,23 +304,62 @@ static int verify_not_blind(struct ctx *c, const struct options *o) {
 
 /* ---- addresses ---- */
 
-static struct str word_after_failure(struct ctx *c, int result) { return result == OUTCOME_OK ? STR_UNSET : STR("route"); }
+/* The answer to one verification. */
+struct answer {
+  struct address *found;
+  struct str failure; /* word */
+};
 
-static int verify_one(struct ctx *c, struct str address, bool sender, const struct options *o, struct address **ret) {
+static void flush_output(struct ctx *c) {
+  struct acl_session *s = acl_session(c);
+  if (s && s->flush && !s->no_callout_flush)
+    s->flush(c);
+}
+
+/* The address leads to other hosts: what do they say? */
+static int call_out(struct ctx *c, struct address *found, bool sender, const struct options *o, struct answer *ret) {
+  struct callout_params p = o->call;
+  struct callout_outcome out;
+  struct acl_session *s = acl_session(c);
+  p.recipient = !sender;
+  p.kept = s ? &s->callout : NULL;
+  flush_output(c);
+  int rc = callout_verify(c, found, &p, &out);
+  ret->failure = out.failure;
+  if (rc == OUTCOME_OK) {
+    c->user_message = c->log_message = STR_UNSET;
+    return rc;
+  }
+  c->user_message = out.user;
+  c->log_message = out.log;
+  return rc;
+}
+
+static int verify_one(struct ctx *c, struct str address, bool sender, const struct options *o, struct answer *ret) {
   struct verify_params p = {.sender = sender, .success_on_redirect = o->success_on_redirect};
   struct policy_vars saved = c->vars;
   struct address *saved_address = c->address;
-  *ret = NULL;
-  int rc = verify_address(c, address, &p, ret);
+  *ret = (struct answer){0};
+  int rc = verify_address(c, address, &p, &ret->found);
   c->address = saved_address;
-  struct str failure = word_after_failure(c, rc), data = *ret ? (*ret)->prop.address_data : STR_UNSET;
+  ret->failure = rc == OUTCOME_OK ? STR_UNSET : STR("route");
+  struct str data = ret->found ? ret->found->prop.address_data : STR_UNSET;
   struct str domain_data = c->vars.domain_data, local_part_data = c->vars.local_part_data;
   c->vars = saved;
+  if (rc == OUTCOME_OK && o->callout) {
+    rc = call_out(c, ret->found, sender, o, ret);
+    if (rc == OUTCOME_OK && !sender && (ret->found->transport || ret->found->hosts)) {
+      /* The host that takes the mail knows the address: it is safe to be used. */
+      domain_data = str_printf(c->arena, "%.*s", STRF(c->vars.domain));
+      local_part_data = str_printf(c->arena, "%.*s", STRF(c->vars.local_part));
+      domain_data.taint = local_part_data.taint = 0;
+    }
+  }
   if (sender) {
-    c->vars.sender_verify_failure = failure;
+    c->vars.sender_verify_failure = ret->failure;
     c->vars.sender_address_data = data;
   } else {
-    c->vars.recipient_verify_failure = failure;
+    c->vars.recipient_verify_failure = ret->failure;
     c->vars.address_data = data;
     c->vars.domain_data = str_is_set(domain_data) ? domain_data : c->vars.domain_data;
     c->vars.local_part_data = str_is_set(local_part_data) ? local_part_data : c->vars.local_part_data;
@@ -250,7 +371,7 @@ static int verify_recipient(struct ctx *c, const struct options *o) {
   struct acl_session *s = acl_session(c);
   if (!s || !s->recipient)
     return acl_fail(c, OUTCOME_ERROR, "no recipient to verify");
-  struct address *found;
+  struct answer found;
   c->user_message = c->log_message = STR_UNSET;
   int rc = verify_one(c, s->recipient->address, false, o, &found);
   if (rc == OUTCOME_DEFER && o->defer_ok) {
@@ -262,6 +383,10 @@ static int verify_recipient(struct ctx *c, const struct options *o) {
   return rc;
 }
 
+static const char *sender_deferred(const struct acl_sender_verify *v, const struct options *o) {
+  return o->callout && !str_eq_c(v->failure, "route") ? "Could not complete sender verify callout" : "Could not complete sender verify";
+}
+
 /* The answer for one sender is kept for the message, so that each RCPT does not route it again. */
 static int verify_sender(struct ctx *c, const struct options *o) {
   struct acl_session *s = acl_session(c);
@@ -271,13 +396,16 @@ static int verify_sender(struct ctx *c, const struct options *o) {
   if (address.len == 0)
     return OUTCOME_OK; /* nothing to verify in a bounce */
   struct acl_sender_verify once = {0}, *v = s ? &s->sender_verify : &once;
-  if (!v->done || !str_eq(v->address, address)) {
-    struct address *found;
+  if (!v->done || !str_eq(v->address, address) || !str_eq(v->how, o->text)) {
+    struct answer found;
+    bool reported = v->done && v->reported && str_eq(v->address, address);
     c->user_message = c->log_message = STR_UNSET;
     int rc = verify_one(c, address, true, o, &found);
-    *v = (struct acl_sender_verify){.done = true, .address = str_dup(c->arena, address), .result = rc,
-        .user = c->user_message, .log = c->log_message, .failure = c->vars.sender_verify_failure,
-        .address_data = c->vars.sender_address_data};
+    *v = (struct acl_sender_verify){.done = true, .address = str_dup(c->arena, address), .how = str_dup(c->arena, o->text),
+        .result = rc, .reported = reported, .user = c->user_message, .log = c->log_message,
+        .failure = c->vars.sender_verify_failure, .address_data = c->vars.sender_address_data};
+    v->setup_failed = rc == OUTCOME_FAIL && str_eq_c(v->failure, "mail");
+    v->postmaster_failed = rc == OUTCOME_FAIL && str_eq_c(v->failure, "postmaster");
   }
   c->vars.sender_verify_failure = v->failure;
   c->vars.sender_address_data = v->address_data;
@@ -288,7 +416,8 @@ static int verify_sender(struct ctx *c, const struct options *o) {
     return OUTCOME_OK;
   v->no_details = o->no_details;
   v->failed_now = true;
-  c->user_message = c->log_message = v->result == OUTCOME_DEFER ? STR("Could not complete sender verify") : STR("Sender verify failed");
+  c->log_message = v->result == OUTCOME_DEFER ? str_c(sender_deferred(v, o)) : STR("Sender verify failed");
+  c->user_message = v->result == OUTCOME_DEFER && str_starts(v->user, c->log_message) ? v->user : c->log_message;
   c->vars.acl_verify_message = c->log_message;
   return v->result;
 }
@@ -306,7 +435,7 @@ static int header_sender_one(struct ctx *c, const struct header *h, struct str i
   if (address_parse(c->arena, item, address_flags(c, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8), &address, &error) < 0 ||
       address.domain.len == 0)
     return 0;
-  struct address *found;
+  struct answer found;
   int rc = verify_one(c, address.address, true, s->o, &found);
   if (rc == OUTCOME_DEFER)
     s->result = OUTCOME_DEFER;

@@ -72,6 +72,9 @@ void smtp_note_broken(struct ctx *c, struct smtp_connection *n, int error);
 (SMTP_BROKEN: host error; SMTP_REFUSED; SMTP_TEMPORARY) and error, text in *ret_errno, *ret_text. */
 struct smtp_connection *smtp_connect(struct ctx *c, const struct instance *t, int port, enum smtp_stage_result *ret_why,
     int *ret_errno, struct str *ret_text);
+/* The same; after SMTP_REFUSED and SMTP_TEMPORARY *ret_command and *ret_reply are what was said. */
+struct smtp_connection *smtp_connect_told(struct ctx *c, const struct instance *t, int port, enum smtp_stage_result *ret_why,
+    int *ret_errno, struct str *ret_text, struct str *ret_command, struct str *ret_reply);
 /* QUIT (without waiting for the answer) and free. */
 void smtp_disconnect(struct smtp_connection *n, bool quit);
 /* The process's pool: a kept connection for the key, or NULL; and back into it. */
@@ -90,6 +93,19 @@ Each gets its outcome. SMTP_OK: the connection can be used again; others: host e
 enum smtp_stage_result smtp_send_message(struct ctx *c, struct smtp_connection *n, struct address *chain,
     const struct transport_message *m);
 #define SMTP_PENDING 999999 /* basic_errno of an address that no host has answered for yet */
+
+/* " AUTH=…" for MAIL, or empty. [suspends] */
+struct str smtp_auth_parameter(struct ctx *c, const struct smtp_connection *n);
+/* The address as RCPT has it: with or without the router's affixes. */
+struct str smtp_rcpt_address(struct ctx *c, const struct instance *t, const struct address *a);
+
+/* --- hosts --- */
+/* The hosts for an address, the router's or the transport's own, and the transport's port. False: *ret_error. [suspends] */
+bool smtp_choose_hosts(struct ctx *c, const struct instance *t, const struct address *a, struct host **ret, int *ret_port,
+    struct str *ret_error);
+/* Gives a host that is only a name its addresses; more than one make more hosts behind it. False: it has none, or it is
+ourselves and may not be connected to at `port`; *ret_error says what. [suspends] */
+bool smtp_find_address(struct ctx *c, const struct instance *t, struct host *h, int port, struct str *ret_error);
 
 /* Is the message so small that BDAT LAST may be sent along with MAIL and RCPT? */
 bool smtp_fits_chunk(struct ctx *c, const struct transport_message *m);

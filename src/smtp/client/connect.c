@@ -53,6 +53,12 @@ static enum smtp_stage_result tcp_connect(struct attempt *t) {
   int e = stream_connect((struct sockaddr *)&to, to_len, from_len ? (struct sockaddr *)&from : NULL, from_len, deadline, &t->n->stream);
   if (e == -ECONNREFUSED && build.refused_is_timeout_at && t->o->connect_timeout == build.refused_is_timeout_at)
     e = -ETIMEDOUT;
+  if (e == -EADDRNOTAVAIL && from_len) {
+    struct ip_addr ip;
+    int port;
+    ip_from_sockaddr((struct sockaddr *)&from, &ip, &port);
+    log_write(LOG_MAIN, t->c->message, "bind of [%.*s]:%d failed", STRF(ip_text(t->c->arena, &ip)), port);
+  }
   if (e)
     return fail(t, -e, strerror(-e), "");
   int on = 1, fd = stream_fd(t->n->stream);
@@ -203,8 +209,9 @@ static enum smtp_stage_result starttls(struct attempt *t, bool avoid, bool *ret_
   if (start_tls_layer(t, &error)) {
     *ret_clear_again = !required && t->o->tls_tempfail_tryclear;
     if (*ret_clear_again)
-      log_write(LOG_MAIN, t->c->message, "TLS session: %.*s: delivering unencrypted to H=%.*s [%.*s] (not in hosts_require_tls)",
-          STRF(error), STRF(t->n->host_name), STRF(t->n->host_address));
+      log_write(LOG_MAIN, t->c->message, "TLS session: %.*s: %s unencrypted to %s%.*s [%.*s] (not in hosts_require_tls)",
+          STRF(error), t->o->callout ? "callout" : "delivering", t->o->callout ? "" : "H=", STRF(t->n->host_name),
+          STRF(t->n->host_address));
     return tls_failed(t, error);
   }
   return say_hello(t);
@@ -236,6 +243,12 @@ static enum smtp_stage_result read_banner(struct attempt *t) {
   return r;
 }
 
+/* Without a transport, which a callout may lack, the name that we have told our client. */
+static struct str default_helo(struct ctx *c) {
+  return str_is_set(c->smtp_active_hostname) && c->smtp_active_hostname.len ? c->smtp_active_hostname
+                                                                            : main_options(c->config)->primary_hostname;
+}
+
 static enum smtp_stage_result set_up(struct attempt *t, bool avoid_tls, bool *ret_clear_again) {
   struct ctx *c = t->c;
   struct str helo;
@@ -245,7 +258,7 @@ static enum smtp_stage_result set_up(struct attempt *t, bool avoid_tls, bool *re
     return r;
   if (expand_option(c, &t->o->helo_data, &helo))
     return fail(t, ERROR_EXPAND_FAIL, "failed to expand transport's helo_data value for callout: ", str_dup_c(c->arena, c->error));
-  t->n->helo_name = str_dup(t->n->arena, helo.len ? helo : main_options(c->config)->primary_hostname);
+  t->n->helo_name = str_dup(t->n->arena, helo.len ? helo : default_helo(c));
   if (t->o->tls_on_connect) {
     struct str error = STR_EMPTY;
     if (start_tls_layer(t, &error))
@@ -276,6 +289,12 @@ static struct smtp_connection *connection_new(struct ctx *c, const struct instan
 
 struct smtp_connection *smtp_connect(struct ctx *c, const struct instance *t, int port, enum smtp_stage_result *ret_why,
     int *ret_errno, struct str *ret_text) {
+  struct str command, reply;
+  return smtp_connect_told(c, t, port, ret_why, ret_errno, ret_text, &command, &reply);
+}
+
+struct smtp_connection *smtp_connect_told(struct ctx *c, const struct instance *t, int port, enum smtp_stage_result *ret_why,
+    int *ret_errno, struct str *ret_text, struct str *ret_command, struct str *ret_reply) {
   struct attempt at = {.c = c, .o = smtp_client_options(t), .interface = STR_UNSET};
   bool avoid_tls = false;
   if (expand_option(c, &at.o->interface, &at.interface)) {
@@ -294,6 +313,8 @@ struct smtp_connection *smtp_connect(struct ctx *c, const struct instance *t, in
       return at.n;
     *ret_errno = at.n->error;
     *ret_text = at.n->error_text;
+    *ret_command = str_dup(c->arena, at.n->command);
+    *ret_reply = str_dup(c->arena, at.n->reply.text);
     bool said_no = *ret_why != SMTP_BROKEN;
     smtp_disconnect(at.n, said_no);
     if (!clear_again)

@@ -28,8 +28,12 @@ struct transaction {
   bool early_data; /* the whole message went out with MAIL and RCPT */
 };
 
+struct str smtp_rcpt_address(struct ctx *c, const struct instance *t, const struct address *a) {
+  return transport_options(t)->rcpt_include_affixes ? a->address : address_without_affixes(c->arena, a);
+}
+
 static struct str rcpt_address(struct transaction *t, const struct address *a) {
-  return transport_options(t->c->transport)->rcpt_include_affixes ? a->address : address_without_affixes(t->c->arena, a);
+  return smtp_rcpt_address(t->c, t->c->transport, a);
 }
 
 static bool pending(const struct address *a) { return a->result == OUTCOME_DEFER && a->basic_errno == SMTP_PENDING; }
@@ -63,16 +67,17 @@ static void settle_all(struct transaction *t, enum outcome result, int error) {
 }
 
 /* authenticated_sender: only when the session is authenticated, unless forced (RFC 4954 5). */
-static struct str auth_parameter(struct transaction *t) {
-  struct str who = t->n->auth_sender;
-  if (str_is_set(t->o->authenticated_sender.text)) {
-    if (expand_option(t->c, &t->o->authenticated_sender, &who))
+struct str smtp_auth_parameter(struct ctx *c, const struct smtp_connection *n) {
+  const struct smtp_client_options *o = smtp_client_options(n->transport);
+  struct str who = n->auth_sender;
+  if (str_is_set(o->authenticated_sender.text)) {
+    if (expand_option(c, &o->authenticated_sender, &who))
       return STR_EMPTY;
   }
-  if (!str_is_set(who) || !who.len || !(t->n->authenticated || t->o->authenticated_sender_force))
+  if (!str_is_set(who) || !who.len || !(n->authenticated || o->authenticated_sender_force))
     return STR_EMPTY;
   struct buf b;
-  buf_init(&b, t->c->arena, 2048);
+  buf_init(&b, c->arena, 2048);
   buf_add_c(&b, " AUTH=");
   for (size_t i = 0; i < who.len; i++) {
     unsigned char ch = (unsigned char)who.p[i];
@@ -89,7 +94,7 @@ static enum smtp_stage_result send_mail(struct transaction *t) {
   char size[40] = "";
   if (t->n->offers.size)
     snprintf(size, sizeof size, " SIZE=%lld", (long long)(t->m->size + t->o->size_addition + (int64_t)c->message->lines));
-  struct str auth = auth_parameter(t);
+  struct str auth = smtp_auth_parameter(c, t->n);
   enum smtp_stage_result r = smtp_command(c, t->n, !t->pipelining, "MAIL FROM:<%.*s>%s%.*s", STRF(t->m->return_path), size,
       STRF(auth));
   t->mail_command = t->n->command;

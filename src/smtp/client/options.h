@@ -21,6 +21,7 @@ struct smtp_client_options {
   int64_t command_timeout, connect_timeout, data_timeout, final_timeout;
   int64_t connection_max_messages, hosts_max_try, hosts_max_try_hardlimit, message_linelength_limit, size_addition, tls_dh_min_bits;
   bool lmtp, tls_on_connect; /* from protocol */
+  bool callout;              /* a copy of the options, with its own time limits, for a callout */
 };
 
 extern const struct option_def smtp_client_option_table[];

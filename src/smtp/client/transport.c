@@ -134,6 +134,19 @@ static bool find_address(struct delivery *d, struct host *h) {
   return false;
 }
 
+bool smtp_choose_hosts(struct ctx *c, const struct instance *t, const struct address *a, struct host **ret, int *ret_port,
+    struct str *ret_error) {
+  struct address one = *a;
+  struct delivery d = {.c = c, .t = t, .o = smtp_client_options(t), .chain = &one};
+  one.next = NULL;
+  one.result = OUTCOME_DEFER;
+  one.basic_errno = SMTP_PENDING;
+  bool ok = choose_hosts(&d, ret) && choose_port(&d);
+  *ret_port = d.default_port;
+  *ret_error = one.message;
+  return ok;
+}
+
 static int host_port(struct delivery *d, const struct host *h) { return h->port > 0 ? h->port : d->default_port; }
 
 /* One of our own addresses is not sent to, unless the options say so (a loop). */
@@ -141,6 +154,19 @@ static bool is_forbidden_local(struct delivery *d, struct host *h) {
   if (d->o->allow_localhost || !h->is_local)
     return false;
   return host_port(d, h) == 25;
+}
+
+bool smtp_find_address(struct ctx *c, const struct instance *t, struct host *h, int port, struct str *ret_error) {
+  struct delivery d = {.c = c, .t = t, .o = smtp_client_options(t), .default_port = port};
+  bool routed = str_is_set(h->address);
+  if (!find_address(&d, h)) {
+    *ret_error = d.last_text;
+    return false;
+  }
+  if (routed || !is_forbidden_local(&d, h))
+    return true;
+  *ret_error = str_printf(c->arena, "%.*s transport found host %.*s to be local", STRF(t->name), STRF(h->name));
+  return false;
 }
 
 /* The host to be tried behind h. When h is the last that hosts_max_try allows and there are others of a worse MX value, h
@@ -238,6 +264,8 @@ static void try_host(struct delivery *d, struct host *h) {
   h->port = port;
   struct smtp_connection *n = smtp_pool_take(smtp_pool_key(c, d->t, port, d->interface));
   bool reused = n != NULL, again = false;
+  if (n)
+    n->transport = d->t; /* a callout that made it had its own time limits */
   if (!n)
     n = smtp_connect(c, d->t, port, &why, &error, &text);
   if (!n) {

@@ -165,6 +165,13 @@ static const char *default_code(enum acl_where where, bool defer) {
   }
 }
 
+static void say_lines(struct smtp_session *s, struct str code, struct str text) {
+  while (str_is_set(text) && text.len > 0) {
+    struct str line = str_cut(&text, '\n');
+    smtp_say(s, "%.*s-%.*s", STRF(code), STRF(line));
+  }
+}
+
 /* Details of a failed sender verification come first, once, and are logged once. */
 static void report_sender_verify(struct smtp_session *s, struct str code, bool failed) {
   struct acl_session *as = acl_session(s->c);
@@ -175,18 +182,28 @@ static void report_sender_verify(struct smtp_session *s, struct str code, bool f
   if (v->reported || v->no_details)
     return;
   v->reported = true;
-  struct str why = str_is_set(v->log) ? v->log : v->user;
+  struct str why = v->log;
   bool has = str_is_set(why) && why.len > 0;
   acl_log(s->c, smtp_reject_logs(LOGSEL_sender_verify_fail), "%.*s sender verify %s for <%.*s>%s%.*s", STRF(smtp_who(s)),
       failed ? "fail" : "defer", STRF(v->address), has ? ": " : "", STRF(has ? log_printable(s->c->arena, why) : STR_EMPTY));
   if (!failed || as->no_multiline || !str_is_set(v->user) || v->user.len == 0)
     return;
-  struct str rest = v->user;
-  smtp_say(s, "%.*s-Verification failed for <%.*s>", STRF(code), STRF(v->address));
-  while (str_is_set(rest) && rest.len > 0) {
-    struct str line = str_cut(&rest, '\n');
-    smtp_say(s, "%.*s-%.*s", STRF(code), STRF(line));
-  }
+  smtp_say(s, "%.*s-%s <%.*s>", STRF(code),
+      v->setup_failed        ? "Callback setup failed while verifying"
+      : v->postmaster_failed ? "Postmaster verification failed while checking"
+                             : "Verification failed for",
+      STRF(v->address));
+  say_lines(s, code, v->user);
+  if (v->setup_failed)
+    say_lines(s, code, STR("The initial connection, or a HELO or MAIL FROM:<> command was\n"
+                           "rejected. Refusing MAIL FROM:<> does not help fight spam, disregards\n"
+                           "RFC requirements, and stops you from receiving standard bounce\n"
+                           "messages. This host does not accept mail from domains whose servers\n"
+                           "refuse bounces."));
+  if (v->postmaster_failed)
+    say_lines(s, code, STR("Several RFCs state that you are required to have a postmaster\n"
+                           "mailbox for each mail domain. This host does not accept mail\n"
+                           "from domains whose servers reject the postmaster address."));
 }
 
 enum smtp_next smtp_acl_refused(struct smtp_session *s, enum acl_where where, enum acl_result r, struct str what) {
@@ -224,7 +241,8 @@ enum smtp_next smtp_acl_refused(struct smtp_session *s, enum acl_where where, en
   unsigned logs = acl_reject_logs(c);
   if (str_is_set(log)) {
     ptrdiff_t nl = str_find_byte(log, '\n');
-    if (nl >= 0 && where != ACL_DATA)
+    bool same = str_is_set(c->user_message) && str_eq(log, c->user_message);
+    if (nl >= 0 && where != ACL_DATA && same) /* of what was written for the client the first line is enough */
       log = str_slice(log, 0, (size_t)nl);
     log = log_printable(c->arena, log);
   }

@@ -139,6 +139,7 @@ void smtp_reset(struct smtp_session *s) {
   s->rcpt_smtp_response = s->mail_data = s->rcpt_data = STR_UNSET;
   s->used_pipelining = false;
   s->c->client->authenticated_sender = s->authenticated_sender;
+  callout_release(&as->callout);
   /* What refers to the transaction's arena goes with it. */
   as->sender_verify = (struct acl_sender_verify){0};
   as->recipient = NULL;
