@@ -11,6 +11,13 @@ struct arena;
 struct stream;
 struct tls_info; /* tls/tls.h */
 
+/* A client that came through a proxy (PROXY protocol, XCLIENT). Not kept in the spool. */
+struct client_proxy {
+  struct str local_address, external_address; /* the proxy as we see it; its side towards the client. Unset: negotiation failed */
+  int local_port, external_port;
+  struct str unique_id;           /* tainted */
+};
+
 struct client {
   struct ip_addr ip;              /* family 0: local submission */
   struct str host_address;        /* text of it; unset when local. Tainted? no: our own text of an address */
@@ -31,6 +38,7 @@ struct client {
   struct str protocol;            /* $received_protocol: esmtp, esmtps, local … */
   struct tls_info *tls;           /* NULL: clear */
   struct str connection_id;       /* of the session */
+  struct client_proxy *proxy;     /* NULL: none is expected */
   bool local;                     /* $sender_host_address is empty: -bs, -bS, command line */
 };
 

@@ -44,8 +44,6 @@ const struct variable_def later_variables[] = {
   EMPTY("mime_decoded_filename"), EMPTY("mime_filename"), FIXED("mime_is_coverletter", '0'),
   FIXED("mime_is_multipart", '0'), FIXED("mime_is_rfc822", '0'), FIXED("mime_part_count", '-'),
   FIXED("prdr_requested", 'n'),
-  EMPTY("proxy_external_address"), FIXED("proxy_external_port", '0'), EMPTY("proxy_local_address"),
-  FIXED("proxy_local_port", '0'), FIXED("proxy_session", 'n'),
   EMPTY("queue_size"),
   FIXED("rcpt_defer_count", '0'), FIXED("rcpt_fail_count", '0'),
   EMPTY("recipient_data"),

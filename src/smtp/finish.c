@@ -99,6 +99,14 @@ void receive_keep_client(struct ctx *c, struct message *m, const struct submitte
       *texts[i] = str_dup(a, *texts[i]);
       texts[i]->taint = taint;
     }
+  if (m->client.proxy) {
+    struct client_proxy *p = arena_new_of(a, struct client_proxy);
+    *p = *m->client.proxy;
+    m->client.proxy = p;
+    p->local_address = str_dup(a, p->local_address);
+    p->external_address = str_dup(a, p->external_address);
+    p->unique_id = str_dup(a, p->unique_id);
+  }
   m->client.tls = tls_info_copy(a, c->client->tls);
   if (sub) {
     m->originator_login = str_dup(a, sub->login);

@@ -88,6 +88,8 @@ void receive_log_arrival(struct reception *r) {
   add_host(c, &b);
   add_tls(c, &b);
   add_auth(c, &b);
+  if (c->client->proxy && log_selected(LOGSEL_proxy))
+    buf_printf(&b, " PRX=%.*s", STRF(c->client->proxy->local_address));
   if (log_selected(LOGSEL_pipelining) && r->p.used_pipelining)
     buf_add_c(&b, " L");
   if (r->p.chunking)

@@ -31,6 +31,7 @@ struct smtp_session {
   bool used_pipelining;          /* of the message that comes in */
   bool enforce_sync;
   bool tls_broken;               /* STARTTLS was answered with 454 */
+  bool proxy_failed;             /* who is one of hosts_proxy did not say for whom it speaks */
   struct str auth_advertised;    /* " PLAIN LOGIN": names offered */
 
   /* the transaction */
@@ -124,6 +125,8 @@ struct smtp_names {
 };
 struct smtp_names smtp_names_now(const struct smtp_session *s);
 void smtp_names_renew(struct smtp_session *s, const struct smtp_names *before);
+/* The client is another than it seemed: all that was found out of the former is forgotten. */
+void smtp_set_client_address(struct smtp_session *s, const struct ip_addr *ip, int port);
 bool smtp_is_tcp(const struct smtp_session *s);
 void smtp_set_protocol(struct smtp_session *s);
 struct str smtp_history(struct smtp_session *s);
@@ -161,6 +164,13 @@ int smtp_param_notify(struct smtp_session *s, struct str value);
 int smtp_param_orcpt(struct smtp_session *s, struct str value);
 void smtp_dsn_message(struct smtp_session *s);
 void smtp_dsn_recipient(struct smtp_session *s, struct recipient *r);
+
+/* --- proxy.c: clients of hosts_proxy --- */
+/* Reads what the proxy says of its client. false: the session cannot go on. [suspends] */
+bool smtp_proxy_negotiate(struct smtp_session *s);
+struct variable_def;
+enum { PROXY_SESSION, PROXY_LOCAL_ADDRESS, PROXY_LOCAL_PORT, PROXY_EXTERNAL_ADDRESS, PROXY_EXTERNAL_PORT, PROXY_UNIQUE_ID };
+int smtp_proxy_variable(struct ctx *c, const struct variable_def *def, struct str *ret);
 
 /* --- verbs --- */
 enum smtp_next smtp_verb_helo(struct smtp_session *s, struct str args);

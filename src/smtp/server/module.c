@@ -33,6 +33,16 @@ static int get_helo_verified(struct ctx *c, const struct variable_def *def, stru
 }
 
 static const struct variable_def variables[] = {
+    {"proxy_external_address", smtp_proxy_variable, 0, PROXY_EXTERNAL_ADDRESS},
+    {"proxy_external_port", smtp_proxy_variable, 0, PROXY_EXTERNAL_PORT},
+    {"proxy_host_address", smtp_proxy_variable, 0, PROXY_LOCAL_ADDRESS}, /* older names */
+    {"proxy_host_port", smtp_proxy_variable, 0, PROXY_LOCAL_PORT},
+    {"proxy_local_address", smtp_proxy_variable, 0, PROXY_LOCAL_ADDRESS},
+    {"proxy_local_port", smtp_proxy_variable, 0, PROXY_LOCAL_PORT},
+    {"proxy_session", smtp_proxy_variable, 0, PROXY_SESSION},
+    {"proxy_target_address", smtp_proxy_variable, 0, PROXY_EXTERNAL_ADDRESS},
+    {"proxy_target_port", smtp_proxy_variable, 0, PROXY_EXTERNAL_PORT},
+    {"proxy_unique_id", smtp_proxy_variable, 0, PROXY_UNIQUE_ID},
     {"rcpt_defer_count", get_count, 0, DEFERRED},
     {"rcpt_fail_count", get_count, 0, FAILED},
     {"sender_helo_verified", get_helo_verified, 0, 0},
@@ -40,11 +50,12 @@ static const struct variable_def variables[] = {
     {0},
 };
 
-static const char *const macros[] = {"_HAVE_ESMTP_LIMITS", NULL};
+static const char *const macros[] = {"_HAVE_DSN", "_HAVE_ESMTP_LIMITS", "_HAVE_PROXY", NULL};
 
 /* The server's verbs and parameters are in its own tables: modules add to them. */
 const struct module smtp_server_module = {
     .name = "smtp-server",
+    .support = "DSN PROXY",
     .summary = "SMTP server, local submission",
     .variables = variables,
     .macros = macros,

@@ -379,6 +379,10 @@ static enum smtp_next run_command(struct smtp_session *s, struct str line) {
     smtp_say(s, "554 Security failure");
     return SMTP_GO_ON;
   }
+  if (s->proxy_failed && (!v || v->run != smtp_verb_quit)) {
+    smtp_say(s, "503 Command refused, required Proxy negotiation failed");
+    return SMTP_GO_ON;
+  }
   if (nul)
     return smtp_synprot(s, false, 501, STR_UNSET, "NUL characters are not allowed in SMTP commands");
   if (!v)
@@ -431,6 +435,16 @@ static void command_loop(struct smtp_session *s) {
 
 /* ---- the start ---- */
 
+void smtp_set_client_address(struct smtp_session *s, const struct ip_addr *ip, int port) {
+  struct client *cl = s->c->client;
+  cl->ip = *ip;
+  cl->host_address = ip_text(s->arena, ip);
+  cl->host_port = port;
+  cl->host_name = cl->host_aliases = STR_UNSET;
+  cl->host_name_looked_up = cl->host_lookup_failed = cl->host_lookup_deferred = cl->host_dnssec = false;
+  client_set_fullhost(s->arena, cl);
+}
+
 static void set_client(struct smtp_session *s) {
   const struct smtp_params *p = s->p;
   struct client *cl = s->c->client;
@@ -457,9 +471,7 @@ static void set_client(struct smtp_session *s) {
     cl->interface_port = p->local_port;
   }
   if (p->peer.family) {
-    cl->ip = p->peer;
-    cl->host_address = ip_text(s->arena, &p->peer);
-    cl->host_port = p->peer_port;
+    smtp_set_client_address(s, &p->peer, p->peer_port);
     if (str_is_set(p->host_name)) {
       cl->host_name = p->host_name;
       cl->host_name_looked_up = true;
@@ -593,6 +605,13 @@ static bool size_limit_known(struct smtp_session *s) {
 
 static bool start_session(struct smtp_session *s) {
   struct ctx *c = s->c;
+  /* The proxy itself is what is counted, before it may speak for others. */
+  bool proxied = s->p->kind == SESSION_SMTP && smtp_match_host(s, &s->o->hosts_proxy);
+  if (proxied) {
+    log_connection(s);
+    if (refused_by_limits(s) || !smtp_proxy_negotiate(s))
+      return false;
+  }
   if (!str_is_set(c->client->ident))
     smtp_ident(s);
   if (s->p->kind == SESSION_TEST) {
@@ -603,8 +622,9 @@ static bool start_session(struct smtp_session *s) {
     host_name_lookup(c);
     client_set_fullhost(s->arena, c->client);
   }
-  log_connection(s);
-  if (refused_by_host(s) || refused_by_limits(s) || !size_limit_known(s))
+  if (!proxied)
+    log_connection(s);
+  if (refused_by_host(s) || (!proxied && refused_by_limits(s)) || !size_limit_known(s))
     return false;
   set_options(s);
   for (size_t i = 0; modules[i]; i++)
