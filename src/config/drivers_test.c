@@ -288,7 +288,7 @@ static void printing(void **state) {
   good("begin routers\nr:\n driver = one\n hide text = secret\n flag = $x\n times = 1h:2h\n custom = \"a\"\n user = $u\n"
        "s:\n driver = two\n headers = x\n");
   static const char all[] = "domains = \ndriver = one\nflag = $x\nheaders = \nnext = \nplain\nremoved = \nno_tri\nuser = $u\n"
-                            "added = default\ncustom = \"a\"\nfixed = \nmode = 0600\nnumber = 7\nsize = 0\ntext = secret\n"
+                            "added = default\ncustom = \"a\"\nfixed = \nlater = \nmode = 0600\nnumber = 7\nsize = 0\ntext = secret\n"
                             "time = 5m\ntimes = 1h:2h\n";
   print_is(true, all, 2, (const char *[]){"router", "r"});
   print_is(true, "r\ns\n", 1, (const char *[]){"router_list"});

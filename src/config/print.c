@@ -112,6 +112,8 @@ static void print_option(const struct config_print *p, const struct config *c, c
     print_value(p, a, d->name, STR("<value not displayable>"));
   else if (truth >= 0)
     fprintf(p->out, "%s%s\n", truth ? "" : "no_", d->name);
+  else if (!text.len && !p->no_names && (d->type == OPTION_USER_LIST || d->type == OPTION_GROUP_LIST))
+    fprintf(p->out, "%s =\n", d->name);
   else
     print_value(p, a, d->name, text);
   arena_free(a);
@@ -131,7 +133,7 @@ struct entries {
 
 static void add_entries(struct entries *e, const struct option_def *defs, const void *block) {
   for (const struct option_def *d = defs; d != NULL && d->name != NULL; d++)
-    if (!(d->flags & (OPTION_ALIAS | OPTION_HIDDEN | OPTION_LATER)) && e->n < sizeof e->v / sizeof *e->v)
+    if (!(d->flags & (OPTION_ALIAS | OPTION_HIDDEN)) && e->n < sizeof e->v / sizeof *e->v)
       e->v[e->n++] = (struct entry){d, block};
 }
 
@@ -259,7 +261,8 @@ static int print_macros(const struct config_print *p, const struct config *c, co
   return one ? 2 : 1;
 }
 
-static void print_list(const struct config_print *p, const struct config *c, struct str name) {
+/* Was there one? */
+static bool print_list(const struct config_print *p, const struct config *c, struct str name) {
   static const char *const words[] = {
     [LIST_DOMAIN] = "domainlist", [LIST_HOST] = "hostlist", [LIST_ADDRESS] = "addresslist",
     [LIST_LOCAL_PART] = "localpartlist",
@@ -280,6 +283,7 @@ static void print_list(const struct config_print *p, const struct config *c, str
   }
   if (!found)
     fprintf(p->out, "no address, domain, host, or local part list called \"%.*s\" exists\n", STRF(name));
+  return found;
 }
 
 static int compare_strings(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
@@ -344,8 +348,8 @@ static int print_one(const struct config_print *p, const struct config *c, const
     used = print_macros(p, c, args, n, ret_found);
   if (used != 0)
     return used;
-  if (name.len > 1 && name.p[0] == '+') {
-    print_list(p, c, str_from(name, 1));
+  if (name.len && name.p[0] == '+') {
+    *ret_found = print_list(p, c, str_from(name, 1));
   } else if (str_eq_c(name, "all")) {
     print_main(p, c);
   } else if (str_eq_c(name, "config")) {
@@ -357,6 +361,7 @@ static int print_one(const struct config_print *p, const struct config *c, const
     print_environment(p);
   } else if (str_eq_c(name, "local_scan")) {
     fputs("local_scan() options are not supported\n", p->out);
+    *ret_found = false;
   } else if (!print_main_option(p, c, name)) {
     fprintf(p->out, "%.*s is not a known option\n", STRF(name));
     *ret_found = false;

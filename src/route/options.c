@@ -36,7 +36,7 @@ static struct str print_condition(struct arena *a, const struct option_def *def,
     return o->conditions.v[0].text;
   struct buf b;
   buf_init(&b, a, BUF_MAX_LINE);
-  buf_add_c(&b, "${if and {");
+  buf_add_c(&b, "${if and{");
   for (size_t i = 0; i < o->conditions.n; i++) {
     buf_add_c(&b, "{bool_lax{");
     buf_add(&b, o->conditions.v[i].text);

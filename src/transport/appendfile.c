@@ -15,6 +15,7 @@ plan_maildir.c do the work as the recipient's user. */
 #include "transport/appendfile.h"
 #include "transport/bsmtp.h"
 #include "transport/local.h"
+#include "transport/options.h"
 #include "transport/transport.h"
 
 #define OFF(f) offsetof(struct appendfile, f)
@@ -27,9 +28,9 @@ static const struct option_def appendfile_options[] = {
     {"check_owner", OPTION_BOOL, OFF(check_owner), "true"},
     {"check_string", OPTION_STRING, OFF(check_string)},
     {"create_directory", OPTION_BOOL, OFF(create_directory), "true"},
-    {"create_file", OPTION_STRING, OFF(create_file)},
+    {"create_file", OPTION_STRING, OFF(create_file), "anywhere"},
     {"directory", OPTION_EXPR, OFF(directory)},
-    {"directory_file", OPTION_EXPR, OFF(directory_file)},
+    {"directory_file", OPTION_EXPR, OFF(directory_file), "q${base62:$tod_epoch}-$inode"},
     {"directory_mode", OPTION_OCTAL, OFF(directory_mode), "0700"},
     {"escape_string", OPTION_STRING, OFF(escape_string)},
     {"file", OPTION_EXPR, OFF(file)},
@@ -133,6 +134,20 @@ static int choose_create(struct config_reader *r, struct instance *i) {
   return 0;
 }
 
+/* Where it is known that the mailbox is a file; else affixes() does it for each delivery. */
+static void mbox_defaults(struct appendfile *o) {
+  if (o->use_bsmtp || o->mbx_format)
+    return;
+  if (!str_is_set(o->message_prefix.text))
+    o->message_prefix.text = STR(TRANSPORT_MBOX_PREFIX);
+  if (!str_is_set(o->message_suffix.text))
+    o->message_suffix.text = STR("\n");
+  if (!str_is_set(o->check_string))
+    o->check_string = STR("From ");
+  if (!str_is_set(o->escape_string))
+    o->escape_string = STR(">From ");
+}
+
 static int appendfile_init(struct config_reader *r, struct instance *i) {
   struct appendfile *o = i->options;
   if (str_is_set(o->file.text) && str_is_set(o->directory.text))
@@ -144,6 +159,8 @@ static int appendfile_init(struct config_reader *r, struct instance *i) {
         o->maildir_format ? "maildir_format" : "mailstore_format", STRF(i->name));
   if (str_is_set(o->quota_filecount.text) && !str_is_set(o->quota.text))
     return config_error_at(r, i->where, "quota must be set if quota_filecount is set for the %.*s transport", STRF(i->name));
+  if (str_is_set(o->file.text))
+    mbox_defaults(o);
   if (choose_create(r, i) || choose_locks(r, i))
     return OUTCOME_ERROR;
   return parse_formats(r, i);
@@ -216,13 +233,12 @@ static void deliver_as(struct ctx *c, const struct instance *t, struct address *
 /* Prefix and suffix: by default those of an mbox for files, none for directories. */
 static bool affixes(struct ctx *c, const struct instance *t, struct address *chain, bool directory, struct plan *p) {
   const struct appendfile *o = t->options;
-  static const struct str mbox_prefix = {"From ${if def:return_path{$return_path}{MAILER-DAEMON}} ${tod_bsdinbox}\n", 0, 0};
   struct str prefix = STR_EMPTY, suffix = STR_EMPTY;
   bool mbox = !directory && !o->use_bsmtp;
   if (str_is_set(o->message_prefix.text)) {
     if (!local_expand(c, t, chain, &o->message_prefix, "message_prefix", &prefix))
       return false;
-  } else if (mbox && expand_text(c, str_c(mbox_prefix.p), &prefix)) {
+  } else if (mbox && expand_text(c, STR(TRANSPORT_MBOX_PREFIX), &prefix)) {
     transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN, c->error);
     return false;
   }

@@ -9,8 +9,15 @@ extern const struct transport_def transport_appendfile, transport_autoreply, tra
 static const struct driver_def *const drivers[] = {&transport_appendfile.driver, &transport_autoreply.driver, &transport_lmtp.driver,
     &transport_pipe.driver, &transport_queuefile.driver, NULL};
 
-static const struct driver_class_def class_def = {
-    .class = DRIVER_TRANSPORT, .options = transport_generic_options, .options_size = sizeof(struct transport_options)};
+static int init(struct config_reader *r, struct instance *i) {
+  struct transport_options *o = i->generic;
+  if (o->retry_use_local_part < 0)
+    o->retry_use_local_part = ((const struct transport_def *)i->driver)->local;
+  return 0;
+}
+
+static const struct driver_class_def class_def = {.class = DRIVER_TRANSPORT, .options = transport_generic_options,
+    .options_size = sizeof(struct transport_options), .init = init};
 
 /* Rules are known only when all sections are read. */
 static int check(struct config_reader *r, void *block) {

@@ -18,7 +18,7 @@ const struct option_def transport_generic_options[] = {
     {"home_directory", OPTION_EXPR, OFF(home_directory)},
     {"initgroups", OPTION_BOOL, OFF(initgroups)},
     {"max_parallel", OPTION_EXPR, OFF(max_parallel)},
-    {"message_size_limit", OPTION_EXPR, OFF(message_size_limit), "0"},
+    {"message_size_limit", OPTION_EXPR, OFF(message_size_limit)},
     {"rcpt_include_affixes", OPTION_BOOL, OFF(rcpt_include_affixes)},
     {"retry_use_local_part", OPTION_BOOL, OFF(retry_use_local_part), .flags = OPTION_TRISTATE},
     {"return_path", OPTION_EXPR, OFF(return_path)},

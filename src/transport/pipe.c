@@ -14,6 +14,7 @@ argument is expanded on its own, so that inserted text never makes arguments. */
 #include "transport/bsmtp.h"
 #include "transport/command.h"
 #include "transport/local.h"
+#include "transport/options.h"
 #include "transport/transport.h"
 
 struct pipe_options {
@@ -56,14 +57,18 @@ static const struct option_def pipe_option_table[] = {
     {"timeout_defer", OPTION_BOOL, OFF(timeout_defer)},
     {"umask", OPTION_OCTAL, OFF(umask), "022"},
     {"use_bsmtp", OPTION_BOOL, OFF(use_bsmtp)},
-    {"use_classresources", OPTION_BOOL, OFF(use_classresources), NULL, OPTION_LATER},
+    {"use_classresources", OPTION_BOOL, OFF(use_classresources), NULL, OPTION_LATER | OPTION_HIDDEN},
     {"use_crlf", OPTION_BOOL, OFF(use_crlf)},
     {"use_shell", OPTION_BOOL, OFF(use_shell)},
     OPTIONS_END,
 };
 
 static int pipe_init(struct config_reader *r, struct instance *i) {
-  const struct pipe_options *o = i->options;
+  struct pipe_options *o = i->options;
+  if (!o->use_bsmtp && !str_is_set(o->message_prefix.text))
+    o->message_prefix.text = STR(TRANSPORT_MBOX_PREFIX);
+  if (!o->use_bsmtp && !str_is_set(o->message_suffix.text))
+    o->message_suffix.text = STR("\n");
   if (o->use_shell && (o->restrict_to_path || str_is_set(o->allow_commands.text)))
     return config_error_at(r, i->where, "both use_shell and %s set for %.*s transport",
         o->restrict_to_path ? "restrict_to_path" : "allow_commands", STRF(i->name));
@@ -183,14 +188,9 @@ static bool environment(struct ctx *c, const struct instance *t, struct address 
 
 static bool wrap(struct ctx *c, const struct instance *t, struct address *chain, struct plan *p) {
   const struct pipe_options *o = t->options;
-  static const char default_prefix[] = "From ${if def:return_path{$return_path}{MAILER-DAEMON}} ${tod_bsdinbox}\n";
-  struct str prefix = STR_EMPTY, suffix = o->use_bsmtp ? STR_EMPTY : STR("\n");
-  if (str_is_set(o->message_prefix.text)) {
-    if (!local_expand(c, t, chain, &o->message_prefix, "message_prefix", &prefix))
-      return false;
-  } else if (!o->use_bsmtp && expand_text(c, str_c(default_prefix), &prefix)) {
-    return fail(chain, OUTCOME_DEFER, c->error);
-  }
+  struct str prefix = STR_EMPTY, suffix = STR_EMPTY;
+  if (str_is_set(o->message_prefix.text) && !local_expand(c, t, chain, &o->message_prefix, "message_prefix", &prefix))
+    return false;
   if (str_is_set(o->message_suffix.text) && !local_expand(c, t, chain, &o->message_suffix, "message_suffix", &suffix))
     return false;
   if (o->use_bsmtp)
