@@ -79,7 +79,9 @@ static const char *refuse(struct agent *g, const struct plan *p) {
     return "the user is on never_users";
   if (p->kind == PLAN_READ)
     return NULL;
-  const struct instance *t = config_driver(g->config, DRIVER_TRANSPORT, p->transport);
+  const struct instance *t = config_driver(g->config, DRIVER_TRANSPORT, p->transport), *r = config_driver(g->config, DRIVER_ROUTER, p->transport);
+  if (p->kind == PLAN_PIPE && r && !strcmp(r->driver->name, "queryprogram"))
+    return NULL;
   if (!t || !((const struct transport_def *)t->driver)->local)
     return "the agent knows no local transport of that name";
   bool pipe = !strcmp(t->driver->name, "pipe");

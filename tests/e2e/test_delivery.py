@@ -218,3 +218,28 @@ def test_queuefile(deliver, scratch):
     assert '\nu0@local.test\n' in header and other not in header.split('\n\n')[0]
     assert read(f'{scratch}/mail/out/{ident}-D') == f'{ident}-D\nbody text\n'
     assert re.search(r'=> u0 <u0@local\.test> R=all T=t$', m.log(), re.M)
+
+
+def test_iplookup(martlet, scratch):
+    """A host that answers by UDP changes addresses; what does not fit the question declines."""
+    import socket
+    import threading
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind(('127.0.0.1', 0))
+
+    def serve():
+        while True:
+            try:
+                data, peer = s.recvfrom(4096)
+            except OSError:
+                return
+            user = data.split()[0]
+            answers = {b'u1@local.test': b'u2@local.test u1@local.test', b'u3@local.test': b'u4@local.test forged@local.test'}
+            s.sendto(answers.get(user, b'x'), peer)
+    threading.Thread(target=serve, daemon=True).start()
+    m = martlet(daemon=False, routers=f'ask:\n  driver = iplookup\n  domains = +local_domains\n  hosts = 127.0.0.1\n'
+                f'  port = {s.getsockname()[1]}\n')
+    out = m.run('-bt', 'u1@local.test', 'u3@local.test')
+    s.close()
+    assert re.search(r'^u2@local\.test\n    <-- u1@local\.test\n', out, re.M), out
+    assert re.search(r'^u3@local\.test\n  router = local_users', out, re.M), out
