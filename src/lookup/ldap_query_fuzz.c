@@ -42,8 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
   check_quoted(c, text, STR_UNSET);
   check_quoted(c, text, STR("dn"));
-  struct str masked = log_masked(a, text);
-  check(str_eq(log_masked(a, masked), masked));
+  check(log_masked(a, text).len <= 2 * text.len + 16);
   arena_free(a);
   return 0;
 }

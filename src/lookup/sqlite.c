@@ -16,6 +16,7 @@ struct connection {
   struct fiber_sem lock;
   dev_t dev;
   ino_t ino;
+  bool broken; /* what it remembers of a damaged file is not to be trusted */
 };
 
 struct request {
@@ -73,7 +74,7 @@ static int connection_open(struct ctx *c, const struct lookup_def *def, struct s
 static bool connection_stale(void *handle, struct str file) {
   struct connection *conn = handle;
   struct stat st;
-  return stat(file.p, &st) != 0 || st.st_dev != conn->dev || st.st_ino != conn->ino;
+  return conn->broken || stat(file.p, &st) != 0 || st.st_dev != conn->dev || st.st_ino != conn->ino;
 }
 
 static void add_row(struct request *r, sqlite3_stmt *stmt) {
@@ -122,7 +123,7 @@ static int run_query(void *arg) {
 static bool is_temporary(int code) {
   switch (code & 0xff) {
   case SQLITE_BUSY: case SQLITE_LOCKED: case SQLITE_IOERR: case SQLITE_CANTOPEN: case SQLITE_FULL: case SQLITE_NOMEM:
-  case SQLITE_READONLY: case SQLITE_PROTOCOL: case SQLITE_INTERRUPT: case SQLITE_TOOBIG:
+  case SQLITE_CORRUPT: case SQLITE_NOTADB: case SQLITE_FORMAT: case SQLITE_READONLY: case SQLITE_PROTOCOL: case SQLITE_INTERRUPT: case SQLITE_TOOBIG:
     return true;
   default:
     return false;
@@ -153,6 +154,7 @@ static int sqlite_find(struct ctx *c, const struct lookup_def *def, void *handle
     return ctx_fail(c, OUTCOME_DEFER, "sqlite: cancelled");
   }
   fiber_offload(run_query, &r);
+  conn->broken |= r.code == SQLITE_CORRUPT || r.code == SQLITE_NOTADB;
   fiber_sem_release(&conn->lock);
   int outcome = finish(c, &r, ret, ret_seconds);
   arena_free(r.arena);
