@@ -13,6 +13,7 @@ at and change the queue (Exim manual, chapter "Security considerations"). */
 #include "core/main_options.h"
 #include "expand/expand.h"
 #include "loop/fiber.h"
+#include "message/address.h"
 #include "transport/identity.h"
 #include "transport/plan.h"
 
@@ -107,6 +108,20 @@ void process_identify(struct process *p, const gid_t *groups, int n) {
              in_groups(&o->admin_groups, groups, n < 0 ? 0 : n, p->real_gid);
 }
 
+int process_check_sender(struct process *p) {
+  struct mail_address address;
+  struct str error;
+  unsigned flags = ADDRESS_ALLOW_EMPTY | ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8;
+  if (!p->cli.sender_given)
+    return 0;
+  if (address_parse(p->arena, p->cli.sender, address_flags(p->ctx, flags), &address, &error)) {
+    fprintf(p->err, "exim: bad -f address \"%.*s\": %.*s\n", STRF(p->cli.sender), STRF(error));
+    return 1;
+  }
+  p->cli.sender = address.address;
+  return 0;
+}
+
 int process_settle(struct process *p) {
   gid_t groups[GROUPS_MAX];
   process_identify(p, groups, getgroups(GROUPS_MAX, groups));
@@ -115,7 +130,7 @@ int process_settle(struct process *p) {
   if (p->can_switch)
     plan_set_runner(&plan_runner_fork);
   bool daemon = p->cli.mode == MODE_DAEMON || p->cli.mode == MODE_QUEUE_DAEMON || p->cli.mode == MODE_INETD_WAIT;
-  return daemon ? 0 : become_martlet(p);
+  return daemon ? 0 : become_martlet(p) || process_check_sender(p);
 }
 
 bool process_require_admin(struct process *p) {

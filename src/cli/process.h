@@ -31,6 +31,8 @@ void process_identify(struct process *p, const gid_t *groups, int n);
 
 /* Who calls, and what he may (trusted_users, admin_groups …). Drops what is not needed. 0, or -1 after a message. */
 int process_settle(struct process *p);
+/* -f: must be an address; 0, or 1 after a message. */
+int process_check_sender(struct process *p);
 /* keep_environment, add_environment: before any library or child reads it. */
 void environment_clean(struct process *p);
 /* The message's client, for tests: the caller, or what -oM… say. False after a message on stderr. */

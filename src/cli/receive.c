@@ -101,7 +101,8 @@ static bool must_queue(void *arg, struct ctx *c, int messages, struct str *ret_w
   struct cli *cli = &run->p->cli;
   bool asked = cli->delivery_given && cli->delivery == DELIVER_QUEUE;
   bool overridden = o->queue_only_override && cli->delivery_given;
-  if (asked || (o->queue_only && !overridden))
+  /* queue_only_file holds even against -odi, whatever the manual says: so does Exim's. */
+  if (asked || (o->queue_only && !overridden) || daemon_queue_only_file(o, c->arena))
     return true;
   if (run->p->served && !overridden && daemon_must_queue(c, messages, ret_why))
     return true;

@@ -76,7 +76,7 @@ static void serve(struct process *p, const struct local_caller *who, struct stre
     fprintf(p->err, "martlet: %s\n", error);
   } else {
     process_identify(p, who->groups, who->groups_n);
-    status = run(p);
+    status = process_check_sender(p) ? EXIT_FAILURE : run(p);
   }
   if (p->out)
     (void)fclose(p->out);

@@ -67,7 +67,7 @@ bool admission_check(void *arg, struct ctx *c, struct str *ret_reply, struct str
   return true;
 }
 
-static bool queue_only_file(const struct main_options *o, struct arena *a) {
+bool daemon_queue_only_file(const struct main_options *o, struct arena *a) {
   struct list_iter i;
   struct str item;
   if (!str_is_set(o->queue_only_file))
@@ -84,7 +84,7 @@ static bool queue_only_file(const struct main_options *o, struct arena *a) {
 
 bool admission_must_queue(void *arg, struct ctx *c, int messages_in_connection, struct str *ret_why) {
   const struct main_options *o = main_options(c->config);
-  if (o->queue_only || queue_only_file(o, c->arena)) {
+  if (o->queue_only || daemon_queue_only_file(o, c->arena)) {
     *ret_why = STR_EMPTY;
     return true;
   }

@@ -102,6 +102,9 @@ struct daemon_delivery {
 /* Takes the message over. `queue`: leave it for a queue run. [suspends] */
 void daemon_take_message(struct ctx *c, struct message *m, bool queue, const struct daemon_delivery *how);
 /* The configuration's reasons for not delivering at once (queue_only, queue_only_load …). */
+struct main_options;
+/* Does a file of queue_only_file exist? */
+bool daemon_queue_only_file(const struct main_options *o, struct arena *a);
 bool daemon_must_queue(struct ctx *c, int messages_in_connection, struct str *ret_why);
 
 /* Tells the daemon of this spool (if one runs) that a message waits on disk. false: nobody listens. */

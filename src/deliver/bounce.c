@@ -3,6 +3,7 @@ manual, section "Delivery in detail" and chapter "Customizing bounce and warning
 messages"; RFC 3464). */
 
 #include <time.h>
+#include "config/value.h"
 #include "core/main_options.h"
 #include "deliver/delivery.h"
 #include "deliver/logline.h"
@@ -147,11 +148,18 @@ static void add_copies(struct report *r) {
     return;
   list_iter_init(&it, r->c->arena, str_untainted(o->errors_copy.text));
   while (list_next(&it, &item)) {
-    struct str s = str_trim(item);
-    size_t n = 0;
-    while (n < s.len && s.p[n] != ' ' && s.p[n] != '\t')
-      n++;
-    struct str pattern = str_slice(s, 0, n), to = str_trim(str_from(s, n)), data = STR_UNSET;
+    struct str s = str_trim(item), pattern, to, data = STR_UNSET;
+    if (s.len && s.p[0] == '"') {
+      if (value_unquote(r->c->arena, s, &pattern, &to) == VALUE_BAD)
+        continue;
+    } else {
+      size_t n = 0;
+      while (n < s.len && s.p[n] != ' ' && s.p[n] != '\t')
+        n++;
+      pattern = str_slice(s, 0, n);
+      to = str_from(s, n);
+    }
+    to = str_trim(to);
     if (!to.len)
       continue;
     struct expand_vars saved = ctx_save(r->c);

@@ -3,6 +3,7 @@ chapter "The autoreply transport"; RFC 3834). Messages it makes have an empty
 reverse-path. A `once` file's recipients are remembered in the hints database. */
 
 #include <errno.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -109,8 +110,10 @@ static bool gather(struct reply *r) {
   return true;
 }
 
-/* Adds the addresses of a header-style list to the recipients, but for those on never_mail. */
-static bool add_recipients(struct reply *r, struct str list, struct submit *s) {
+/* Adds the addresses of a header-style list to the recipients, but for those on never_mail, which also leave the list. */
+static bool add_recipients(struct reply *r, struct str *whole, struct submit *s) {
+  struct str list = *whole, kept = STR_UNSET;
+  bool discarded = false;
   while (str_is_set(list) && list.len) {
     size_t end = address_find_end(list, false);
     struct str item = str_trim(str_slice(list, 0, end)), error;
@@ -129,13 +132,17 @@ static bool add_recipients(struct reply *r, struct str list, struct submit *s) {
       int in = match_address(r->c, &r->o->never_mail, m.address, false, NULL);
       if (in == OUTCOME_OK) {
         DEBUG(transport, "discarding recipient %.*s (matched never_mail)\n", STRF(m.address));
+        discarded = true;
         continue;
       }
       if (in != OUTCOME_FAIL)
         return fail(r, OUTCOME_DEFER, str_printf(r->c->arena, "never_mail for %.*s transport: %.*s", STRF(r->t->name), STRF(r->c->error)));
     }
     vec_push(s->arena, &s->recipients, m.address);
+    kept = str_is_set(kept) ? str_printf(r->c->arena, "%.*s, %.*s", STRF(kept), STRF(item)) : item;
   }
+  if (discarded)
+    *whole = kept;
   return true;
 }
 
@@ -154,10 +161,18 @@ static int once_record(struct arena *a, struct str *value, void *arg) {
   return 1;
 }
 
-/* Has this recipient had its answer already? Notes that it gets one now. */
+/* Has this recipient had its answer already? Notes that it gets one now. A name that cannot be a file's is refused: people
+expect the records to be there. */
 static bool already_answered(struct reply *r) {
+  struct stat st;
   if (!str_is_set(r->once) || !r->once.len || !r->to.len)
     return false;
+  if (stat(str_dup_c(r->c->arena, r->once), &st) == 0 && S_ISDIR(st.st_mode)) {
+    (void)fail(r, OUTCOME_DEFER, str_printf(r->c->arena, "Failed to open hintsdb file %.*s when sending message from %.*s transport: %s",
+        STRF(r->once), STRF(r->t->name), strerror(EISDIR)));
+    r->a->basic_errno = EISDIR;
+    return true;
+  }
   struct once_update u = {.now = time(NULL), .repeat = r->once_repeat};
   struct str key = str_lower(r->c->arena, str_printf(r->c->arena, "%.*s %.*s", STRF(r->once), STRF(r->to)));
   return hints_update(r->c, "autoreply", str_slice(key, 0, 500), once_record, &u) == OUTCOME_OK && u.seen;
@@ -232,8 +247,12 @@ static void return_message(struct reply *r, struct submit *s) {
     return;
   int64_t limit = mo->bounce_return_size_limit;
   bool whole = limit <= 0 || m.size <= limit;
-  buf_printf(&s->body, "\n------ This is a copy of the message, including all the headers.%s\n\n",
-      whole ? "" : "\n------ The body of the message is too long and is cut.");
+  const struct transport_options *o = transport_options(r->t);
+  buf_printf(&s->body, "\n------ This is a copy of the %s.%s\n\n",
+      o->body_only      ? "body of the message, without the headers"
+      : o->headers_only ? "message's header lines"
+                        : "message, including all the headers",
+      whole || o->headers_only ? "" : "\n------ The body of the message is too long and is cut.");
   buf_add(&s->body, m.head);
   if (!m.with_body)
     return;
@@ -252,7 +271,7 @@ static void send_reply(struct reply *r) {
   struct submit s;
   submit_init(&s, c->arena, c->message);
   s.sender = STR_EMPTY;
-  if (!add_recipients(r, r->to, &s) || !add_recipients(r, r->cc, &s) || !add_recipients(r, r->bcc, &s))
+  if (!add_recipients(r, &r->to, &s) || !add_recipients(r, &r->cc, &s) || !add_recipients(r, &r->bcc, &s))
     return;
   if (!s.recipients.n) { /* an answer to a bounce, or all were on never_mail */
     r->a->result = OUTCOME_OK;
@@ -297,11 +316,12 @@ static void autoreply_deliver(struct ctx *c, const struct instance *t, struct ad
     a->result = OUTCOME_DEFER;
     if (!gather(&r))
       continue;
+    a->result = OUTCOME_OK;
     if (already_answered(&r)) {
       DEBUG(transport, "message previously sent to %.*s\n", STRF(r.to));
-      a->result = OUTCOME_OK;
       continue;
     }
+    a->result = OUTCOME_DEFER;
     send_reply(&r);
   }
 }

@@ -183,10 +183,10 @@ static void report_sender_verify(struct smtp_session *s, struct str code, bool f
     return;
   v->reported = true;
   struct str why = v->log;
-  bool has = str_is_set(why) && why.len > 0;
+  bool has = str_is_set(why);
   acl_log(s->c, smtp_reject_logs(LOGSEL_sender_verify_fail), "%.*s sender verify %s for <%.*s>%s%.*s", STRF(smtp_who(s)),
       failed ? "fail" : "defer", STRF(v->address), has ? ": " : "", STRF(has ? log_printable(s->c->arena, why) : STR_EMPTY));
-  if (!failed || as->no_multiline || !str_is_set(v->user) || v->user.len == 0)
+  if (!failed || as->no_multiline || !str_is_set(v->user))
     return;
   smtp_say(s, "%.*s-%s <%.*s>", STRF(code),
       v->setup_failed        ? "Callback setup failed while verifying"
