@@ -4,6 +4,7 @@
 #include "daemon/options.h"
 #include "expand/modules.h"
 #include "lookup/types.h"
+#include "mailauth/module.h"
 #include "message/rewrite.h"
 #include "queue/retry.h"
 #include "route/options.h"
@@ -42,6 +43,7 @@ const struct module *const modules[] = {
   &expand_srs_module,
   &expand_folder_module,
   &expand_authresults_module,
+  &spf_module,
   &tls_module,
   &smtp_server_module,
   &sasl_module,

@@ -252,8 +252,6 @@ struct main_options {
   bool smtp_return_error_details;
   struct option_expr smtputf8_advertise_hosts;
   struct str spamd_address;
-  struct str spf_guess;
-  struct option_expr spf_smtp_comment_template;
   bool split_spool_directory;
   struct str spool_directory;
   bool spool_wireformat;

@@ -69,6 +69,9 @@ struct module_hooks {
   void (*message_received)(struct ctx *c);                /* after "250" was decided, before the spool file is written */
   int (*before_router)(struct ctx *c, struct address *a); /* FAIL: this router is skipped */
   void (*received_log)(struct ctx *c, void (*add)(void *arg, struct str item), void *arg);  /* items for the <= line */
+  void (*rejected_log)(struct ctx *c, void (*add)(void *arg, struct str item), void *arg); /* for lines of rejections */
+  /* Results for ${authresults}, "spf=pass smtp.mailfrom=a.example" (RFC 8601, section 2.2). */
+  void (*authresults)(struct ctx *c, void (*add)(void *arg, struct str item), void *arg);
   void (*delivery_log)(struct ctx *c, struct address *a, void (*add)(void *arg, struct str item), void *arg); /* => ** == */
   void (*event)(struct ctx *c, const struct delivery_event *e, int *veto); /* F21 */
 };

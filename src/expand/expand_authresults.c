@@ -64,11 +64,19 @@ static void add_auth(const struct ctx *c, struct buf *out) {
   }
 }
 
+static void add_result(void *arg, struct str item) {
+  buf_add_c(arg, ";\n\t");
+  buf_add(arg, item);
+}
+
 static int eval_authresults(struct ctx *c, const struct expand_item_def *def, const struct expand_args *args, struct buf *out) {
   buf_add_c(out, "Authentication-Results: ");
   buf_add(out, args->value[0]);
   add_iprev(c->client, out);
   add_auth(c, out);
+  for (size_t i = 0; modules[i] != NULL; i++)
+    if (modules[i]->hooks.authresults != NULL)
+      modules[i]->hooks.authresults(c, add_result, out);
   return 0;
 }
 

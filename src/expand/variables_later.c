@@ -53,8 +53,6 @@ const struct variable_def later_variables[] = {
   EMPTY("sending_ip_address"), FIXED("sending_port", '-'),
   EMPTY("smtp_command_history"), FIXED("smtp_count_at_connection_start", '0'),
   EMPTY("spam_action"), EMPTY("spam_bar"), EMPTY("spam_report"), EMPTY("spam_score"), EMPTY("spam_score_int"),
-  EMPTY("spf_header_comment"), EMPTY("spf_received"), EMPTY("spf_result"), EMPTY("spf_result_guessed"),
-  EMPTY("spf_smtp_comment"),
   EMPTY("thisaddress"),
   FIXED("tls_bits", '0'), FIXED("tls_certificate_verified", '0'), EMPTY("tls_cipher"), EMPTY("tls_peerdn"), EMPTY("tls_sni"),
   FIXED("tls_in_bits", '0'), FIXED("tls_in_certificate_verified", '0'), EMPTY("tls_in_cipher"), EMPTY("tls_in_cipher_std"),

@@ -10,14 +10,13 @@ REFUSED(nis0, 0, "NIS is not spoken; copy the map into a file")
 REFUSED(nisplus, LOOKUP_QUERY, "NIS+ is not spoken")
 REFUSED(nmh, 0, "the protocol of its server is not documented")
 REFUSED(oracle, LOOKUP_QUERY, "its client library is not free")
-REFUSED(spf, 0, NULL)
 REFUSED(whoson, LOOKUP_QUERY, "the service is no longer made")
 
 static const struct lookup_def *const lookups[] = {
   &lookup_cdb, &lookup_dbm, &lookup_dbmjz, &lookup_dbmnz, &lookup_dnsdb, &lookup_dsearch, &lookup_iplsearch, &lookup_json,
   &lookup_ldap, &lookup_ldapdn, &lookup_ldapm, &lookup_lmdb, &lookup_lsearch, &lookup_mysql, &refused_nis,
   &refused_nis0, &refused_nisplus, &refused_nmh, &lookup_nwildlsearch, &refused_oracle, &lookup_passwd, &lookup_pgsql,
-  &lookup_psl, &lookup_redis, &lookup_regdom, &refused_spf, &lookup_sqlite, &lookup_testdb, &refused_whoson,
+  &lookup_psl, &lookup_redis, &lookup_regdom, &lookup_sqlite, &lookup_testdb, &refused_whoson,
   &lookup_wildlsearch, NULL,
 };
 

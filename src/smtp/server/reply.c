@@ -5,6 +5,7 @@ with their log lines. */
 #include <ctype.h>
 #include <stdio.h>
 
+#include "core/module.h"
 #include "tls/tls.h"
 
 #define WRAP_AT 75  /* longer reply texts are split where they can be … */
@@ -206,6 +207,26 @@ static void report_sender_verify(struct smtp_session *s, struct str code, bool f
                            "from domains whose servers reject the postmaster address."));
 }
 
+static void add_item(void *arg, struct str item) {
+  buf_add_byte(arg, ' ');
+  buf_add(arg, item);
+}
+
+/* The line for the logs; `why` may be unset. */
+static void log_refusal(struct smtp_session *s, enum acl_where where, unsigned logs, bool for_good, struct str what, struct str why) {
+  struct buf line;
+  buf_init(&line, s->c->arena, BUF_MAX_EXPANSION);
+  line.taint = STR_TAINTED;
+  buf_add(&line, smtp_who(s));
+  for (size_t i = 0; modules[i]; i++)
+    if (modules[i]->hooks.rejected_log)
+      modules[i]->hooks.rejected_log(s->c, add_item, &line);
+  buf_printf(&line, " %.*s%srejected %.*s", STRF(rejection_info(s, where)), for_good ? "" : "temporarily ", STRF(what));
+  if (str_is_set(why))
+    buf_printf(&line, ": %.*s", STRF(why));
+  receive_log_rejection(s->c, logs, buf_str(&line));
+}
+
 enum smtp_next smtp_acl_refused(struct smtp_session *s, enum acl_where where, enum acl_result r, struct str what) {
   struct ctx *c = s->c;
   bool fail = r == ACL_FAIL || r == ACL_FAIL_DROP || r == ACL_DROP;
@@ -246,15 +267,10 @@ enum smtp_next smtp_acl_refused(struct smtp_session *s, enum acl_where where, en
       log = str_slice(log, 0, (size_t)nl);
     log = log_printable(c->arena, log);
   }
-  bool has_log = str_is_set(log) && log.len > 0;
   if (where == ACL_CONNECT && !log_selected(LOGSEL_connection_reject))
     logs &= ~LOG_MAIN;
-  if (logs) {
-    struct str line = str_printf(c->arena, "%.*s %.*s%srejected %.*s%s%.*s", STRF(smtp_who(s)), STRF(rejection_info(s, where)),
-        fail ? "" : "temporarily ", STRF(what), has_log ? ": " : "", STRF(has_log ? log : STR_EMPTY));
-    line.taint = STR_TAINTED;
-    receive_log_rejection(c, logs, line);
-  }
+  if (logs)
+    log_refusal(s, where, logs, fail, what, str_is_set(log) && log.len > 0 ? log : STR_UNSET);
   if (!drop)
     return SMTP_GO_ON;
   smtp_log_closed(s, "DROP in ACL");

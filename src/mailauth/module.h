@@ -1,0 +1,6 @@
+/* The modules of the mail authentication room. */
+#pragma once
+
+#include "core/module.h"
+
+extern const struct module spf_module;
