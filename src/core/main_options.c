@@ -117,7 +117,7 @@ static const struct option_def options[] = {
   {"dns_trust_aa", OPTION_LIST, AT(dns_trust_aa), .list = LIST_DOMAIN},
   {"dns_use_edns0", OPTION_INT, AT(dns_use_edns0), "-1"},
   {"dsn_advertise_hosts", OPTION_LIST, AT(dsn_advertise_hosts), .list = LIST_HOST},
-  {"dsn_extra_info", OPTION_BOOL, AT(dsn_extra_info), "true", .flags = OPTION_LATER},
+  {"dsn_extra_info", OPTION_BOOL, AT(dsn_extra_info), "true"},
   {"dsn_from", OPTION_EXPR, AT(dsn_from), "Mail Delivery System <Mailer-Daemon@$qualify_domain>"},
   {"envelope_to_remove", OPTION_BOOL, AT(envelope_to_remove), "true"},
   {"errors_copy", OPTION_EXPR, AT(errors_copy)},

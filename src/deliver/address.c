@@ -45,6 +45,7 @@ struct address *address_child(struct arena *a, struct address *parent, struct st
   addr->verify_recipient = parent->verify_recipient;
   addr->self_hostname = parent->self_hostname;
   addr->dsn_flags = parent->dsn_flags;
+  addr->dsn_ended = parent->dsn_ended;
   addr->dsn_orcpt = parent->dsn_orcpt;
   address_take_apart(a, addr);
   /* A child with the address of an ancestor has a key of its own, so that its delivery does not cross off the ancestor. */
@@ -80,6 +81,7 @@ struct address *address_special(struct arena *a, struct address *parent, enum ad
   addr->local_error = parent->local_error;
   addr->self_hostname = parent->self_hostname;
   addr->dsn_flags = parent->dsn_flags;
+  addr->dsn_ended = parent->dsn_ended;
   addr->dsn_orcpt = parent->dsn_orcpt;
   addr->domain = parent->domain;
   addr->cc_local_part = parent->cc_local_part;

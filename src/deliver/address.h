@@ -93,6 +93,8 @@ struct address {
   int transaction;                /* of the chain's: the log's "=>" stands for the first address of each */
   bool smtp_in_transaction;       /* the smtp transport's own: sent in the present transaction */
   unsigned dsn_flags;
+  bool dsn_ended;                 /* behind a redirection: its parameters are not passed on, and successes not told */
+  const char *dsn_action;         /* of a success notice: "delivered", "relayed", "expanded" */
   struct str dsn_orcpt;
   int64_t started, time_taken;    /* usec */
   bool waits;                     /* deferred without an attempt (held, queued): no retry record */

@@ -226,6 +226,7 @@ static enum deliver_result deliver(struct delivery *d, struct deliver_how *how) 
   delivery_run_remote(d);
   update_retry(d);
   delivery_bounce(d);
+  delivery_notify_success(d);
   settle_duplicates(d);
   keep_one_time(d);
   delivery_warn(d);

@@ -17,6 +17,7 @@ struct delivery {
   struct address *failed, *deferred, *duplicates;
   struct map *seen;            /* unique -> the address that will be delivered */
   VEC(struct str) done;        /* keys that are crossed off, in order */
+  VEC(struct address *) told;  /* whose success, relaying or expansion is to be told (RFC 3461) */
   size_t journalled;           /* how many of them are in the -J file */
   bool rewrite_header;         /* the -H file must be written: recipients or headers changed */
   bool freeze;
@@ -56,6 +57,14 @@ void delivery_outcomes(struct delivery *d, struct address *chain);
 void delivery_done(struct delivery *d, struct address *a);
 /* Writes what is not in the journal yet. [suspends] */
 void delivery_journal(struct delivery *d);
+
+/* --- success.c --- */
+/* The address has been dealt with as `action` says; its sender may have asked to be told. */
+void delivery_tell(struct delivery *d, struct address *a, const char *action);
+/* A redirection has been followed. */
+void delivery_redirected(struct delivery *d, struct address *a);
+/* Success notices for all of them. [suspends] */
+void delivery_notify_success(struct delivery *d);
 
 /* --- bounce.c, warn.c --- */
 /* Bounces for the failed addresses; may freeze. [suspends] */

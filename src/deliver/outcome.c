@@ -59,6 +59,8 @@ static void succeeded(struct delivery *d, struct address *a, bool first) {
     log_write(LOG_MAIN, d->m, "%.*s", STRF(logline_success(d->c, a, flag)));
   if (a->transport)
     msglog_add(&d->log, "%.*s: %.*s transport succeeded", STRF(logline_address(d->c, a, false)), STRF(a->transport->name));
+  if (a->dsn_flags & DSN_NOTIFY_SUCCESS && !a->used_dsn && !d->m->deliver_bypassed)
+    delivery_tell(d, a, a->transport && !((const struct transport_def *)a->transport->driver)->local ? "relayed" : "delivered");
   delivery_done(d, a);
 }
 

@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <time.h>
+#include "base/ascii.h"
+#include "core/build.h"
 #include "core/main_options.h"
 #include "deliver/as_user.h"
 #include "expand/expand.h"
@@ -197,19 +199,79 @@ static void add_diagnostic(struct buf *out, struct str s) {
   buf_add_byte(out, '\n');
 }
 
+/* RFC 3461 4: "+2B" is a byte. The value was checked when it was received. */
+static struct str decode_xtext(struct arena *a, struct str s) {
+  struct buf b;
+  buf_init(&b, a, BUF_MAX_LINE);
+  for (size_t i = 0; i < s.len; i++) {
+    struct str hex = str_slice(s, i + 1, i + 3);
+    int high = hex.len == 2 ? ascii_hex_value(hex.p[0]) : -1, low = hex.len == 2 ? ascii_hex_value(hex.p[1]) : -1;
+    if (s.p[i] != '+' || high < 0 || low < 0) {
+      buf_add_byte(&b, s.p[i]);
+      continue;
+    }
+    buf_add_byte(&b, (char)(high * 16 + low));
+    i += 2;
+  }
+  return buf_str(&b);
+}
+
+#define EXTRA_MAX 512 /* octets of one field about the session */
+#define FOLD_AT 75
+
+/* A field about the session with the host that refused, printable and folded (RFC 3464 2.3 lets us add such). */
+static void add_extra(struct report *r, const char *name, struct str value) {
+  struct buf *out = &r->submit.body;
+  if (!str_is_set(value) || !value.len)
+    return;
+  struct str text = safe(r->c->arena, value);
+  size_t column = strlen(name) + 2;
+  text = str_slice(text, 0, EXTRA_MAX);
+  buf_printf(out, "%s: ", name);
+  while (text.len) {
+    size_t n = 0;
+    while (n < text.len && (n == 0 || text.p[n] != ' '))
+      n++;
+    if (column + n > FOLD_AT && column > 1) {
+      buf_add_c(out, "\n");
+      buf_add_c(out, text.p[0] == ' ' ? "" : " ");
+      column = 1;
+    }
+    buf_add(out, str_slice(text, 0, n));
+    column += n;
+    text = str_from(text, n);
+  }
+  buf_add_byte(out, '\n');
+}
+
+static void add_session(struct report *r, const struct address *a) {
+  struct str greeting = a->smtp_greeting, hello = a->helo_response, port = STR_EMPTY;
+  if (!main_options(r->c->config)->dsn_extra_info || build.no_dsn_extra_info || !str_is_set(a->host_used->address))
+    return;
+  if (a->host_used_port && a->host_used_port != 25)
+    port = str_printf(r->c->arena, ":%d", a->host_used_port);
+  buf_printf(&r->submit.body, "Remote-MTA: X-ip; [%.*s]%.*s\n", STRF(a->host_used->address), STRF(port));
+  if (str_is_set(greeting) && greeting.len)
+    add_extra(r, "X-Remote-MTA-smtp-greeting", str_cat(r->c->arena, STR("X-str; "), str_cut(&greeting, '\n')));
+  if (str_is_set(hello) && hello.len)
+    add_extra(r, "X-Remote-MTA-helo-response", str_cat(r->c->arena, STR("X-str; "), str_cut(&hello, '\n')));
+  if (str_is_set(a->message) && a->message.len)
+    add_extra(r, "X-Exim-Diagnostic", str_cat(r->c->arena, STR("X-str; "), a->message));
+}
+
 void report_status(struct report *r, const char *action, const char *status) {
   struct buf *out = &r->submit.body;
   buf_printf(out, "--%.*s\nContent-type: message/delivery-status\n\nReporting-MTA: dns; %.*s\n", STRF(r->boundary),
       STRF(main_options(r->c->config)->primary_hostname));
   if (str_is_set(r->m->dsn_envid) && r->m->dsn_envid.len)
-    buf_printf(out, "Original-Envelope-ID: %.*s\n", STRF(r->m->dsn_envid));
+    buf_printf(out, "Original-Envelope-ID: %.*s\n", STRF(safe(r->c->arena, decode_xtext(r->c->arena, r->m->dsn_envid))));
   buf_add_byte(out, '\n');
   bool failed = *status == '5';
   for (size_t i = 0; i < r->addresses.n; i++) {
     /* Failures come in the other order here than in the text above. */
     const struct address *a = r->addresses.v[failed ? r->addresses.n - 1 - i : i];
     struct str final = str_is_set(a->onetime_parent) ? a->onetime_parent : address_top(a)->address;
-    buf_printf(out, "Action: %s\n", action);
+    buf_printf(out, "Action: %s\n", action ? action : a->dsn_action);
     if (str_is_set(a->dsn_orcpt) && a->dsn_orcpt.len)
       buf_printf(out, "Original-Recipient: %.*s\n", STRF(a->dsn_orcpt));
     buf_printf(out, "Final-Recipient: rfc822;%.*s\nStatus: %s\n", STRF(final), status);
@@ -218,6 +280,8 @@ void report_status(struct report *r, const char *action, const char *status) {
       struct str d = diagnostic(a);
       if (str_is_set(d))
         add_diagnostic(out, d);
+      if (failed)
+        add_session(r, a);
     }
     buf_add_byte(out, '\n');
   }

@@ -25,7 +25,7 @@ void report_header(struct report *r);
 bool report_address(const struct report *r, struct buf *out, const struct address *a, const char *before, const char *between);
 /* The reason under an address: `title` stands before it. */
 void report_reason(struct buf *out, const struct address *a, const char *title);
-/* The message/delivery-status part. */
+/* The message/delivery-status part. `action` NULL: what each address says (dsn_action). */
 void report_status(struct report *r, const char *action, const char *status);
 /* The returned message or its header, and the closing boundary. */
 void report_original(struct report *r, bool headers_only);

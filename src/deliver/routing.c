@@ -282,6 +282,7 @@ static void route_one(struct delivery *d, struct address *a, struct address **pe
     delivery_outcome(d, a, true);
     break;
   case ROUTE_REROUTED:
+    delivery_redirected(d, a);
     if (!a->child_pending)
       delivery_done(d, a);
     break;

@@ -163,6 +163,7 @@ static enum route_result iplookup_route(struct ctx *c, const struct instance *r,
   child->prop.errors_address = props.errors_address;
   child->prop.extra_headers = props.extra_headers;
   child->prop.remove_headers = props.remove_headers;
+  child->dsn_ended = true;
   child->start_router = r->next; /* "passed on to subsequent routers" */
   child->next = lists->children;
   lists->children = child;

@@ -103,7 +103,7 @@ const struct option_def router_generic_options[] = {
     {"dnssec_request_domains", OPTION_LIST, AT(dnssec_request_domains), "*", .list = LIST_DOMAIN},
     {"dnssec_require_domains", OPTION_LIST, AT(dnssec_require_domains), .list = LIST_DOMAIN},
     {"domains", OPTION_LIST, AT(domains), .list = LIST_DOMAIN},
-    {"dsn_lasthop", OPTION_BOOL, AT(dsn_lasthop), .flags = OPTION_MOOT /* DSN is passed on to nobody yet */},
+    {"dsn_lasthop", OPTION_BOOL, AT(dsn_lasthop)},
     {"errors_to", OPTION_EXPR, AT(errors_to)},
     {"expn", OPTION_BOOL, AT(expn), "true"},
     {"fail_verify", OPTION_CUSTOM, AT(fail_verify_sender), .flags = OPTION_BOOLEAN | OPTION_HIDDEN, .parse = parse_fail_verify},

@@ -190,6 +190,7 @@ static enum route_result redirect(struct ctx *c, const struct instance *r, struc
       return router_defer(c, a, ERROR_BAD_REDIRECT, "error in redirect data: %.*s", m.address.len ? (int)item.len : (int)error.len,
           m.address.len ? item.p : error.p);
     struct address *child = address_child(c->arena, a, m.address);
+    child->dsn_ended = true;
     child->start_router = router_options(r)->redirect_router;
     child->prop.errors_address = props.errors_address;
     child->prop.extra_headers = props.extra_headers;

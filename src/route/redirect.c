@@ -222,6 +222,7 @@ static enum route_result address_item(struct redirect_run *run, const struct red
     text = run->a->address;
   *ret = address_child(c->arena, run->a, text);
   (*ret)->start_router = g->redirect_router;
+  (*ret)->dsn_ended = true;
   return ROUTE_OK;
 }
 
@@ -234,6 +235,7 @@ static struct address *special_item(struct redirect_run *run, const struct redir
   const struct option_expr *option = pipe ? &o->pipe_transport : directory ? &o->directory_transport : &o->file_transport;
   const char *name = pipe ? "pipe_transport" : directory ? "directory_transport" : "file_transport";
   child->router = (struct instance *)run->r;
+  child->dsn_ended = true;
   child->af_allow_pipe = pipe && !o->forbid_pipe;
   child->af_allow_file = !pipe && !o->forbid_file;
   child->uid = run->a->uid;

@@ -243,3 +243,50 @@ def test_iplookup(martlet, scratch):
     s.close()
     assert re.search(r'^u2@local\.test\n    <-- u1@local\.test\n', out, re.M), out
     assert re.search(r'^u3@local\.test\n  router = local_users', out, re.M), out
+
+
+def report(path_or_text):
+    """(subject, {final recipient: (action, original recipient)}, original envelope id, type of the third part) of a notice."""
+    import email
+    m = email.message_from_string(path_or_text)
+    assert m.get_content_type() == 'multipart/report' and m.get_param('report-type') == 'delivery-status'
+    text, status, original = m.get_payload()
+    assert status.get_content_type() == 'message/delivery-status'
+    groups = status.get_payload()
+    found = {g['Final-Recipient']: (g['Action'], g['Original-Recipient']) for g in groups[1:]}
+    return m['Subject'], found, groups[0]['Original-Envelope-ID'], original.get_content_type()
+
+
+def test_dsn(martlet, smtp_server):
+    """Each recipient's wishes: told here, told by the next hop, or not told at all."""
+    from support.smtp import Client
+    plain = smtp_server(keywords=('PIPELINING',))
+    knows = smtp_server(keywords=('PIPELINING', 'DSN'))
+    m = martlet(main='dsn_advertise_hosts = 127.0.0.1', smarthost=f'127.0.0.1::{plain.port}', relay_to='relay.test : knows.test : last.test',
+                routers=f'alias:\n  driver = redirect\n  domains = +local_domains\n  local_parts = u5\n  data = u6@local.test, u7@local.test\n'
+                f'fails:\n  driver = redirect\n  domains = +local_domains\n  local_parts = u8 : u9\n  allow_fail\n  data = :fail: not today\n'
+                f'knows:\n  driver = manualroute\n  domains = knows.test\n  transport = remote_smtp\n  route_list = * 127.0.0.1::{knows.port}\n'
+                '  self = send\n'
+                f'last:\n  driver = manualroute\n  domains = last.test\n  transport = remote_smtp\n  route_list = * 127.0.0.1::{knows.port}\n'
+                '  self = send\n  dsn_lasthop\n')
+    with Client(m.port) as c:
+        c.ehlo()
+        c.expect(250, 'MAIL FROM:<u0@local.test> RET=HDRS ENVID=a+2Bb')
+        for rcpt in ('u1@local.test> NOTIFY=SUCCESS ORCPT=rfc822;first@local.test', 'u2@local.test> NOTIFY=FAILURE', 'u5@local.test> NOTIFY=SUCCESS',
+                     'x@relay.test> NOTIFY=SUCCESS,DELAY', 'y@knows.test> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;z@b.test', 'v@last.test> NOTIFY=SUCCESS',
+                     'u8@local.test> NOTIFY=NEVER', 'u9@local.test> NOTIFY=DELAY'):
+            c.expect(250, f'RCPT TO:<{rcpt}')
+        c.expect(354, 'DATA')
+        c.send('Subject: x\r\n\r\nhello\r\n.\r\n')
+        assert c.reply()[0] == 250
+    subject, found, envelope, kind = report(m.wait_mail('u0')[0].decode())
+    assert subject == 'Delivery Status Notification' and envelope == 'a+b' and kind == 'text/rfc822-headers'
+    assert found == {'rfc822;u1@local.test': ('delivered', 'rfc822;first@local.test'), 'rfc822;u5@local.test': ('expanded', None),
+                     'rfc822;x@relay.test': ('relayed', None), 'rfc822;v@last.test': ('relayed', None)}
+    m.wait_empty()
+    assert len(m.wait_mail('u0')) == 1
+    assert any(x == 'MAIL FROM:<u0@local.test> RET=HDRS ENVID=a+2Bb' for x in knows.commands), knows.commands
+    assert 'RCPT TO:<y@knows.test> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;z@b.test' in knows.commands
+    assert 'RCPT TO:<v@last.test>' in knows.commands and 'RCPT TO:<x@relay.test>' in plain.commands
+    for n in (8, 9):
+        m.wait_log(rf'u{n}@local\.test.*: error ignored: RFC 3461 DSN, failure notify not requested')

@@ -88,6 +88,10 @@ enum smtp_auth_result { SMTP_AUTH_OK, SMTP_AUTH_NONE, SMTP_AUTH_FAILED, SMTP_AUT
 enum smtp_auth_result smtp_authenticate(struct ctx *c, struct smtp_connection *n);
 
 /* --- a message over a connection --- */
+/* What MAIL and RCPT say of the sender's wishes about notices, when the server knows DSN: with a blank before, or empty
+(RFC 3461 4, 5.2). RCPT's also note in the address that it is the server's business now. */
+struct str smtp_dsn_mail(struct ctx *c, const struct smtp_connection *n);
+struct str smtp_dsn_rcpt(struct ctx *c, const struct smtp_connection *n, struct address *a);
 /* Sends the message to the chain's addresses that are still pending (result OUTCOME_DEFER with basic_errno SMTP_PENDING).
 Each gets its outcome. SMTP_OK: the connection can be used again; others: host errors as error, error_text. [suspends] */
 enum smtp_stage_result smtp_send_message(struct ctx *c, struct smtp_connection *n, struct address *chain,

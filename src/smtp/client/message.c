@@ -95,8 +95,8 @@ static enum smtp_stage_result send_mail(struct transaction *t) {
   if (t->n->offers.size)
     snprintf(size, sizeof size, " SIZE=%lld", (long long)(t->m->size + t->o->size_addition + (int64_t)c->message->lines));
   struct str auth = smtp_auth_parameter(c, t->n);
-  enum smtp_stage_result r = smtp_command(c, t->n, !t->pipelining, "MAIL FROM:<%.*s>%s%.*s", STRF(t->m->return_path), size,
-      STRF(auth));
+  enum smtp_stage_result r = smtp_command(c, t->n, !t->pipelining, "MAIL FROM:<%.*s>%s%.*s%.*s", STRF(t->m->return_path), size,
+      STRF(auth), STRF(smtp_dsn_mail(c, t->n)));
   t->mail_command = t->n->command;
   return r;
 }
@@ -139,8 +139,8 @@ static enum smtp_stage_result send_rcpts(struct transaction *t, int64_t max) {
       continue;
     a->smtp_in_transaction = true;
     t->sent++;
-    enum smtp_stage_result r = smtp_command(t->c, t->n, !t->pipelining, "RCPT TO:<%.*s>%s", STRF(rcpt_address(t, a)),
-        t->o->lmtp && t->o->lmtp_ignore_quota ? " IGNOREQUOTA" : "");
+    enum smtp_stage_result r = smtp_command(t->c, t->n, !t->pipelining, "RCPT TO:<%.*s>%.*s%s", STRF(rcpt_address(t, a)),
+        STRF(smtp_dsn_rcpt(t->c, t->n, a)), t->o->lmtp && t->o->lmtp_ignore_quota ? " IGNOREQUOTA" : "");
     if (!r && !t->pipelining)
       r = take_rcpt_reply(t, a);
     if (r)

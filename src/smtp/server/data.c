@@ -146,6 +146,8 @@ enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
       smtp_reset(s);
       return smtp_notquit(s, "connection-lost", NULL, " ");
     }
+    if (acl_message(c)->fakereject || acl_message(c)->fakedefer)
+      smtp_dsn_forget(s); /* its sender was told that it was not accepted */
     if (receive_commit(r) < 0) {
       smtp_say(s, "%.*s", STRF(r->reply));
     } else {

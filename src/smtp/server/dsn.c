@@ -100,3 +100,8 @@ void smtp_dsn_recipient(struct smtp_session *s, struct recipient *r) {
   if (str_is_set(s->rcpt_orcpt))
     r->orcpt = str_dup(s->message->arena, s->rcpt_orcpt);
 }
+
+void smtp_dsn_forget(struct smtp_session *s) {
+  for (size_t i = 0; i < s->message->recipients.n; i++)
+    s->message->recipients.v[i].dsn_flags = DSN_NOTIFY_NEVER;
+}

@@ -164,6 +164,8 @@ int smtp_param_notify(struct smtp_session *s, struct str value);
 int smtp_param_orcpt(struct smtp_session *s, struct str value);
 void smtp_dsn_message(struct smtp_session *s);
 void smtp_dsn_recipient(struct smtp_session *s, struct recipient *r);
+/* No notices about this message: what its sender asked for is forgotten. */
+void smtp_dsn_forget(struct smtp_session *s);
 
 /* --- proxy.c: clients of hosts_proxy --- */
 /* Reads what the proxy says of its client. false: the session cannot go on. [suspends] */

@@ -115,6 +115,7 @@ enum smtp_next smtp_verb_rcpt(struct smtp_session *s, struct str args) {
     s->rcpt_failed++;
     return SMTP_GO_ON;
   }
+  struct str operand = text;
   rewrite_smtp(c, false, &text);
   unsigned flags = address_flags(c, 0);
   if (address_parse(c->arena, text, flags, &address, &error) < 0) {
@@ -152,7 +153,7 @@ enum smtp_next smtp_verb_rcpt(struct smtp_session *s, struct str args) {
     }
     s->txn_state = TXN_RCPT;
   } else {
-    next = smtp_acl_refused(s, ACL_RCPT, r, str_printf(c->arena, "RCPT %.*s", STRF(args)));
+    next = smtp_acl_refused(s, ACL_RCPT, r, str_printf(c->arena, "RCPT %.*s", STRF(operand)));
   }
   smtp_clear_recipient(s);
   return next;
