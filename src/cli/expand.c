@@ -39,15 +39,15 @@ static size_t read_header(struct message *m, struct str text) {
 
 /* The body in a file of its own, as the spool has it. */
 static bool keep_body(struct message *m, struct str body) {
-  static const char first[] = "-D\n"; /* behind the message's id, which is empty */
   m->data_fd = memfd_create("message", MFD_CLOEXEC);
-  if (m->data_fd < 0 || write(m->data_fd, first, 3) != 3 || write(m->data_fd, body.p, body.len) != (ssize_t)body.len)
+  if (m->data_fd < 0 || dprintf(m->data_fd, "%s-D\n", m->id) < 0 || write(m->data_fd, body.p, body.len) != (ssize_t)body.len)
     return false;
   m->body_size = body.len;
   for (size_t i = 0; i < body.len; i++) {
     m->body_lines += body.p[i] == '\n';
     m->body_zeros += body.p[i] == '\0';
   }
+  m->body_lines += body.len > 0 && body.p[body.len - 1] != '\n';
   return true;
 }
 
@@ -72,8 +72,14 @@ static bool read_message(struct process *p, struct message *m) {
   struct str text = buf_str(&b);
   m->size = text.len;
   m->received_count = 1; /* the one that reception would add */
-  for (size_t i = 0; i < text.len; i++)
-    m->lines += text.p[i] == '\n';
+  for (size_t from = 0; from < text.len; m->lines++) {
+    ptrdiff_t newline = str_find_byte(str_from(text, from), '\n');
+    size_t line = newline < 0 ? text.len - from : (size_t)newline;
+    if ((int64_t)line > m->max_received_line_length)
+      m->max_received_line_length = (int64_t)line;
+    from += line + 1;
+  }
+  message_make_id(m, (int)main_options(p->config)->localhost_number_value);
   return keep_body(m, str_from(text, read_header(m, text)));
 }
 

@@ -203,6 +203,12 @@ static bool compile_escape(struct expand_compiler *k, struct buf *text) {
     buf_add_byte(text, '\r');
   } else if (c == 't') {
     buf_add_byte(text, '\t');
+  } else if (c == 'b') {
+    buf_add_byte(text, '\b');
+  } else if (c == 'f') {
+    buf_add_byte(text, '\f');
+  } else if (c == 'v') {
+    buf_add_byte(text, '\v');
   } else if (c == 'x') {
     buf_add_byte(text, compile_digits(k, 16, 2));
   } else if (c >= '0' && c <= '7') {

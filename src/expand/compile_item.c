@@ -34,7 +34,7 @@ const struct expand_branches *expand_compile_branches(struct expand_compiler *k,
     }
     if (expand_accept(k, '}'))
       return b;
-    what = "did not close with '}'";
+    what = b->fail ? "did not close with '}' after forcedfail" : "did not close with '}'";
   }
   if (k->malformed_header)
     return expand_compile_error(k, "missing or misplaced { or } - could be header name not terminated by colon");

@@ -27,6 +27,9 @@ static int call_acl(struct ctx *c, struct str name, const struct str *args, int 
     return OUTCOME_FAIL;
   case ACL_DEFER:
     return ctx_fail(c, OUTCOME_FORCED, "DEFER from acl \"%.*s\"", STRF(name));
+  case ACL_DROP:
+  case ACL_FAIL_DROP:
+    return ctx_fail(c, OUTCOME_ERROR, "FAIL_DROP from acl \"%.*s\"", STRF(name));
   default:
     return ctx_fail(c, OUTCOME_ERROR, "ERROR from acl \"%.*s\"", STRF(name));
   }

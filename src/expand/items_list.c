@@ -245,6 +245,9 @@ static int eval_sort(struct ctx *c, const struct expand_item_def *def, const str
   if (rc != 0)
     return rc;
   struct sort_order order;
+  char first = comparator.len > 0 ? comparator.p[0] : '\0';
+  if (!ascii_is_alpha(first) && first != '=' && first != '<' && first != '>')
+    return ctx_fail(c, OUTCOME_ERROR, "condition name expected, but found \"%.*s\"", STRF(comparator));
   if (!sort_order_parse(comparator, &order))
     return ctx_fail(c, OUTCOME_ERROR, "comparator not handled for sort");
   struct list_iter it;
@@ -315,7 +318,10 @@ static int eval_listextract(struct ctx *c, const struct expand_item_def *def, co
   int64_t n;
   if (number.len == 0)
     return ctx_fail(c, OUTCOME_ERROR, "first argument of \"listextract\" must not be empty");
-  if (!str_to_i64(number, &n) || n == INT64_MIN)
+  /* A lone minus is zero; a plus is none. */
+  if (str_eq_c(number, "-"))
+    n = 0;
+  else if (number.p[0] == '+' || !str_to_i64(number, &n) || n == INT64_MIN)
     return ctx_fail(c, OUTCOME_ERROR, "first argument of \"listextract\" must be numeric");
   if ((rc = expand_arg(c, l->list, &list)) != 0)
     return rc;

@@ -18,7 +18,7 @@ static struct str prvs_signature(struct ctx *c, char key_number, struct str days
 static int eval_prvs(struct ctx *c, const struct expand_item_def *def, const struct expand_args *args, struct buf *out) {
   struct str address = args->value[0], key = args->n > 2 ? args->value[2] : STR("0");
   ptrdiff_t at = str_rfind_byte(address, '@');
-  if (at < 0)
+  if (at < 1 || (size_t)at + 1 == address.len)
     return ctx_fail(c, OUTCOME_ERROR, "prvs first argument must be a qualified email address");
   if (key.len != 1 || !ascii_is_digit(key.p[0]))
     return ctx_fail(c, OUTCOME_ERROR, "prvs third argument must be a single digit");
@@ -54,6 +54,8 @@ static int eval_prvscheck(struct ctx *c, const struct expand_item_def *def, cons
   struct policy_vars *v = &c->vars;
   struct str text, days, signature, address, secret, result = STR_EMPTY;
   char key;
+  if (args->n < 2)
+    return ctx_fail(c, OUTCOME_ERROR, "Not enough arguments for 'prvscheck' (min is 1)");
   int rc = expand_arg(c, args->tree[0], &text);
   if (rc != 0)
     return rc;
@@ -77,6 +79,6 @@ static int eval_prvscheck(struct ctx *c, const struct expand_item_def *def, cons
 
 const struct expand_item_def prvs_items[] = {
   {"prvs", 2, 3, 0, NULL, eval_prvs},
-  {"prvscheck", 2, 3, EXPAND_LAZY, NULL, eval_prvscheck},
+  {"prvscheck", 1, 3, EXPAND_LAZY, NULL, eval_prvscheck},
   {0},
 };

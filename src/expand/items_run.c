@@ -46,17 +46,15 @@ static bool next_word(struct arena *a, struct str *command, struct str *ret) {
     *command = str_from(s, n);
     return true;
   }
-  struct buf b;
   size_t i = 1;
-  buf_init(&b, a, BUF_MAX_EXPANSION);
-  for (; i < s.len && s.p[i] != quote; i++) {
-    /* Of the escapes only the quote's and the backslash's own are undone here: the word is still to be expanded. */
-    if (quote == '"' && s.p[i] == '\\' && i + 1 < s.len && (s.p[i + 1] == '"' || s.p[i + 1] == '\\'))
-      i++;
-    buf_add_byte(&b, s.p[i]);
+  while (i < s.len && s.p[i] != quote)
+    i += quote == '"' && s.p[i] == '\\' ? 2 : 1;
+  *ret = str_slice(s, 1, i);
+  if (quote == '"' && str_find_byte(*ret, '\\') >= 0) {
+    struct expand_compiler k = {.arena = a, .p = ret->p, .end = ret->p + ret->len};
+    expr_is_constant(compile_sequence(&k, false, true), ret);
+    ret->taint = s.taint;
   }
-  *ret = buf_str(&b);
-  ret->taint = s.taint;
   *command = str_from(s, i + 1);
   return true;
 }
@@ -84,7 +82,8 @@ static const void *compile_run(struct expand_compiler *k, const struct expand_it
     k->p++;
     struct str option = compile_name(k, "_");
     if (!str_eq_c(option, "preexpand"))
-      return expand_compile_error(k, "bad option '%.*s' for run", STRF(option));
+      return expand_compile_error(k, "bad option '%.*s' for run",
+          STRF(option.len > 0 ? option : str_slice(expand_rest(k), 0, 1)));
     r->preexpand = true;
   }
   if (!expand_accept(k, '{'))
@@ -139,8 +138,11 @@ static int run_command(struct ctx *c, const str_list *words, struct str *ret_out
   if (rc < 0) {
     *ret_output = STR_EMPTY;
     *ret_code = 127;
+  } else if (WIFSIGNALED(status)) {
+    c->expand.runrc = -WTERMSIG(status);
+    return ctx_fail(c, OUTCOME_ERROR, "command killed by signal %d", WTERMSIG(status));
   } else {
-    *ret_code = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+    *ret_code = WEXITSTATUS(status);
   }
   DEBUG(expand, "command exited with %d\n", *ret_code);
   return 0;

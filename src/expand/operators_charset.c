@@ -4,6 +4,7 @@
 #include <idn2.h>
 
 #include "base/encode.h"
+#include "base/punycode.h"
 #include "core/main_options.h"
 #include "expand/internal.h"
 #include "expand/rfc2047.h"
@@ -57,13 +58,14 @@ static int eval_from_utf8(struct ctx *c, const struct expand_operator_def *def, 
   return 0;
 }
 
-/* Length of what one `?` stands for: a lead byte and the continuation bytes that belong to it. */
+/* Length of what one `?` stands for: a lead byte, the continuation bytes that belong to it, and the byte that breaks the row
+unless it is ASCII. */
 static size_t utf8_bad(struct str s) {
   unsigned char c = (unsigned char)s.p[0];
   size_t want = c >= 0xe0 && c < 0xf0 ? 3 : c >= 0xf0 && c < 0xf8 ? 4 : c >= 0xc2 && c < 0xe0 ? 2 : 1, n = 1;
   while (n < want && n < s.len && ((unsigned char)s.p[n] & 0xc0) == 0x80)
     n++;
-  return n;
+  return n < want && n < s.len && (unsigned char)s.p[n] >= 0x80 ? n + 1 : n;
 }
 
 static int eval_utf8clean(struct ctx *c, const struct expand_operator_def *def, struct str arg, struct str s, struct buf *out) {
@@ -83,64 +85,93 @@ static int eval_utf8clean(struct ctx *c, const struct expand_operator_def *def, 
   return 0;
 }
 
-static int eval_domain_alabel(
-    struct ctx *c, const struct expand_operator_def *def, struct str arg, struct str s, struct buf *out) {
-  bool to = strcmp(def->name, "utf8_domain_to_alabel") == 0;
-  char *text = NULL;
-  const char *name = str_dup_c(c->arena, s);
-  int rc = to ? idn2_lookup_u8((const uint8_t *)name, (uint8_t **)&text, IDN2_NONTRANSITIONAL | IDN2_NFC_INPUT)
-              : idn2_to_unicode_8z8z(name, &text, 0);
+static bool is_ascii(struct str s) {
+  for (size_t i = 0; i < s.len; i++)
+    if ((unsigned char)s.p[i] >= 128)
+      return false;
+  return true;
+}
+
+/* What is no printable ASCII as escapes, but for tabs. */
+static struct str shown(struct ctx *c, struct str s) {
+  struct buf b;
+  buf_init(&b, c->arena, BUF_MAX_EXPANSION);
+  for (size_t i = 0; i < s.len; i++)
+    if (s.p[i] == '\n' || s.p[i] == '\r')
+      buf_add_c(&b, s.p[i] == '\n' ? "\\n" : "\\r");
+    else if (s.p[i] == '\t' || (s.p[i] >= ' ' && s.p[i] < 127))
+      buf_add_byte(&b, s.p[i]);
+    else
+      buf_printf(&b, "\\%03o", (unsigned char)s.p[i]);
+  return buf_str(&b);
+}
+
+static int fail_alabel(struct ctx *c, bool to, struct str subject, const char *why) {
+  return ctx_fail(c, OUTCOME_ERROR, "error converting %s (%.*s) to %s: %s", to ? "utf8" : "alabel",
+      STRF(shown(c, subject)), to ? "alabel" : "utf8", why);
+}
+
+static int eval_domain_to(struct ctx *c, const struct expand_operator_def *def, struct str arg, struct str s, struct buf *out) {
+  uint8_t *text = NULL;
+  if (is_ascii(s)) {
+    buf_add(out, s);
+    return 0;
+  }
+  int rc = idn2_lookup_u8((const uint8_t *)str_dup_c(c->arena, s), &text, IDN2_NONTRANSITIONAL | IDN2_NFC_INPUT);
   if (rc != IDN2_OK)
-    return ctx_fail(c, OUTCOME_ERROR, "error converting %s to %s: %s", to ? "utf8" : "alabel", to ? "alabel" : "utf8",
-        idn2_strerror(rc));
-  struct str value = str_dup(c->arena, str_c(text));
+    return fail_alabel(c, true, s, idn2_strerror(rc));
+  struct str value = str_dup(c->arena, str_c((char *)text));
   idn2_free(text);
   value.taint = s.taint;
   buf_add(out, value);
   return 0;
 }
 
-static int add_label(struct ctx *c, struct str subject, int rc, char *text, bool to, struct buf *out) {
-  if (rc != IDN2_OK)
-    return ctx_fail(c, OUTCOME_ERROR, "error converting %s (%.*s) to %s: %s", to ? "utf8" : "alabel", STRF(printable(c->arena, subject, true)),
-        to ? "alabel" : "utf8", idn2_strerror(rc));
-  struct str value = str_dup(c->arena, str_c(text));
-  idn2_free(text);
-  value.taint = subject.taint;
+/* Label by label; what does not begin with "xn--" stays. */
+static int eval_domain_from(
+    struct ctx *c, const struct expand_operator_def *def, struct str arg, struct str s, struct buf *out) {
+  struct str rest = s, label, value;
+  while (str_is_set(rest)) {
+    label = value = str_cut(&rest, '.');
+    if (str_starts(label, STR("xn--")) && !punycode_decode(c->arena, str_from(label, 4), &value))
+      return fail_alabel(c, false, s, "Invalid input");
+    buf_add(out, value);
+    if (str_is_set(rest))
+      buf_add_byte(out, '.');
+  }
+  return 0;
+}
+
+/* A local part as if it were one label of a domain: "xn--" and Punycode. */
+static int eval_localpart_to(
+    struct ctx *c, const struct expand_operator_def *def, struct str arg, struct str s, struct buf *out) {
+  struct str value = s;
+  if (!is_ascii(s)) {
+    if (!punycode_encode(c->arena, s, &value))
+      return fail_alabel(c, true, s, "l_u2a: bad UTF-8 input");
+    buf_add_c(out, "xn--");
+  }
   buf_add(out, value);
   return 0;
 }
 
-/* A local part as if it were a label of a domain: "xn--" and Punycode. */
-static int eval_localpart_to(
-    struct ctx *c, const struct expand_operator_def *def, struct str arg, struct str s, struct buf *out) {
-  bool ascii = true;
-  for (size_t i = 0; i < s.len; i++)
-    ascii = ascii && (unsigned char)s.p[i] < 128;
-  if (ascii) {
-    buf_add(out, s);
-    return 0;
-  }
-  char *text = NULL;
-  int rc = idn2_to_ascii_8z(str_dup_c(c->arena, s), &text, IDN2_NONTRANSITIONAL | IDN2_NFC_INPUT);
-  return add_label(c, s, rc, text, true, out);
-}
-
 static int eval_localpart_from(
     struct ctx *c, const struct expand_operator_def *def, struct str arg, struct str s, struct buf *out) {
-  if (!str_istarts(s, STR("xn--")))
-    return ctx_fail(c, OUTCOME_ERROR, "error converting alabel (%.*s) to utf8: bad alabel prefix", STRF(s));
-  char *text = NULL;
-  int rc = idn2_to_unicode_8z8z(str_dup_c(c->arena, s), &text, 0);
-  return add_label(c, s, rc, text, false, out);
+  struct str value;
+  if (!str_starts(s, STR("xn--")))
+    return fail_alabel(c, false, s, "bad alabel prefix");
+  if (!punycode_decode(c->arena, str_from(s, 4), &value))
+    return fail_alabel(c, false, s, "Invalid input");
+  buf_add(out, value);
+  return 0;
 }
 
 const struct expand_operator_def charset_operators[] = {
   {"from_utf8", 0, false, eval_from_utf8},
   {"rfc2047", 0, false, eval_rfc2047},
   {"rfc2047d", 0, false, eval_rfc2047d},
-  {"utf8_domain_from_alabel", 0, false, eval_domain_alabel},
-  {"utf8_domain_to_alabel", 0, false, eval_domain_alabel},
+  {"utf8_domain_from_alabel", 0, false, eval_domain_from},
+  {"utf8_domain_to_alabel", 0, false, eval_domain_to},
   {"utf8_localpart_from_alabel", 0, false, eval_localpart_from},
   {"utf8_localpart_to_alabel", 0, false, eval_localpart_to},
   {"utf8clean", 0, false, eval_utf8clean},

@@ -68,7 +68,7 @@ static int eval_listnamed(struct ctx *c, const struct expand_operator_def *def, 
   const char *kind = NULL;
   if (str_is_set(arg)) {
     for (size_t i = 0; i < KINDS; i++)
-      if (arg.len == 1 && arg.p[0] == kinds[i].letter)
+      if (arg.len > 0 && arg.p[0] == kinds[i].letter)
         kind = kinds[i].name;
     if (kind == NULL)
       return ctx_fail(c, OUTCOME_ERROR, "bad suffix on \"list\" operator");

@@ -93,6 +93,7 @@ static int64_t calc_mult(struct calc *k) {
     int64_t y = calc_unary(k);
     if (k->error != NULL)
       break;
+    calc_peek(k);
     if (c == '*') {
       x = (int64_t)((uint64_t)x * (uint64_t)y);
     } else if (y == 0) {
@@ -244,7 +245,7 @@ static int eval_time_interval(
 
 static int eval_randint(struct ctx *c, const struct expand_operator_def *def, struct str arg, struct str s, struct buf *out) {
   int64_t max;
-  int rc = expand_to_int(c, s, &max);
+  int rc = s.len == 0 ? ctx_fail(c, OUTCOME_ERROR, "integer expected but \"\" found") : expand_to_int(c, s, &max);
   if (rc != 0)
     return rc;
   if (max < 0)

@@ -97,7 +97,7 @@ static int eval_quote_local_part(
   bool plain = s.len > 0;
   for (size_t i = 0; i < s.len && plain; i++) {
     char ch = s.p[i];
-    plain = ascii_is_alnum(ch) || (ch != '\0' && strchr("!#$%&'*+-/=?^_`{|}", ch) != NULL) ||
+    plain = ascii_is_alnum(ch) || (ch != '\0' && strchr("!#$%&'*+-/=?^_`{|}~", ch) != NULL) ||
             (ch == '.' && i > 0 && i + 1 < s.len);
   }
   if (plain)
@@ -174,7 +174,7 @@ static int eval_measure(struct ctx *c, const struct expand_operator_def *def, st
   int64_t first = 0, second = -1;
   if (!str_is_set(arg))
     return ctx_fail(c, OUTCOME_ERROR, "missing values after %s", def->name);
-  if (!parse_numbers(arg, def->name[0] == 's', &first, &second))
+  if (!parse_numbers(arg, def->name[0] == 's', &first, &second) || (def->name[0] == 'l' && second >= 0))
     return ctx_fail(c, OUTCOME_ERROR, "non-digit after underscore in \"%s_%.*s\"", def->name, STRF(arg));
   switch (def->name[0]) {
   case 'h':

@@ -48,7 +48,7 @@ static int get_sender(struct ctx *c, const struct variable_def *def, struct str 
 static int get_local_user(struct ctx *c, const struct variable_def *def, struct str *ret) {
   const struct address *a = c->address;
   if (a == NULL || !a->local_user)
-    return variable_number(c, -1, ret);
+    return variable_number(c, (uid_t)-1, ret);
   return variable_number(c, def->flags == 'u' ? a->uid : a->gid, ret);
 }
 
@@ -139,6 +139,8 @@ static int get_headers(struct ctx *c, const struct variable_def *def, struct str
       buf_add(&b, str_slice(text, 0, HEADERS_MAX_TEXT - b.len));
     }
   *ret = buf_str(&b);
+  if (def->flags == 0 && ret->len > 0 && ret->p[ret->len - 1] == '\n')
+    *ret = str_slice(*ret, 0, ret->len - 1);
   return 0;
 }
 

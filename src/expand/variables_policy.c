@@ -69,6 +69,11 @@ static int get_rcpt_count(struct ctx *c, const struct variable_def *def, struct 
   return 0;
 }
 
+static int get_inode(struct ctx *c, const struct variable_def *def, struct str *ret) {
+  *ret = str_is_set(c->vars.inode) ? c->vars.inode : STR("0");
+  return 0;
+}
+
 const struct variable_def policy_variables[] = {
   {"acl_verify_message", variable_get_ctx, VARS(acl_verify_message)},
   {"address_data", variable_get_ctx, VARS(address_data)},
@@ -89,7 +94,7 @@ const struct variable_def policy_variables[] = {
   {"domain", variable_get_ctx, VARS(domain)},
   {"domain_data", variable_get_ctx, VARS(domain_data)},
   {"event_data", variable_get_ctx, VARS(event_data)},
-  {"inode", variable_get_ctx, VARS(inode)},
+  {"inode", get_inode},
   {"mailstore_basename", variable_get_ctx, VARS(mailstore_basename)},
   {"event_name", variable_get_ctx, VARS(event_name)},
   {"home", variable_get_ctx, VARS(home)},
@@ -99,7 +104,6 @@ const struct variable_def policy_variables[] = {
   {"host_lookup_deferred", get_client_number, 0, 'd'},
   {"host_lookup_failed", get_client_number, 0, 'f'},
   {"host_port", get_host_port},
-  {"initial_cwd", variable_get_ctx, VARS(initial_cwd)},
   {"interface_address", variable_get_client, CLIENT(interface_address)},
   {"interface_port", get_client_number, 0, 'i'},
   {"item", get_expand, 0, 'i'},

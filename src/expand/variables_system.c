@@ -1,6 +1,7 @@
 /* Variables of the configuration, the process and the machine. */
 #include "expand/variables.h"
 
+#include <limits.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <sys/statvfs.h>
@@ -65,6 +66,19 @@ static int get_ids(struct ctx *c, const struct variable_def *def, struct str *re
   default:
     return variable_number(c, getpid(), ret);
   }
+}
+
+/* The directory that the program was started in: asked before main() can change it. */
+static char initial_cwd[PATH_MAX];
+
+__attribute__((constructor)) static void note_cwd(void) {
+  if (getcwd(initial_cwd, sizeof initial_cwd) == NULL)
+    initial_cwd[0] = '\0';
+}
+
+static int get_initial_cwd(struct ctx *c, const struct variable_def *def, struct str *ret) {
+  *ret = str_c(initial_cwd);
+  return 0;
 }
 
 static int get_active_hostname(struct ctx *c, const struct variable_def *def, struct str *ret) {
@@ -170,6 +184,7 @@ const struct variable_def system_variables[] = {
   {"exim_path", get_option, OPTION(exim_path)},
   {"exim_uid", get_ids, 0, 'u'},
   {"exim_version", get_version, 0, 1},
+  {"initial_cwd", get_initial_cwd},
   {"load_average", get_load},
   {"localhost_number", get_localhost_number},
   {"log_inodes", get_space, 0, 3},

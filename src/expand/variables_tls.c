@@ -51,6 +51,35 @@ static int get_certificate(struct ctx *c, const struct variable_def *def, struct
   return 0;
 }
 
+/* {field} {$variable} {yes} {no}: the second is a name, not a string. */
+struct certextract_item {
+  const struct expr *field;
+  struct str name;
+  const struct variable_def *variable;
+  const struct expand_branches *branches;
+};
+
+static const void *compile_certextract(struct expand_compiler *k, const struct expand_item_def *def) {
+  struct certextract_item *x = arena_new_of(k->arena, struct certextract_item);
+  if (!expand_accept(k, '{'))
+    return expand_compile_error(k, "missing '{' for field arg of certextract");
+  if ((x->field = expand_compile_string(k)) == NULL)
+    return NULL;
+  if (!expand_accept(k, '{'))
+    return expand_compile_error(k, "missing '{' for cert variable arg of certextract");
+  struct str rest = expand_rest(k);
+  if (rest.len == 0 || rest.p[0] != '$')
+    return expand_compile_error(k, "second argument of \"certextract\" must be a certificate variable");
+  ptrdiff_t close = str_find_byte(rest, '}');
+  if (close < 0)
+    return expand_compile_error(k, "missing '}' closing cert variable arg of certextract");
+  x->name = str_slice(rest, 1, (size_t)close);
+  x->variable = find_variable(x->name);
+  expand_advance(k, (size_t)close + 1);
+  x->branches = expand_compile_branches(k, def->name);
+  return x->branches == NULL ? NULL : x;
+}
+
 static const struct variable_def *variable_of(const struct expr *e) {
   return e->n == 1 && e->nodes[0].kind == NODE_VARIABLE ? e->nodes[0].variable : NULL;
 }
@@ -61,13 +90,14 @@ bool variable_is_certificate(const struct expr *e) {
 }
 
 static int eval_certextract(struct ctx *c, const struct expand_item_def *def, const struct expand_args *args, struct buf *out) {
+  const struct certextract_item *x = args->custom;
   struct str field, value = STR_EMPTY;
-  int rc = expand_arg(c, args->tree[0], &field);
+  int rc = expand_arg(c, x->field, &field);
   if (rc != 0)
     return rc;
-  const struct variable_def *v = variable_of(args->tree[1]);
+  const struct variable_def *v = x->variable;
   if (v == NULL)
-    return ctx_fail(c, OUTCOME_ERROR, "second argument of \"certextract\" must be a certificate variable");
+    return ctx_fail(c, OUTCOME_ERROR, "no variable named \"%.*s\"", STRF(x->name));
   if (v->get != get_certificate)
     return ctx_fail(c, OUTCOME_ERROR, "\"%s\" is not a certificate", v->name);
   struct x509_st *cert = certificate(c, v);
@@ -80,7 +110,8 @@ static int eval_certextract(struct ctx *c, const struct expand_item_def *def, co
   }
   struct expand_scope *saved = expand_scope_begin(c);
   c->expand.value = value;
-  rc = expand_yes_no(c, args, def->name, found, value, out);
+  struct expand_args branches = {.branches = x->branches};
+  rc = expand_yes_no(c, &branches, def->name, found, value, out);
   expand_scope_end(c, saved);
   return rc;
 }
@@ -114,7 +145,7 @@ static const struct variable_def variables[] = {
 };
 
 static const struct expand_item_def items[] = {
-  {"certextract", 2, 2, EXPAND_LAZY | EXPAND_YES_NO, NULL, eval_certextract},
+  {"certextract", 0, 0, 0, compile_certextract, eval_certextract},
   {0},
 };
 

@@ -104,7 +104,8 @@ static int find_partial(struct search *s, struct str key, bool captures) {
   bool first = spec->affix.len > 0;
   for (;;) {
     if (first) {
-      if (dots + 1 < spec->partial)
+      /* The whole key has no minimum. */
+      if (from > 0 && dots + 1 < spec->partial)
         return OUTCOME_FAIL;
       struct str fixed = str_from(key, from);
       int r = find_one(s, str_cat(s->c->arena, spec->affix, fixed));
@@ -143,10 +144,12 @@ static int find_default(struct search *s, struct str key, bool captures) {
 }
 
 static int find_with_defaults(struct search *s, struct str key, bool captures) {
-  int r = find_one(s, key);
-  if (r != OUTCOME_FAIL || (s->spec->def->flags & LOOKUP_QUERY) || key.len == 0)
+  int r = key.len == 0 ? OUTCOME_FAIL : find_one(s, key);
+  if (r == OUTCOME_OK && s->spec->partial >= 0)
+    set_captures(s->c, captures, STR_EMPTY, key);
+  if (r != OUTCOME_FAIL || (s->spec->def->flags & LOOKUP_QUERY))
     return r;
-  if (s->spec->partial >= 0 && (r = find_partial(s, key, captures)) != OUTCOME_FAIL)
+  if (s->spec->partial >= 0 && key.len > 0 && (r = find_partial(s, key, captures)) != OUTCOME_FAIL)
     return r;
   return find_default(s, key, captures);
 }

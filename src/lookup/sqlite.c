@@ -63,7 +63,7 @@ static int connection_open(struct ctx *c, const struct lookup_def *def, struct s
   if (r.code == SQLITE_OK)
     *ret = conn;
   else {
-    outcome = ctx_fail(c, OUTCOME_ERROR, "Error opening database: %s", r.error);
+    outcome = ctx_fail(c, OUTCOME_ERROR, "%s", r.error);
     connection_close(conn);
   }
   arena_free(r.arena);

@@ -15,6 +15,8 @@ static void iter_start(struct list_iter *i, struct arena *a, struct str text, bo
   if (s.len >= 2 && s.p[0] == '<' && may_change && (ascii_is_punct(s.p[1]) || ascii_is_cntrl(s.p[1]))) {
     i->sep = s.p[1];
     s = str_from(s, 2);
+  } else if (may_change && str_eq_c(s, "<")) {
+    s = STR_EMPTY;
   } else {
     s = text;
   }

@@ -103,7 +103,9 @@ static void test_domains(void **state) {
     {"<; lsearch,ret=key;%D/ls", "cont", NULL}, {"lsearch;%D/ls", "CONT", "one two"},
     {"lsearch,ret=key;%D/ls", "cont", "cont"}, {"lsearch;%D/ls", "nope", NULL}, {"lsearch*;%D/ls", "nope", "dflt"},
     {"partial-lsearch;%D/ls", "a.b.pass.wd", "partial data"}, {"partial-lsearch;%D/ls", "pass.wd", "partial data"},
-    {"partial3-lsearch;%D/ls", "pass.wd", NULL}, {"%D/file", "y", "y"}, {"%D/file", "q.z", "*.z"}, {"%D/file", "x#", NULL},
+    /* The whole key has no minimum. */
+    {"partial3-lsearch;%D/ls", "pass.wd", "partial data"},
+    {"partial3-lsearch;%D/ls", "a.pass.wd", NULL}, {"%D/file", "y", "y"}, {"%D/file", "q.z", "*.z"}, {"%D/file", "x#", NULL},
     {"! %D/file : *", "w", "w"}, {"%D/file : *", "w", NULL}, {"%D/file : *", "v", "*"}, {"+file", "y", "y"},
   };
   run(LIST_DOMAIN, checks, sizeof checks / sizeof *checks);

@@ -100,9 +100,13 @@ def evaluate(run, program, directory, name, expressions):
 
 
 def plain_run(cmd, text):
+    """Martlet: nothing in the corpus may end it, nor make a sanitizer speak."""
     env = {k: v for k, v in os.environ.items() if 'SAN_OPTIONS' in k or k == 'PATH'}
-    return subprocess.run(cmd, input=text, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=300, cwd='/',
-                          env=dict(env, CORPUS_KEPT='kept value')).stdout
+    done = subprocess.run(cmd, input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300, cwd='/',
+                          env=dict(env, CORPUS_KEPT='kept value'))
+    if done.returncode != 0 or b'Sanitizer' in done.stderr or b'runtime error' in done.stderr:
+        raise RuntimeError(f'{cmd} ended with status {done.returncode}: {done.stderr[-4000:].decode(errors="replace")}')
+    return done.stdout
 
 
 class Peer:
