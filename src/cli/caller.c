@@ -112,7 +112,7 @@ int process_check_sender(struct process *p) {
   struct mail_address address;
   struct str error;
   unsigned flags = ADDRESS_ALLOW_EMPTY | ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8;
-  if (!p->cli.sender_given)
+  if (!p->cli.sender_given || p->cli.sender.len == 0)
     return 0;
   if (address_parse(p->arena, p->cli.sender, address_flags(p->ctx, flags), &address, &error)) {
     fprintf(p->err, "exim: bad -f address \"%.*s\": %.*s\n", STRF(p->cli.sender), STRF(error));
