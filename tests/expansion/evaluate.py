@@ -58,12 +58,14 @@ def prepare(directory):
         text = f.read()
     with open(conf, 'w') as f:
         f.write(f'CORPUS_DIR = {directory}\n' + text)
+    with open(conf + '-perl', 'w') as f:
+        f.write(f"CORPUS_DIR = {directory}\nperl_startup = do 'CORPUS_DIR/startup.pl'\n" + text)
     return directory
 
 
 def command(program, directory, name):
-    """The name of a corpus file says how its lines are evaluated: message… with a message."""
-    options = [program, '-C', os.path.join(directory, 'conf')]
+    """The name of a corpus file says how its lines are evaluated: message… with a message, …perl with subroutines."""
+    options = [program, '-C', os.path.join(directory, 'conf-perl' if name.endswith('perl') else 'conf')]
     if name.startswith('message'):
         options += ['-f', 'sender@from.test', '-bem', os.path.join(directory, 'message')]
     else:
