@@ -104,12 +104,14 @@ static enum route_result find_domain(struct ctx *c, const struct instance *r, st
     return rc;
   p.flags |= HOST_FIND_BY_MX;
   int must_have_mx = str_is_set(o->mx_domains.text) ? match_domain(c, &o->mx_domains, domain, NULL) : OUTCOME_FAIL;
-  if (must_have_mx == OUTCOME_DEFER || must_have_mx == OUTCOME_ERROR)
-    return router_defer(c, a, ERROR_UNKNOWN, "lookup defer for mx_domains");
-  if (must_have_mx != OUTCOME_OK)
+  bool undecided = must_have_mx == OUTCOME_DEFER || must_have_mx == OUTCOME_ERROR;
+  if (must_have_mx != OUTCOME_OK && !undecided)
     p.flags |= HOST_FIND_BY_A | HOST_FIND_BY_AAAA;
   c->error = STR_UNSET;
   *found = host_find_by_dns(c, c->arena, domain, &p, &a->hosts, full);
+  /* It does not matter for a domain that has MX records. */
+  if (undecided && *found == HOST_FIND_FAILED)
+    return router_defer(c, a, ERROR_UNKNOWN, "lookup defer for mx_domains");
   if (str_is_set(*full) && str_ieq(*full, domain))
     *full = domain; /* what we asked for is no stranger's text */
   return ROUTE_OK;
