@@ -356,6 +356,7 @@ static const struct option_word words[] = {
     {"-dumpdb", ARG_NONE, set_mode, MODE_UTILITY},
     {"-fixdb", ARG_NONE, set_mode, MODE_UTILITY},
     {"-tidydb", ARG_NONE, set_mode, MODE_UTILITY},
+    {"-dbmbuild", ARG_NONE, set_mode, MODE_UTILITY},
     {"-lock", ARG_NONE, set_mode, MODE_UTILITY},
     {"-msgdate", ARG_NONE, set_mode, MODE_UTILITY},
     {"-exinext", ARG_NONE, set_mode, MODE_UTILITY},
@@ -363,7 +364,7 @@ static const struct option_word words[] = {
 
 /* Modes in which every word behind the option belongs to it, hyphen or not. */
 static bool takes_rest(const struct cli *c) {
-  return c->mode_given && c->mode == MODE_EXPAND_TEST;
+  return c->mode_given && (c->mode == MODE_EXPAND_TEST || (c->mode == MODE_UTILITY && str_eq_c(c->mode_arg, "-dbmbuild")));
 }
 
 static void mode_of_name(struct cli *c) {

@@ -1,4 +1,4 @@
-/* Exim's small tools as options of the one program: --dumpdb, --tidydb,
+/* Exim's small tools as options of the one program: --dumpdb, --tidydb, --dbmbuild,
 --msgdate (Exim manual, chapter "Exim utilities"). They need no configuration
 but the spool directory they are given. */
 
@@ -10,6 +10,7 @@ but the spool directory they are given. */
 #include "core/ctx.h"
 #include "hints/hints.h"
 #include "hints/records.h"
+#include "lookup/dbm_build.h"
 #include "message/message.h"
 
 static void write_line(struct str line, void *arg) { printf("%.*s%s", STRF(line), str_ends(line, STR("\n")) ? "" : "\n"); }
@@ -28,6 +29,8 @@ static int dump_database(struct process *p) {
   struct hints_dump_options o = {0};
   struct str db;
   size_t keep = 0;
+  if (p->cli.args.n == 2 && str_eq_c(p->cli.args.v[0], "-L")) /* a DBM file, by its name */
+    return dbm_list(str_dup_c(p->arena, p->cli.args.v[1]));
   for (size_t i = 0; i < p->cli.args.n; i++) {
     if (str_eq_c(p->cli.args.v[i], "-z"))
       o.utc = true;
@@ -43,6 +46,8 @@ static int dump_database(struct process *p) {
   hints_close();
   return e == OUTCOME_OK || e == OUTCOME_FAIL ? 0 : 1;
 }
+
+static int build_dbm(struct process *p) { return dbm_build(p->arena, p->cli.args.v, p->cli.args.n); }
 
 static bool message_exists(struct str id, void *arg) {
   struct process *p = arg;
@@ -80,7 +85,7 @@ int mode_utility(struct process *p) {
   static const struct {
     const char *name;
     int (*run)(struct process *p);
-  } tools[] = {{"dumpdb", dump_database}, {"tidydb", tidy_database}, {"msgdate", message_date}};
+  } tools[] = {{"dumpdb", dump_database}, {"tidydb", tidy_database}, {"dbmbuild", build_dbm}, {"msgdate", message_date}};
   struct str name = p->cli.mode_arg;
   if (str_starts(name, STR("-")))
     name = str_from(name, 1);

@@ -72,3 +72,32 @@ def test_json_and_suffixes(martlet, scratch):
             ('a.b.co.uk', 'regdom'), ('a.b.co.uk', 'psl'), ('co.uk', 'regdom'), ('A.B.ck', 'psl'), ('www.ck', 'regdom'))), err=False)
     assert out.split('\n')[:-1] == ['a.test', '25', 'true', '{"name": "b.test", "port": 25}', 'none', 'none',
                                     'b.co.uk', 'co.uk', 'none', 'b.ck', 'www.ck']
+
+
+def test_dbmbuild(martlet, scratch):
+    """Files for dbm, made by our own tool."""
+    m = martlet(daemon=False)
+    source = write(f'{scratch}/aliases', '# comment\nFred: one,\n  two  \n\n"a: b" : three\nfred: again\n*@x: star\n')
+    made = f'{scratch}/aliases.db'
+
+    def build(*options):
+        done = subprocess.run([m.binary, '--dbmbuild', *options, source, made], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if os.path.exists(made):
+            os.chmod(made, 0o644)
+        return done.returncode, done.stdout.decode()
+
+    def look(kind, *keys):
+        return m.run('-be', *('${lookup{%s}%s{%s}{<$value>}{none}}' % (k, kind, made) for k in keys), err=False).split('\n')[:-1]
+    code, out = build()
+    assert code == 1 and sorted(out.rstrip('\n').split('\n')) == ['** Duplicate key "fred"', '1 duplicate key ', '3 entries written']
+    assert look('dbm', 'fred', 'Fred', 'a: b', '*@x') == ['<one, two>', 'none', '<three>', '<star>']
+    assert look('dbmnz', 'fred') == ['none']
+    assert build('-nolc', '-nozero') == (0, '4 entries written\n')
+    assert look('dbmnz', 'fred', 'Fred') == ['<again>', '<one, two>']
+    assert build('-lastdup', '-noduperr', '-nowarn')[0] == 0
+    assert look('dbm', 'fred') == ['<again>']
+    assert sorted(m.run('--dumpdb', '-L', made).split('\n')) == ['', '*@x\tstar', 'a: b\tthree', 'fred\tagain']
+    assert build('-nothing')[0] == 2
+    write(source, 'k: ' + 'x' * 20000 + '\n')
+    assert build() == (2, 'Overlong line read: max permitted length is 19999\ndbmbuild abandoned\n')
+    assert look('dbm', 'fred') == ['<again>'] and not [n for n in os.listdir(scratch) if 'temp' in n]
