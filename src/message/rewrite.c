@@ -61,7 +61,14 @@ static bool take_result(struct ctx *c, const struct rewrite_rule *rule, unsigned
     *ret_shown = address = rewrite_qualify(c, address, false);
   }
   bool as_a_whole = (rule->flags & REWRITE_WHOLE) && (type & REWRITE_HEADERS);
-  *ret_whole = as_a_whole ? encode_whole(c, text, &m) : STR_UNSET;
+  if (as_a_whole) {
+    *ret_whole = encode_whole(c, text, &m);
+  } else if (str_is_set(*ret_whole)) { /* of an earlier rule: the new address stands where that rule's did */
+    struct mail_address old;
+    struct str whole = *ret_whole;
+    if (address_parse(c->arena, whole, flags, &old, &error) == 0)
+      *ret_whole = str_cat(c->arena, str_cat(c->arena, str_slice(whole, 0, old.start), address), str_from(whole, old.end));
+  }
   *ret_address = address;
   return true;
 }
@@ -86,7 +93,7 @@ static enum step apply_rule(struct ctx *c, const struct rewrite_rule *rule, size
     return STEP_NO_MATCH;
   if (str_eq_c(rule->replacement.text, "*") && !(type & REWRITE_SMTP))
     return STEP_STOP;
-  struct str local_part = c->vars.local_part, domain = c->vars.domain, text, address, item, shown;
+  struct str local_part = c->vars.local_part, domain = c->vars.domain, text, address, item = *whole, shown;
   if (!(type & REWRITE_SMTP))
     address_split(*subject, &c->vars.local_part, &c->vars.domain);
   int rc = expand(c, rule->replacement.tree, &text);

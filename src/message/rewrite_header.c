@@ -8,7 +8,7 @@ comments and folding stay as they were. */
 #include "message/rewrite_internal.h"
 #include "message/rewrite_rules.h"
 
-/* A rewritten line that has become this long is folded behind the address. */
+/* A line that grew by rewriting and has become this long is folded behind the address. */
 #define FOLD_AFTER 40
 
 struct str rewrite_encode(struct ctx *c, struct str text) {
@@ -89,6 +89,16 @@ static void fold(struct line *l, size_t item_end) {
   buf_add_byte(&l->out, '\t');
 }
 
+size_t rewrite_start(struct str item, const struct mail_address *m) {
+  ptrdiff_t angle = str_rfind_byte(str_slice(item, 0, m->start), '<');
+  if (angle >= 0)
+    return (size_t)angle + 1;
+  size_t start = 0;
+  while (start < m->start && (item.p[start] == ' ' || item.p[start] == '\t' || item.p[start] == '\n'))
+    start++;
+  return start < m->start && item.p[start] == '@' ? start : m->start;
+}
+
 /* [from, to) of the line's text is one item. */
 static void rewrite_item(struct line *l, size_t from, size_t to) {
   struct str item = str_rtrim(str_slice(l->text, from, to)), error, address, whole;
@@ -111,17 +121,17 @@ static void rewrite_item(struct line *l, size_t from, size_t to) {
   } else {
     /* A route stays out: it belonged to the old address; comments inside of <> go too. */
     ptrdiff_t angle = str_rfind_byte(str_slice(item, 0, m.start), '<');
-    if (angle >= 0) {
-      start = from + (size_t)angle + 1;
-      ptrdiff_t close = str_find_byte(str_from(item, m.end), '>');
-      if (close >= 0)
-        end += (size_t)close;
-    }
+    start = from + rewrite_start(item, &m);
+    ptrdiff_t close = angle < 0 ? -1 : str_find_byte(str_from(item, m.end), '>');
+    if (close >= 0)
+      end += (size_t)close;
   }
+  bool grown = address.len > end - start;
   buf_add(&l->out, str_slice(l->text, l->copied, start));
   buf_add(&l->out, address);
   l->copied = end;
-  fold(l, to);
+  if (grown)
+    fold(l, to);
 }
 
 /* The new text, or unset when nothing changed. */
@@ -187,7 +197,7 @@ static void test_place(struct ctx *c, FILE *out, const char *label, unsigned pla
     const struct mail_address *m) {
   struct str address = m->address, whole;
   bool changed = rewrite_one(c, rewrite_rules(c->config), place, &address, &whole);
-  struct str before = str_slice(text, 0, m->start), after = str_from(text, m->end);
+  struct str before = str_slice(text, 0, rewrite_start(text, m)), after = str_from(text, m->end);
   if (place & REWRITE_ENVELOPE)
     fprintf(out, "%s%.*s\n", label, STRF(address.len ? address : STR("<>")));
   else if (!changed)

@@ -7,6 +7,7 @@
 #include "deliver/errors.h"
 #include "expand/expand.h"
 #include "message/message.h"
+#include "message/rewrite.h"
 #include "transport/options.h"
 
 #define HEAD_MAX (64u << 20)
@@ -96,6 +97,7 @@ static void add_lines(struct buf *b, struct str lines) {
 
 static bool add_header(struct ctx *c, const struct instance *t, struct address *chain, struct buf *b) {
   const struct transport_options *o = transport_options(t);
+  const struct rewrite_rules *rules = rewrite_rules_of_option(c, o->headers_rewrite);
   struct str remove, added;
   if (!remove_list(c, t, chain->prop.remove_headers, &remove))
     return fail(c, chain, "headers_remove", t);
@@ -104,7 +106,7 @@ static bool add_header(struct ctx *c, const struct instance *t, struct address *
   for (struct header *h = c->message->headers; h; h = h->next) {
     if (h->type == '*' || (remove.len && transport_header_listed(remove, str_slice(h->text, 0, h->name_len))))
       continue;
-    buf_add(b, h->text);
+    buf_add(b, rules ? rewrite_header_text(c, rules, h) : h->text);
   }
   add_lines(b, chain->prop.extra_headers);
   add_lines(b, added);
