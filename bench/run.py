@@ -5,6 +5,7 @@ Scenarios:
   local   20 SMTP sessions bring 4 KiB messages for ten system users, delivered into their Maildirs
   relay   20 SMTP sessions bring 4 KiB messages, passed on to Postfix's smtp-sink
   idle    1,000 sessions that have said EHLO and wait
+  expansion  the same lines for `-be`: a policy line, lookups in a file of 50,000 lines, a process's first lookup (Exim only)
 
 local and relay count until the last message is delivered. CPU is that of all the server's processes (control group), not of
 the clients. Exim and Postfix run as Debian ships them (both sync what they accept), Martlet with Exim's very configuration.
@@ -32,6 +33,8 @@ from support.exim import CONFIGURATION, Exim                # noqa: E402
 from support.place import Place                             # noqa: E402
 from support.postfix import Postfix, Source, tool           # noqa: E402
 from support.util import free_port, listening, read, wait_for, write     # noqa: E402
+
+import expansion                                            # noqa: E402
 
 USERS = 10
 
@@ -278,7 +281,8 @@ def arguments():
     p.add_argument('--peers', default=os.path.join(TOP, 'build', 'peers'))
     p.add_argument('--rounds', type=int, default=3)
     p.add_argument('--servers', default='martlet,exim,postfix')
-    p.add_argument('--scenarios', default='local,relay,idle')
+    p.add_argument('--scenarios', default='local,relay,idle,expansion')
+    p.add_argument('--only', metavar='SCENARIO', help='the same as --scenarios with one')
     p.add_argument('--messages', help='for all servers (default: enough for some seconds each)', type=int)
     p.add_argument('--sessions', type=int, default=20)
     p.add_argument('--length', type=int, default=4096)
@@ -288,7 +292,7 @@ def arguments():
     p.add_argument('--json', metavar='FILE')
     a = p.parse_args()
     a.servers = a.servers.split(',')
-    a.scenarios = a.scenarios.split(',')
+    a.scenarios = (a.only or a.scenarios).split(',')
     a.peers = os.path.abspath(a.peers)
     usual = {'martlet': 6000, 'exim': 1000, 'postfix': 3000}
     a.messages = {n: a.messages or usual[n] for n in usual}
@@ -302,13 +306,13 @@ def main():
     Martlet.binary = os.path.abspath(a.binary)
     if 'martlet' in a.servers and not os.path.exists(Martlet.binary):
         sys.exit(f'bench/run.py: {Martlet.binary} is not built')
-    results = {}
+    results, flows, good = {}, [s for s in a.scenarios if s != 'expansion'], True
     base = tempfile.mkdtemp(prefix='martlet-bench-', dir=a.scratch)
     os.chmod(base, 0o755)
     print(f'{os.cpu_count()} cores; a synced write takes {sync_time(base):.2f} ms')
     try:
         for number in range(a.rounds):
-            for scenario in a.scenarios:
+            for scenario in flows:
                 if scenario == 'idle' and number > 0:
                     continue
                 for name in a.servers:
@@ -323,13 +327,17 @@ def main():
                         shutil.rmtree(scratch, ignore_errors=True)
                     results.setdefault((scenario, name), []).append(got)
                     print(f'round {number + 1} {scenario:5} {name:8} ' + ' '.join(f'{k}={v:.2f}' for k, v in got.items()), flush=True)
+        if flows:
+            table(a, results)
+        if 'expansion' in a.scenarios:
+            good, more = expansion.run(a, base)
+            results.update(((f'expansion {s}', n), r) for (s, n), r in more.items())
     finally:
         shutil.rmtree(base, ignore_errors=True)
-    table(a, results)
     if a.json:
         with open(a.json, 'w') as f:
             json.dump([{'scenario': s, 'server': n, 'rounds': r} for (s, n), r in results.items()], f, indent=1)
-    complete = all((s, n) in results for s in a.scenarios for n in a.servers)
+    complete = good and all((s, n) in results for s in flows for n in a.servers)
     return 0 if complete else 1
 
 
