@@ -23,16 +23,20 @@ domainlist local_domains = example.org : *.example.org : example.net
 hostlist relay_from_hosts = 127.0.0.1 : 10.0.0.0/8 : 192.168.0.0/16
 '''
 
-# What an ACL or a redirect router asks: is the domain ours, may the host relay, does a rule for the user change the address,
-# which of some limits holds. Nine items, six conditions, four lists, a lookup, nested to the depth that policies have.
-POLICY = (r'${if and{{match_domain{mail.example.org}{+local_domains}}{!match_ip{192.0.2.17}{10.0.0.0/8 : 192.168.0.0/16}}'
+# What an ACL asks of a recipient: is the domain ours, may the host relay, does its name look like a dial-up line's, is the
+# sender on a list, does a rule for the user change the address, which limit holds. Variables, five conditions in lists and
+# groups, regular expressions, a lookup, extract, sg, filter, map; nested as policies are.
+POLICY = (r'${if and{{match_domain{mail.example.org}{+local_domains}}{!match_ip{192.0.2.17}{+relay_from_hosts}}'
+          r'{!match{mx17.$qualify_domain}{\N(?i)^(dsl|dyn|dial|pool|ppp|cable|[0-9]+[-.][0-9]+[-.])[a-z0-9.-]*\.[a-z]+$\N}}'
+          r'{!inlisti{Offers@Spam.Example}{spammer@example.com : offers@bulk.example : win@lottery.example}}'
+          r'{!forany{mail.example.net : relay.example.com : $primary_hostname}{match{$item}{\N^(localhost|.*\.localdomain|\[)\N}}}'
           r'{or{{eqi{$primary_hostname}{backup.example.org}}{match{${lc:Sales.Dept+Orders@Mail.Example.ORG}}'
           r'{\N^([a-z.]+)\+([a-z]+)@(.*)$\N}}}}}'
           r'{${lookup{$1}lsearch{@DIR@/rules}'
           r'{${extract{owner}{$value}{${sg{$value}{@local}{@$qualify_domain}}}{postmaster@$qualify_domain}}'
           r' tag=${uc:$2} size=${if >{${extract{size}{$value}{$value}{0}}}{1M}{large}{${eval:10*1024}}}'
-          r' via ${reduce{alpha:beta:gamma}{}{$value/${length_1:$item}}}}'
-          r'{unknown user ${quote_local_part:$1}}}'
+          r' via ${map{${filter{alpha:beta:gamma:delta}{match{$item}{^[ab]}}}}{<$item>}}}'
+          r'{unknown user ${quote_local_part:$1}}}}'
           r'{relay denied to ${mask:192.0.2.17/24} by $primary_hostname}}')
 RULES = ''.join(f'user{n}: owner=owner{n}@local size={n}K\n' for n in range(20)) + 'sales.dept: owner=anna@local size=4M\n'
 LINES = 50000

@@ -75,6 +75,20 @@ bool ip_parse_port(struct str s, struct ip_addr *ret, int *ret_port) {
 
 struct str ip_text(struct arena *a, const struct ip_addr *ip) {
   char text[IP_TEXT_MAX];
+  if (ip->family == AF_INET) {
+    size_t n = 0;
+    for (int i = 0; i < 4; i++) {
+      unsigned v = ip->bytes[i];
+      if (i > 0)
+        text[n++] = '.';
+      if (v >= 100)
+        text[n++] = (char)('0' + v / 100);
+      if (v >= 10)
+        text[n++] = (char)('0' + v / 10 % 10);
+      text[n++] = (char)('0' + v % 10);
+    }
+    return str_dup(a, str_n(text, n));
+  }
   if (!ip->family || !inet_ntop(ip->family, ip->bytes, text, sizeof text))
     return STR_EMPTY;
   return str_dup(a, str_c(text));

@@ -77,16 +77,31 @@ const struct pcre *pcre_compile(struct arena *a, struct str pattern, unsigned fl
   return p;
 }
 
+/* The texts of most patterns stay where they are, in compiled configuration: their address finds them without a hash. What
+is found is compared all the same, since memory is used again. */
+#define RECENT_SIZE 64
+static struct pcre *recent[RECENT_SIZE];
+
+static struct pcre **recent_place(struct str pattern) {
+  uintptr_t at = (uintptr_t)pattern.p;
+  return &recent[(at ^ at >> 6 ^ pattern.len) % RECENT_SIZE];
+}
+
 static size_t slot_of(struct str pattern, unsigned flags) { return (str_hash(pattern) ^ flags) % (CACHE_SIZE / 4) * 4; }
 
 const struct pcre *pcre_get(struct arena *a, struct str pattern, unsigned flags, struct str *ret_error) {
+  struct pcre **known = recent_place(pattern);
+  if (*known && (*known)->flags == flags && str_eq((*known)->pattern, pattern)) {
+    (*known)->used = ++use_counter;
+    return *known;
+  }
   size_t base = slot_of(pattern, flags);
   struct pcre **victim = &cache[base];
   for (size_t i = 0; i < 4; i++) {
     struct pcre **s = &cache[base + i];
     if (*s && (*s)->flags == flags && str_eq((*s)->pattern, pattern)) {
       (*s)->used = ++use_counter;
-      return *s;
+      return *known = *s;
     }
     if (!*s || (*victim && (*s)->used < (*victim)->used))
       victim = s;
@@ -105,11 +120,35 @@ const struct pcre *pcre_get(struct arena *a, struct str pattern, unsigned flags,
   memcpy(p->text, pattern.p ? pattern.p : "", pattern.len);
   *p = (struct pcre){.code = code, .captures = captures_of(code), .pattern = str_n(p->text, pattern.len), .flags = flags,
       .used = ++use_counter, .text = p->text};
-  return p;
+  return *known = p;
+}
+
+#define KEPT_PAIRS 32
+
+static pthread_key_t kept_key;
+
+static void kept_free(void *md) { pcre2_match_data_free(md); }
+static void kept_make(void) {
+  if (pthread_key_create(&kept_key, kept_free) != 0)
+    abort();
+}
+
+/* Room for the result: each thread keeps one that nearly all patterns can do with. */
+static pcre2_match_data *result_room(const struct pcre *p) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  static _Thread_local pcre2_match_data *kept;
+  if (p->captures >= KEPT_PAIRS)
+    return pcre2_match_data_create((uint32_t)p->captures + 1, NULL);
+  if (kept == NULL) {
+    pthread_once(&once, kept_make);
+    kept = pcre2_match_data_create(KEPT_PAIRS, NULL);
+    pthread_setspecific(kept_key, kept);
+  }
+  return kept;
 }
 
 int pcre_match_at(const struct pcre *p, struct str subject, size_t offset, bool not_empty_at_start, size_t *ovector, int max_pairs) {
-  pcre2_match_data *md = pcre2_match_data_create((uint32_t)p->captures + 1, NULL);
+  pcre2_match_data *md = result_room(p);
   uint32_t o = not_empty_at_start ? PCRE2_NOTEMPTY_ATSTART | PCRE2_ANCHORED : 0;
   PCRE2_SPTR text = (PCRE2_SPTR)(subject.p ? subject.p : "");
   int n = pcre2_match(p->code, text, subject.len, offset, o, md, limits());
@@ -124,7 +163,8 @@ int pcre_match_at(const struct pcre *p, struct str subject, size_t offset, bool 
       ovector[2 * i + 1] = in ? v[2 * i + 1] : SIZE_MAX;
     }
   }
-  pcre2_match_data_free(md);
+  if (p->captures >= KEPT_PAIRS)
+    pcre2_match_data_free(md);
   return n > 0 ? n : n == PCRE2_ERROR_NOMATCH ? 0 : -1;
 }
 

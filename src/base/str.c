@@ -224,16 +224,26 @@ static inline void sip_round(uint64_t v[4]) {
   v[2] = rotl(v[2], 32);
 }
 
-static uint64_t sip_hash(struct str s, bool fold) {
+/* Eight bytes at once: A-Z get the bit that makes them small. */
+static inline uint64_t fold_word(uint64_t m) {
+  const uint64_t ones = 0x0101010101010101u, high = 0x80 * ones;
+  uint64_t low = m & ~high; /* no sum below carries into the next byte */
+  uint64_t upper = (low + (0x80 - 'A') * ones) & ~(low + (0x7f - 'Z') * ones) & ~m & high;
+  return m | upper >> 2;
+}
+
+static inline uint64_t sip_hash(struct str s, bool fold) {
   uint64_t v[4] = {hash_key[0] ^ 0x736f6d6570736575u, hash_key[1] ^ 0x646f72616e646f6du,
       hash_key[0] ^ 0x6c7967656e657261u, hash_key[1] ^ 0x7465646279746573u};
   for (size_t i = 0; i <= s.len / 8; i++) {
     uint64_t m = 0;
     bool last = i == s.len / 8;
-    for (size_t j = 0; j < 8 && i * 8 + j < s.len; j++) {
-      char c = s.p[i * 8 + j];
-      m |= (uint64_t)(unsigned char)(fold ? ascii_lower(c) : c) << (8 * j);
-    }
+    if (last && s.len % 8 > 0)
+      memcpy(&m, s.p + i * 8, s.len % 8);
+    else if (!last)
+      memcpy(&m, s.p + i * 8, 8);
+    if (fold)
+      m = fold_word(m);
     if (last)
       m |= (uint64_t)s.len << 56;
     v[3] ^= m;

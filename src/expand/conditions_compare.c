@@ -127,9 +127,13 @@ static int eval_match(struct ctx *c, const struct expand_condition_def *def, con
   const struct pcre *re = pcre_get(c->arena, args->value[1], 0, &error);
   if (re == NULL)
     return ctx_fail(c, OUTCOME_ERROR, "%.*s", STRF(error));
-  int n = pcre_match(re, args->value[0], groups, CAPTURES_MAX);
+  int most = pcre_capture_count(re) + 1 < CAPTURES_MAX ? pcre_capture_count(re) + 1 : CAPTURES_MAX;
+  int n = pcre_match(re, args->value[0], groups, most);
   *ret = n > 0;
-  if (n <= 0)
+  if (n < 0)
+    return ctx_fail(c, OUTCOME_ERROR, "matching took more steps or memory than the limits allow for the regular expression \"%.*s\"",
+        STRF(args->value[1]));
+  if (n == 0)
     return 0;
   if (n > CAPTURES_MAX)
     n = CAPTURES_MAX;

@@ -1,5 +1,9 @@
 #include "expand/expand_test.h"
 
+#include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include "base/ascii.h"
 #include "base/map.h"
 #include "config/config.h"
@@ -9,39 +13,63 @@
 #include "message/message.h"
 
 #define LINE_MAX_BYTES (1u << 20)
+/* What the lines before left behind is thrown away when it has become this much. */
+#define LEFT_BEHIND_MAX (256u << 10)
+
+struct reader {
+  FILE *in, *out;
+  bool hold_output; /* until more input is waited for: nothing else is written where it goes */
+  size_t at, n;
+  char data[1 << 16];
+};
+
+/* Reads what there is, so that the answer to a line is out before the next one is waited for. */
+static bool reader_fill(struct reader *r) {
+  fflush(r->out);
+  int fd = fileno(r->in);
+  ssize_t n;
+  do
+    n = fd < 0 ? (ssize_t)fread(r->data, 1, sizeof r->data, r->in) : read(fd, r->data, sizeof r->data);
+  while (n < 0 && errno == EINTR);
+  r->at = 0;
+  r->n = n > 0 ? (size_t)n : 0;
+  return r->n > 0;
+}
 
 /* One input line without its newline. False at the end of the input. */
-static bool read_raw(FILE *in, struct buf *line) {
-  int ch;
+static bool read_raw(struct reader *r, struct buf *line) {
   bool any = false;
-  while ((ch = getc(in)) != EOF) {
+  while (r->at < r->n || reader_fill(r)) {
     any = true;
-    if (ch == '\n')
+    const char *from = r->data + r->at, *newline = memchr(from, '\n', r->n - r->at);
+    size_t n = newline != NULL ? (size_t)(newline - from) : r->n - r->at;
+    buf_add_n(line, from, n);
+    r->at += n + (newline != NULL);
+    if (newline != NULL)
       break;
-    buf_add_byte(line, (char)ch);
   }
   return any;
 }
 
-/* A logical line: a backslash at the end joins the next one, without its leading white space. */
-static bool read_line(struct ctx *c, FILE *in, struct str *ret) {
-  struct buf line;
-  buf_init(&line, c->arena, LINE_MAX_BYTES);
-  if (!read_raw(in, &line))
+/* A logical line, in `line`: a backslash at the end joins the next one, without its leading white space. */
+static bool read_line(struct ctx *c, struct reader *r, struct buf *line, struct str *ret) {
+  buf_truncate(line, 0);
+  line->overflow = false;
+  if (!read_raw(r, line))
     return false;
   for (;;) {
-    struct str s = str_rtrim(buf_str(&line));
-    buf_truncate(&line, s.len);
+    struct str s = str_rtrim(buf_str(line));
+    buf_truncate(line, s.len);
     if (s.len == 0 || s.p[s.len - 1] != '\\')
       break;
-    buf_truncate(&line, s.len - 1);
+    buf_truncate(line, s.len - 1);
     struct buf next;
     buf_init(&next, c->arena, LINE_MAX_BYTES);
-    if (!read_raw(in, &next))
+    if (!read_raw(r, &next))
       break;
-    buf_add(&line, str_ltrim(buf_str(&next)));
+    buf_add(line, str_ltrim(buf_str(&next)));
   }
-  *ret = buf_str(&line);
+  *ret = buf_str(line);
   return true;
 }
 
@@ -74,9 +102,18 @@ static bool replace_macro(struct ctx *c, const struct config_macro *m, struct st
   return changed;
 }
 
-static bool replace_macros(struct ctx *c, struct str *line) {
+/* Can a builtin macro's name stand there? All begin with an underscore and a capital. */
+static bool holds_builtin(struct str line) {
+  for (ptrdiff_t at; (at = str_find_byte(line, '_')) >= 0; line = str_from(line, (size_t)at + 1))
+    if ((size_t)at + 1 < line.len && ascii_is_upper(line.p[at + 1]))
+      return true;
+  return false;
+}
+
+/* The builtin ones, hundreds, stand first. */
+static bool replace_macros(struct ctx *c, size_t builtin_n, struct str *line) {
   bool changed = false;
-  for (size_t i = 0; i < c->config->macros.n; i++)
+  for (size_t i = holds_builtin(*line) ? 0 : builtin_n; i < c->config->macros.n; i++)
     changed |= replace_macro(c, &c->config->macros.v[i], line);
   return changed;
 }
@@ -115,7 +152,7 @@ static void set_in(struct arena *a, struct map **m, struct str name, struct str 
 }
 
 /* Behind `set `: false when it is no assignment of a variable that may be set. */
-static bool set_variable(struct ctx *c, struct str rest, bool taint, FILE *out) {
+static bool set_variable(struct ctx *c, struct arena *lasting, struct str rest, bool taint, FILE *out) {
   size_t n = 0;
   while (n < rest.len && is_word_byte(rest.p[n]))
     n++;
@@ -136,7 +173,7 @@ static bool set_variable(struct ctx *c, struct str rest, bool taint, FILE *out) 
   struct map **m = router ? &c->router_vars : &c->acl_m;
   if (acl && c->message != NULL)
     m = name.p[4] == 'c' ? &c->message->acl_c : &c->message->acl_m;
-  set_in(c->arena, m, name, value);
+  set_in(lasting, m, name, value);
   struct str shown = acl ? str_from(name, 4) : name;
   fprintf(out, "variable %.*s set\n", STRF(shown));
   return true;
@@ -182,8 +219,70 @@ static int explain(struct ctx *c, const struct expand_test *t) {
   return status;
 }
 
-int expand_test_run(struct ctx *c, const struct expand_test *t) {
+/* Evaluation leaves its garbage in the arena: a long input would pile it up. What a line can leave to the next ones goes
+with us to another arena. */
+static void change_arena(struct ctx *c, struct arena *to) {
+  struct str *vars = (struct str *)(void *)&c->vars;
+  _Static_assert(sizeof c->vars % sizeof *vars == 0, "policy_vars holds nothing but strings");
+  for (size_t i = 0; i < sizeof c->vars / sizeof *vars; i++)
+    vars[i] = str_dup(to, vars[i]);
+  for (size_t i = 0; i < CAPTURES_MAX; i++)
+    c->expand.capture[i] = str_dup(to, c->expand.capture[i]);
+  struct str *others[] = {&c->expand.item, &c->expand.value, &c->host_lookup_key, &c->smtp_active_hostname, &c->auth[0],
+      &c->auth[1], &c->auth[2], &c->auth[3], &c->user_message, &c->log_message, &c->error};
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+    *others[i] = str_dup(to, *others[i]);
+  c->arena = to;
+}
+
+static bool same_file(FILE *a, int b) {
+  struct stat of_a, of_b;
+  return fileno(a) < 0 || fstat(fileno(a), &of_a) != 0 || fstat(b, &of_b) != 0 ||
+         (of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino);
+}
+
+static void run_lines(struct ctx *c, struct arena *lasting, const struct expand_test *t) {
+  struct arena *spare = arena_new("expansion test, spare");
+  struct reader *r = arena_alloc_raw(lasting, sizeof *r);
+  struct buf text;
   struct str line;
+  size_t builtin_n = 0;
+  while (builtin_n < c->config->macros.n && c->config->macros.v[builtin_n].builtin)
+    builtin_n++;
+  r->in = t->in;
+  r->out = t->out;
+  r->hold_output = debug_mask == 0 && !same_file(t->out, STDERR_FILENO);
+  r->at = r->n = 0;
+  buf_init(&text, lasting, LINE_MAX_BYTES);
+  c->arena = arena_new("expansion test");
+  for (;;) {
+    if (arena_used(c->arena) > LEFT_BEHIND_MAX) {
+      struct arena *full = c->arena;
+      change_arena(c, spare);
+      arena_reset(full);
+      spare = full;
+    }
+    fputs("> ", t->out);
+    if (!r->hold_output)
+      fflush(t->out);
+    if (!read_line(c, r, &text, &line))
+      break;
+    bool macro_first = replace_macros(c, builtin_n, &line);
+    if (!macro_first && define_macro(c, line))
+      continue;
+    bool taint = str_starts(line, STR("set,t "));
+    if ((taint || str_starts(line, STR("set "))) &&
+        set_variable(c, lasting, str_from(line, taint ? 6 : 4), taint, t->out))
+      continue;
+    show(c, line, t->out);
+  }
+  struct arena *mine = c->arena;
+  change_arena(c, lasting);
+  arena_free(mine);
+  arena_free(spare);
+}
+
+int expand_test_run(struct ctx *c, const struct expand_test *t) {
   if (t->explain)
     return explain(c, t);
   for (size_t i = 0; i < t->args_n; i++)
@@ -192,19 +291,7 @@ int expand_test_run(struct ctx *c, const struct expand_test *t) {
     return 0;
   if (debug_mask != 0)
     show_macros(c, t->out);
-  for (;;) {
-    fputs("> ", t->out);
-    fflush(t->out);
-    if (!read_line(c, t->in, &line))
-      break;
-    bool macro_first = replace_macros(c, &line);
-    if (!macro_first && define_macro(c, line))
-      continue;
-    bool taint = str_starts(line, STR("set,t "));
-    if ((taint || str_starts(line, STR("set "))) && set_variable(c, str_from(line, taint ? 6 : 4), taint, t->out))
-      continue;
-    show(c, line, t->out);
-  }
+  run_lines(c, c->arena, t);
   putc('\n', t->out);
   fflush(t->out);
   return 0;

@@ -75,7 +75,8 @@ static int handle_open(struct ctx *c, const struct lookup_def *def, struct str f
     arena_free(a);
     return lookup_open_failed(c, file, PURPOSE, -r);
   }
-  h->file = lsearch_parse(a, str_n(p, n));
+  bool by_key = str_eq_c(STR("lsearch"), def->name);
+  h->file = by_key ? lsearch_new(a, str_n(p, n)) : lsearch_parse(a, str_n(p, n));
   lookup_stamp_set(&h->file->stamp, &st);
   if (str_eq_c(STR("iplsearch"), def->name))
     parse_ips(h);

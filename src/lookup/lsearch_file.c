@@ -78,12 +78,22 @@ static void index_items(struct lsearch_file *f) {
   }
 }
 
-struct lsearch_file *lsearch_parse(struct arena *a, struct str text) {
+struct lsearch_file *lsearch_new(struct arena *a, struct str text) {
   if (text.len >= UINT32_MAX / 2)
     return NULL;
   struct lsearch_file *f = arena_new_of(a, struct lsearch_file);
   f->arena = a;
   f->text = text;
+  return f;
+}
+
+static uint32_t read_key(struct arena *a, struct str t, size_t at, size_t end, struct str *ret) {
+  return (uint32_t)(t.p[at] == '"' ? quoted_key(a, t, at, end, ret) : plain_key(t, at, end, ret));
+}
+
+static void read_items(struct lsearch_file *f) {
+  struct arena *a = f->arena;
+  struct str text = f->text;
   VEC(struct lsearch_item) items = {0};
   for (size_t at = 0, end; at < text.len; at = end + 1) {
     end = line_end(text, at);
@@ -96,16 +106,55 @@ struct lsearch_file *lsearch_parse(struct arena *a, struct str text) {
       continue;
     }
     struct lsearch_item item = {.line = (uint32_t)at, .end = (uint32_t)end};
-    item.rest = (uint32_t)(c == '"' ? quoted_key(a, text, at, end, &item.key) : plain_key(text, at, end, &item.key));
+    item.rest = read_key(a, text, at, end, &item.key);
     vec_push(a, &items, item);
   }
   f->v = items.v;
   f->n = items.n;
   index_items(f);
+}
+
+struct lsearch_file *lsearch_parse(struct arena *a, struct str text) {
+  struct lsearch_file *f = lsearch_new(a, text);
+  if (f != NULL)
+    read_items(f);
   return f;
 }
 
-const struct lsearch_item *lsearch_find(const struct lsearch_file *f, struct str key) {
+/* Can a line that begins so have this key? Most cannot. */
+static bool may_be_key(struct str t, size_t at, size_t end, struct str key) {
+  return t.p[at] == '"' || (end - at >= key.len && ascii_lower(t.p[at]) == ascii_lower(key.p[0]) &&
+                               str_ieq(str_slice(t, at, at + key.len), key));
+}
+
+static const struct lsearch_item *scan(struct lsearch_file *f, struct str key) {
+  struct str t = f->text;
+  struct lsearch_item *found = NULL;
+  for (size_t at = 0, end; at < t.len && key.len > 0; at = end + 1) {
+    end = line_end(t, at);
+    if (at == end || t.p[at] == '#')
+      continue;
+    if (found != NULL && !ascii_is_space(t.p[at]))
+      break;
+    if (found != NULL) {
+      found->end = (uint32_t)end;
+    } else if (!ascii_is_space(t.p[at]) && may_be_key(t, at, end, key)) {
+      struct lsearch_item item = {.line = (uint32_t)at, .end = (uint32_t)end};
+      item.rest = read_key(f->arena, t, at, end, &item.key);
+      if (str_ieq(item.key, key))
+        found = arena_memdup(f->arena, &item, sizeof item);
+    }
+  }
+  return found;
+}
+
+const struct lsearch_item *lsearch_find(struct lsearch_file *f, struct str key) {
+  if (f->buckets == NULL && !f->searched) {
+    f->searched = true;
+    return scan(f, key);
+  }
+  if (f->buckets == NULL)
+    read_items(f);
   uint64_t hash = str_ihash(key);
   for (uint32_t i = f->buckets[hash & (f->buckets_n - 1)]; i; i = f->v[i - 1].next)
     if (f->v[i - 1].hash == hash && str_ieq(f->v[i - 1].key, key))

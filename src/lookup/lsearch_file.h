@@ -21,14 +21,18 @@ struct lsearch_file {
   struct str text;
   struct lsearch_item *v;
   size_t n;
-  uint32_t *buckets;
+  uint32_t *buckets; /* NULL: not indexed yet */
   size_t buckets_n; /* a power of two */
+  bool searched;
   struct lookup_stamp stamp;
 };
 
 /* Takes a text apart; `text` must live as long as the result's arena. NULL: more than can be indexed. */
 struct lsearch_file *lsearch_parse(struct arena *a, struct str text);
-/* The first item with this key, letters' case ignored; NULL: none. */
-const struct lsearch_item *lsearch_find(const struct lsearch_file *f, struct str key);
+/* The same, taken apart when it is searched for the second time: v and n are empty until then. */
+struct lsearch_file *lsearch_new(struct arena *a, struct str text);
+/* The first item with this key, letters' case ignored; NULL: none. The first search of a file from lsearch_new reads on to
+the item, and costs a process that needs only one no index. */
+const struct lsearch_item *lsearch_find(struct lsearch_file *f, struct str key);
 /* The data of an item, continuation lines joined; with `full` the key in front. Copied to `a`, untainted. */
 struct str lsearch_data(const struct lsearch_file *f, const struct lsearch_item *i, struct arena *a, bool full);

@@ -21,7 +21,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
       abort(); /* each key is found, and its first item */
     lsearch_data(f, item, a, i & 1);
   }
-  lsearch_find(f, key);
+  /* Without an index the same is found; the empty key never is. */
+  const struct lsearch_item *indexed = lsearch_find(f, key), *scanned = lsearch_find(lsearch_new(a, f->text), key);
+  if (key.len > 0 && (indexed == NULL) != (scanned == NULL))
+    abort();
+  if (scanned != NULL && (scanned->line != indexed->line || scanned->rest != indexed->rest || scanned->end != indexed->end))
+    abort();
   struct lookup_spec spec;
   struct str error;
   if (lookup_parse(a, key, &spec, &error) == OUTCOME_OK && spec.def == NULL)

@@ -170,8 +170,14 @@ static int match_option(struct match *m, const struct option_expr *e) {
 static struct str memo_key(const struct match *m, const struct named_list *l) {
   /* With its case: the list may contain +caseful. */
   struct str subject = m->kind == LIST_HOST ? m->host_address : m->original;
-  return str_printf(m->c->arena, "+%d,%u,%d,%d,%.*s", (int)m->kind, l->number, m->caseful,
-    m->kind == LIST_HOST && m->is_client, STRF(subject));
+  bool client = m->kind == LIST_HOST && m->is_client;
+  unsigned head[2] = {l->number, (unsigned)m->kind << 2 | (unsigned)m->caseful << 1 | client};
+  char *p = arena_bytes(m->c->arena, sizeof head + 1 + subject.len);
+  p[0] = '+';
+  memcpy(p + 1, head, sizeof head);
+  if (subject.len > 0)
+    memcpy(p + 1 + sizeof head, subject.p, subject.len);
+  return str_n(p, sizeof head + 1 + subject.len);
 }
 
 int match_named(struct match *m, enum list_kind kind, struct str name) {
