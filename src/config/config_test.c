@@ -175,15 +175,15 @@ static void several_errors_are_told(void **state) {
 }
 
 static void off_is_no_error(void **state) {
-  good("no_prdr_enable\nmysql_servers =\ndsn_advertise_hosts =\nsystem_filter = \"\"\nno_perl_at_start\n"
+  good("no_mua_wrapper\nmysql_servers =\ndsn_advertise_hosts =\nsystem_filter = \"\"\nno_perl_at_start\n"
        "proxy_protocol_timeout = 3s\nlimits_advertise_hosts =\n");
 }
 
 static void offers_warn(void **state) {
-  good("prdr_enable = true\n");
+  good("slow_lookup_log = 5\n");
   assert_int_equal(config->warnings.n, 1);
   assert_str(config->warnings.v[0],
-      "Warning: option \"prdr_enable\" is not supported yet: it has no effect (line 1 of test)");
+      "Warning: option \"slow_lookup_log\" is not supported yet: it has no effect (line 1 of test)");
 }
 
 static void aliases_warn(void **state) {
@@ -258,7 +258,7 @@ static void builtin_macros(void **state) {
                                       ".ifdef _OPT_MAIN_NO_SUCH _HAVE_NO_SUCH\nfoo\n.endif\n"
                                       ".ifndef _LOG_TLS_SNI\nfoo\n.endif\n"
                                       ".ifdef _OPT_MAIN_QUEUE_ONLYX\nfoo\n.endif\n"
-                                      ".ifdef _OPT_MAIN_PRDR_ENABLE\nfoo\n.endif\n");
+                                      ".ifdef _OPT_MAIN_MUA_WRAPPER\nfoo\n.endif\n");
   assert_true(o->queue_only);
 }
 

@@ -43,7 +43,6 @@ const struct variable_def later_variables[] = {
   FIXED("mime_content_size", '0'), EMPTY("mime_content_transfer_encoding"), EMPTY("mime_content_type"),
   EMPTY("mime_decoded_filename"), EMPTY("mime_filename"), FIXED("mime_is_coverletter", '0'),
   FIXED("mime_is_multipart", '0'), FIXED("mime_is_rfc822", '0'), FIXED("mime_part_count", '-'),
-  FIXED("prdr_requested", 'n'),
   EMPTY("queue_size"),
   FIXED("rcpt_defer_count", '0'), FIXED("rcpt_fail_count", '0'),
   EMPTY("recipient_data"),

@@ -47,6 +47,14 @@ static void add_tls(struct ctx *c, struct buf *b) {
     buf_printf(b, " SNI=%.*s", STRF(log_printable(c->arena, t->sni)));
 }
 
+static void add_pipelining(const struct receive_params *p, struct buf *b) {
+  if (!log_selected(LOGSEL_pipelining) || !(p->offered_pipelining || p->used_pipelining))
+    return;
+  buf_add_c(b, p->used_pipelining ? " L" : " L-");
+  if (p->early)
+    buf_add_byte(b, p->early);
+}
+
 static void add_host(struct ctx *c, struct buf *b) {
   const struct client *cl = c->client;
   bool host = str_is_set(cl->fullhost) && cl->fullhost.len > 0;
@@ -86,12 +94,13 @@ void receive_log_arrival(struct reception *r) {
   if (str_is_set(r->p.bounced_id) && r->p.bounced_id.len)
     buf_printf(&b, " R=%.*s", STRF(r->p.bounced_id));
   add_host(c, &b);
+  add_pipelining(&r->p, &b);
   add_tls(c, &b);
   add_auth(c, &b);
+  if (r->p.prdr)
+    buf_add_c(&b, " PRDR");
   if (c->client->proxy && log_selected(LOGSEL_proxy))
     buf_printf(&b, " PRX=%.*s", STRF(c->client->proxy->local_address));
-  if (log_selected(LOGSEL_pipelining) && r->p.used_pipelining)
-    buf_add_c(&b, " L");
   if (r->p.chunking)
     buf_add_c(&b, " K");
   if (log_selected(LOGSEL_8bitmime) && r->p.body_8bit)

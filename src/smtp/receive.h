@@ -36,7 +36,9 @@ struct receive_params {
   const struct submitter *submitter; /* NULL: none (TCP) */
   int64_t size_limit;        /* 0: none */
   struct str bounced_id;     /* -oMm / bounces: R= of the log */
-  bool used_pipelining;
+  bool used_pipelining, offered_pipelining;
+  char early;                /* '*': commands came before the greeting; '.': they might have; 0 */
+  bool prdr;                 /* replies for each recipient were asked for */
   int body_8bit;             /* 7, 8: BODY= of MAIL; 0: not given */
   const struct str *argument_recipients; /* with -t: of the command line */
   size_t argument_recipients_n;

@@ -20,6 +20,9 @@ void smtp_data_params(struct smtp_session *s, struct receive_params *p, bool chu
       .submitter = s->p->submitter,
       .bounced_id = s->p->bounced_id,
       .used_pipelining = s->used_pipelining,
+      .offered_pipelining = s->ad_pipelining,
+      .early = s->ad_early || s->was_early ? s->was_early ? '*' : '.' : 0,
+      .prdr = s->prdr_requested && s->message->recipients.n > 1,
       .body_8bit = s->body_8bit,
   };
   if (receive_size_limit(s->c, &p->size_limit) != 0)
@@ -125,6 +128,22 @@ enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
   }
   acl_apply_headers(c, "MAIL or RCPT");
   enum acl_result result = ACL_OK;
+  char id[24];
+  memcpy(id, s->message->id, sizeof id);
+  enum prdr_result prdr = smtp_prdr(s);
+  if (prdr == PRDR_LOST) {
+    smtp_data_lost(s, r);
+    receive_abandon(r);
+    smtp_reset(s);
+    return smtp_notquit(s, "connection-lost", NULL, " ");
+  }
+  if (prdr == PRDR_ALL_DEFERRED || prdr == PRDR_ALL_REFUSED) {
+    smtp_say(s, "%s id=%s message %s for all recipients", prdr == PRDR_ALL_REFUSED ? "550" : "450", id,
+        prdr == PRDR_ALL_REFUSED ? "rejected" : "deferred");
+    receive_abandon(r);
+    smtp_reset(s);
+    return SMTP_GO_ON;
+  }
   const char *discarded_by = s->message->recipients.n == 0 && s->discarded ? s->discarded_by : NULL;
   if (!discarded_by)
     result = smtp_acl(s, ACL_DATA, &s->o->acl_smtp_data, ACL_OK);
@@ -138,7 +157,6 @@ enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
     receive_abandon(r);
   } else {
     struct str user = c->user_message;
-    char id[24];
     receive_apply_controls(c, s->message);
     smtp_copy_client(s);
     if (peer_is_gone(s, r)) {
@@ -151,8 +169,9 @@ enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
     if (receive_commit(r) < 0) {
       smtp_say(s, "%.*s", STRF(r->reply));
     } else {
-      memcpy(id, s->message->id, sizeof id);
       c->user_message = user;
+      if (prdr == PRDR_SOME && (!str_is_set(user) || user.len == 0))
+        c->user_message = str_printf(c->arena, "id=%s message accepted for some recipients", id);
       next = reply_accepted(s, id, r->p.chunking);
       /* The peer must know before the delivery starts, and a peer that is gone by now would send it again. */
       if (str_find_byte(stream_peek(s->stream), '\n') < 0)

@@ -173,6 +173,13 @@ static void collect_ehlo(struct smtp_session *s, struct lines *l) {
   s->ad_pipelining = !as->no_pipelining && smtp_match_host(s, &o->pipelining_advertise_hosts);
   if (s->ad_pipelining)
     add_line(l, STR("PIPELINING"));
+  s->ad_early = s->ad_pipelining && s->may_be_early;
+  if (s->ad_early)
+    add_line(l, STR("PIPECONNECT"));
+  if (s->ad_early && smtp_match_host(s, &o->pipelining_connect_legacy_hosts)) {
+    add_line(l, STR("PIPE_CONNECT"));
+    add_line(l, STR("X_PIPE_CONNECT"));
+  }
   s->auth_advertised = sasl_server_advertise(s->c, s->arena);
   s->ad_auth = s->auth_advertised.len > 0;
   if (s->ad_auth)
@@ -183,6 +190,14 @@ static void collect_ehlo(struct smtp_session *s, struct lines *l) {
   s->ad_tls = smtp_tls_offered(s);
   if (s->ad_tls)
     add_line(l, STR("STARTTLS"));
+  s->ad_prdr = o->prdr_enable;
+  if (s->ad_prdr)
+    add_line(l, STR("PRDR"));
+  s->ad_xclient = s->xclient_done || (smtp_is_tcp(s) && smtp_match_host(s, &o->hosts_xclient));
+  if (s->ad_xclient)
+    add_line(l, STR("XCLIENT ADDR PORT NAME DESTADDR DESTPORT LOGIN"));
+  if (smtp_match_host(s, &o->wellknown_advertise_hosts))
+    add_line(l, STR("WELLKNOWN"));
   for (size_t i = 0; modules[i]; i++)
     if (modules[i]->hooks.ehlo_keywords)
       modules[i]->hooks.ehlo_keywords(s->c, add_line, l);
@@ -202,8 +217,8 @@ static struct str greeting(struct smtp_session *s) {
       STRF(who), STRF(host));
 }
 
-static void clear_offers(struct smtp_session *s) {
-  s->ad_pipelining = s->ad_chunking = s->ad_auth = s->ad_tls = s->ad_size = s->ad_dsn = false;
+void smtp_clear_offers(struct smtp_session *s) {
+  s->ad_pipelining = s->ad_chunking = s->ad_auth = s->ad_tls = s->ad_size = s->ad_dsn = s->ad_prdr = s->ad_early = s->ad_xclient = false;
   s->auth_advertised = STR_EMPTY;
 }
 
@@ -246,7 +261,7 @@ static enum smtp_next hello(struct smtp_session *s, struct str args, bool extend
     return next;
   }
   s->helo_seen = true;
-  clear_offers(s);
+  smtp_clear_offers(s);
   struct str user = c->user_message, code = STR("250"), ext = STR_EMPTY, text = STR_EMPTY;
   bool panicked;
   if (str_is_set(user) && user.len > 0) {

@@ -25,11 +25,14 @@ struct smtp_session {
 
   /* what was agreed */
   bool helo_seen, esmtp, helo_required;
-  bool ad_pipelining, ad_chunking, ad_auth, ad_tls, ad_size, ad_8bitmime, ad_dsn;
+  bool ad_pipelining, ad_chunking, ad_auth, ad_tls, ad_size, ad_8bitmime, ad_dsn, ad_prdr, ad_early, ad_xclient;
   bool allow_unqualified_sender, allow_unqualified_recipient;
   bool helo_verify_must, helo_verify_try, helo_accept_junk;
   bool used_pipelining;          /* of the message that comes in */
   bool enforce_sync;
+  bool may_be_early, was_early;  /* commands before the greeting: allowed to this client; seen */
+  bool xclient_done;             /* an XCLIENT has been accepted */
+  struct str wellknown;          /* what control = wellknown has read */
   bool tls_broken;               /* STARTTLS was answered with 454 */
   bool proxy_failed;             /* who is one of hosts_proxy did not say for whom it speaks */
   struct str auth_advertised;    /* " PLAIN LOGIN": names offered */
@@ -41,6 +44,7 @@ struct smtp_session {
   struct str discard_why;        /* log_message of a MAIL ACL that discards */
   struct str authenticated_sender; /* before any AUTH= of MAIL */
   int64_t size_given;
+  bool prdr_requested;           /* PRDR of MAIL */
   int dsn_ret;                   /* DSN parameters: of MAIL, of the RCPT at hand; 0, unset: not given */
   struct str dsn_envid, rcpt_orcpt;
   unsigned rcpt_dsn_flags;
@@ -99,6 +103,9 @@ void smtp_accept_reply(struct smtp_session *s, const char *code, const char *tex
 /* Runs an ACL option; unset gives ACL_OK or ACL_FAIL as `unset` says. */
 enum acl_result smtp_acl(struct smtp_session *s, enum acl_where where, const struct option_expr *option, enum acl_result unset);
 
+/* Nothing of an earlier EHLO is offered any longer. */
+void smtp_clear_offers(struct smtp_session *s);
+
 /* Remembers a refusal of RCPT, for the reply to DATA when all were refused alike. */
 void smtp_note_rcpt(struct smtp_session *s, struct str text);
 
@@ -127,6 +134,8 @@ struct smtp_names smtp_names_now(const struct smtp_session *s);
 void smtp_names_renew(struct smtp_session *s, const struct smtp_names *before);
 /* The client is another than it seemed: all that was found out of the former is forgotten. */
 void smtp_set_client_address(struct smtp_session *s, const struct ip_addr *ip, int port);
+/* The session begins again with its greeting: EHLO is required. */
+void smtp_restart(struct smtp_session *s);
 bool smtp_is_tcp(const struct smtp_session *s);
 void smtp_set_protocol(struct smtp_session *s);
 struct str smtp_history(struct smtp_session *s);
@@ -167,6 +176,13 @@ void smtp_dsn_recipient(struct smtp_session *s, struct recipient *r);
 /* No notices about this message: what its sender asked for is forgotten. */
 void smtp_dsn_forget(struct smtp_session *s);
 
+/* --- prdr.c --- */
+int smtp_param_prdr(struct smtp_session *s, struct str value);
+/* NONE: no replies were given, since none were asked for; SOME: to go on with the recipients that are left (or discarded). */
+enum prdr_result { PRDR_NONE, PRDR_SOME, PRDR_ALL_DEFERRED, PRDR_ALL_REFUSED, PRDR_LOST };
+/* After the data, before the DATA ACL: 353 and a reply for each recipient; takes out who is refused. [suspends] */
+enum prdr_result smtp_prdr(struct smtp_session *s);
+
 /* --- proxy.c: clients of hosts_proxy --- */
 /* Reads what the proxy says of its client. false: the session cannot go on. [suspends] */
 bool smtp_proxy_negotiate(struct smtp_session *s);
@@ -190,6 +206,8 @@ enum smtp_next smtp_verb_expn(struct smtp_session *s, struct str args);
 enum smtp_next smtp_verb_etrn(struct smtp_session *s, struct str args);
 enum smtp_next smtp_verb_auth(struct smtp_session *s, struct str args);
 enum smtp_next smtp_verb_starttls(struct smtp_session *s, struct str args);
+enum smtp_next smtp_verb_wellknown(struct smtp_session *s, struct str args);
+enum smtp_next smtp_verb_xclient(struct smtp_session *s, struct str args);
 enum smtp_next smtp_verb_refused(struct smtp_session *s, struct str args);
 
 /* May STARTTLS be offered to this client now? */

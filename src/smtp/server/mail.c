@@ -109,6 +109,8 @@ static bool offered_size(const struct smtp_session *s) { return s->ad_size; }
 static bool offered_body(const struct smtp_session *s) { return s->o->accept_8bitmime; }
 static bool offered_dsn(const struct smtp_session *s) { return s->ad_dsn; }
 
+static bool offered_prdr(const struct smtp_session *s) { return s->ad_prdr; }
+
 struct parameter {
   struct smtp_param_def def;
   bool (*offered)(const struct smtp_session *s);
@@ -116,7 +118,8 @@ struct parameter {
 
 static const struct parameter mail_parameters[] = {
     {{"SIZE", param_size}, offered_size}, {{"BODY", param_body}, offered_body}, {{"AUTH", param_auth}, NULL},
-    {{"RET", smtp_param_ret}, offered_dsn}, {{"ENVID", smtp_param_envid}, offered_dsn}, {{0}, NULL}};
+    {{"RET", smtp_param_ret}, offered_dsn}, {{"ENVID", smtp_param_envid}, offered_dsn}, {{"PRDR", smtp_param_prdr}, offered_prdr},
+    {{0}, NULL}};
 
 static const struct parameter rcpt_parameters[] = {
     {{"NOTIFY", smtp_param_notify}, offered_dsn}, {{"ORCPT", smtp_param_orcpt}, offered_dsn}, {{0}, NULL}};
@@ -274,7 +277,7 @@ enum smtp_next smtp_verb_mail(struct smtp_session *s, struct str args) {
     s->discarded_by = "MAIL";
     s->discard_why = c->log_message;
     s->txn_state = TXN_MAIL;
-    smtp_accept_reply(s, "250", "OK");
+    smtp_accept_reply(s, "250", s->prdr_requested ? "OK, PRDR Requested" : "OK");
     return SMTP_GO_ON;
   }
   enum smtp_next next = smtp_acl_refused(s, ACL_MAIL, r, str_printf(c->arena, "MAIL %.*s", STRF(s->mail_data)));

@@ -1,4 +1,4 @@
-/* The small verbs: RSET, NOOP, QUIT, HELP, VRFY, EXPN, ETRN. */
+/* The small verbs: RSET, NOOP, QUIT, HELP, VRFY, EXPN. */
 #include "deliver/address.h"
 #include "expand/expand.h"
 #include "message/address.h"
@@ -137,37 +137,5 @@ enum smtp_next smtp_verb_expn(struct smtp_session *s, struct str args) {
   const char *code = rc == OUTCOME_OK ? "250" : rc == OUTCOME_DEFER ? "451" : "553";
   for (size_t n = 0; n < e.lines.n; n++)
     smtp_say(s, "%s%c%.*s", code, n + 1 < e.lines.n ? '-' : ' ', STRF(e.lines.v[n]));
-  return SMTP_GO_ON;
-}
-
-/* ---- ETRN (RFC 1985) ---- */
-
-enum smtp_next smtp_verb_etrn(struct smtp_session *s, struct str args) {
-  struct ctx *c = s->c;
-  if (s->message)
-    return smtp_synprot(s, true, 503, STR_UNSET, "ETRN is not permitted inside a transaction");
-  if (log_selected(LOGSEL_etrn))
-    acl_log(c, LOG_MAIN, "ETRN %.*s received from %.*s", STRF(log_printable(c->arena, s->arguments)),
-        STRF(client_log_text(c->arena, c->client, false)));
-  enum acl_result r = smtp_acl(s, ACL_ETRN, &s->o->acl_smtp_etrn, ACL_FAIL);
-  if (r != ACL_OK)
-    return smtp_acl_refused(s, ACL_ETRN, r, str_printf(c->arena, "ETRN %.*s", STRF(args)));
-  if (str_is_set(s->o->smtp_etrn_command.text)) {
-    smtp_say(s, "458 Unable to perform ETRN: smtp_etrn_command is not supported yet");
-    return SMTP_GO_ON;
-  }
-  if (args.len == 0 || args.p[0] != '#')
-    return smtp_synprot(s, false, 501, STR_UNSET, "argument must begin with #");
-  const struct smtp_hooks *h = s->p->hooks;
-  if (s->p->kind == SESSION_TEST) {
-    smtp_say(s, "250 OK");
-    return SMTP_GO_ON;
-  }
-  if (!h || !h->etrn)
-    smtp_say(s, "458 Unable to perform ETRN");
-  else if (h->etrn(h->arg, c, str_from(args, 1)))
-    smtp_say(s, "250 OK");
-  else
-    smtp_say(s, "458 Already processing %.*s", STRF(args));
   return SMTP_GO_ON;
 }

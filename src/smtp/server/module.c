@@ -1,6 +1,7 @@
 #include "core/module.h"
 #include "expand/expand.h"
 #include "smtp/server/internal.h"
+#include "smtp/server/wellknown.h"
 
 /* The SMTP session of a context, or NULL. */
 static struct smtp_session *session_of(struct ctx *c) {
@@ -27,12 +28,19 @@ static int get_history(struct ctx *c, const struct variable_def *def, struct str
   return 0;
 }
 
+static int get_prdr(struct ctx *c, const struct variable_def *def, struct str *ret) {
+  const struct smtp_session *s = session_of(c);
+  *ret = s && s->prdr_requested ? STR("yes") : STR("no");
+  return 0;
+}
+
 static int get_helo_verified(struct ctx *c, const struct variable_def *def, struct str *ret) {
   *ret = c->client->helo_verified ? STR("yes") : c->client->helo_verify_failed ? STR("no") : STR_EMPTY;
   return 0;
 }
 
 static const struct variable_def variables[] = {
+    {"prdr_requested", get_prdr, 0, 0},
     {"proxy_external_address", smtp_proxy_variable, 0, PROXY_EXTERNAL_ADDRESS},
     {"proxy_external_port", smtp_proxy_variable, 0, PROXY_EXTERNAL_PORT},
     {"proxy_host_address", smtp_proxy_variable, 0, PROXY_LOCAL_ADDRESS}, /* older names */
@@ -50,13 +58,19 @@ static const struct variable_def variables[] = {
     {0},
 };
 
-static const char *const macros[] = {"_HAVE_DSN", "_HAVE_ESMTP_LIMITS", "_HAVE_PROXY", NULL};
+static const struct acl_control_def controls[] = {
+    {"wellknown", true, ACL_ONLY(ACL_BIT(ACL_WELLKNOWN)), 0, smtp_control_wellknown},
+    {0},
+};
+
+static const char *const macros[] = {"_HAVE_DSN", "_HAVE_ESMTP_LIMITS", "_HAVE_PIPE_CONNECT", "_HAVE_PRDR", "_HAVE_PROXY", "_HAVE_XCLIENT", NULL};
 
 /* The server's verbs and parameters are in its own tables: modules add to them. */
 const struct module smtp_server_module = {
     .name = "smtp-server",
-    .support = "DSN PROXY",
+    .support = "DSN PRDR PROXY Experimental_XCLIENT",
     .summary = "SMTP server, local submission",
+    .acl_controls = controls,
     .variables = variables,
     .macros = macros,
 };

@@ -74,8 +74,10 @@ bool smtp_proxy_negotiate(struct smtp_session *s) {
     set_addresses(s, &h);
     return true;
   }
-  drop_input(s);
   s->proxy_failed = true;
+  if (s->p->kind != SESSION_SMTP)
+    return true;
+  drop_input(s);
   if (log_selected(LOGSEL_connection_reject))
     acl_log(s->c, LOG_MAIN, "proxy negotiation failed: %s from %.*s", why, STRF(smtp_sender_who(s)));
   /* Nothing can be said in clear to who expects TLS. */

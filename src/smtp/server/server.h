@@ -23,8 +23,6 @@ struct smtp_hooks {
   /* The message is committed, "250" is about to be sent. Takes the message over: it must be freed with message_free.
   `queue`: leave it for a queue runner; `frozen` is in the message. [suspends] */
   void (*accepted)(void *arg, struct ctx *c, struct message *m, bool queue);
-  /* ETRN was accepted: run the queue for this text. false: one runs already. NULL: ETRN cannot be served. */
-  bool (*etrn)(void *arg, struct ctx *c, struct str text);
   /* The process is to end soon: the session says goodbye after the command it is at. */
   bool (*stopping)(void *arg);
 };

@@ -21,7 +21,7 @@ come back in order whatever the timing. */
 #define BASE_CONFIG \
   "primary_hostname = mx.test\nqualify_domain = dom.test\nspool_directory = %s\n" \
   "log_file_path = %s/%%slog\nhost_lookup =\nrfc1413_hosts =\ntls_advertise_hosts =\n" \
-  "limits_advertise_hosts =\nchunking_advertise_hosts = *\ncheck_spool_space = 0\n" \
+  "limits_advertise_hosts =\npipelining_connect_advertise_hosts =\nchunking_advertise_hosts = *\ncheck_spool_space = 0\n" \
   "smtp_enforce_sync = false\nhosts_require_helo =\nsmtp_banner = hello\ndns_ipv4_lookup = *\nhelo_lookup_domains =\n"
 
 static char root[64];

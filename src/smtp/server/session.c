@@ -30,6 +30,8 @@ static const struct smtp_verb_def verbs[] = {
     {"ETRN", VERB_SYNC, smtp_verb_etrn},
     {"AUTH", VERB_SYNC, smtp_verb_auth},
     {"STARTTLS", VERB_SYNC, smtp_verb_starttls},
+    {"WELLKNOWN", VERB_SYNC, smtp_verb_wellknown},
+    {"XCLIENT", VERB_SYNC, smtp_verb_xclient},
     {0},
 };
 
@@ -129,6 +131,7 @@ void smtp_reset(struct smtp_session *s) {
   s->message = s->c->message = NULL;
   s->txn_state = TXN_NONE;
   s->size_given = -1;
+  s->prdr_requested = false;
   s->dsn_ret = 0;
   s->dsn_envid = s->rcpt_orcpt = STR_UNSET;
   s->rcpt_dsn_flags = 0;
@@ -310,6 +313,9 @@ static bool out_of_sync(struct smtp_session *s, const struct smtp_verb_def *v) {
   if (v && (v->flags & VERB_NO_SYNC_CHECK))
     return false;
   if (s->ad_pipelining && v && !(v->flags & VERB_SYNC))
+    return false;
+  /* Who knows our answer need not wait for it. */
+  if (s->may_be_early && v && v->run == smtp_verb_ehlo)
     return false;
   if (!stream_input_pending(s->stream))
     return false;
@@ -544,7 +550,11 @@ static void log_connection(struct smtp_session *s) {
 static bool greeting_out_of_sync(struct smtp_session *s) {
   const struct acl_session *as = acl_session(s->c);
   bool enforce = as->enforce_sync_set ? as->enforce_sync : s->o->smtp_enforce_sync;
-  if (!enforce || s->p->kind != SESSION_SMTP || s->p->tls_on_connect || !stream_input_pending(s->stream))
+  s->may_be_early = s->p->kind == SESSION_SMTP && smtp_match_host(s, &s->o->pipelining_connect_advertise_hosts);
+  if (s->p->kind != SESSION_SMTP || s->p->tls_on_connect)
+    return false;
+  s->was_early = s->may_be_early && stream_input_pending(s->stream);
+  if (!enforce || s->may_be_early || !stream_input_pending(s->stream))
     return false;
   if (stream_fill(s->stream, loop_now_fresh()) <= 0)
     return false;
@@ -606,7 +616,11 @@ static bool size_limit_known(struct smtp_session *s) {
 static bool start_session(struct smtp_session *s) {
   struct ctx *c = s->c;
   /* The proxy itself is what is counted, before it may speak for others. */
-  bool proxied = s->p->kind == SESSION_SMTP && smtp_match_host(s, &s->o->hosts_proxy);
+  if (s->p->kind == SESSION_TEST) {
+    stream_printf(s->stream, "\n**** SMTP testing session as if from host %.*s\n", STRF(c->client->host_address));
+    stream_printf(s->stream, "**** but without any ident (RFC 1413) callback.\n**** This is not for real!\n\n");
+  }
+  bool proxied = smtp_is_tcp(s) && smtp_match_host(s, &s->o->hosts_proxy);
   if (proxied) {
     log_connection(s);
     if (refused_by_limits(s) || !smtp_proxy_negotiate(s))
@@ -614,10 +628,6 @@ static bool start_session(struct smtp_session *s) {
   }
   if (!str_is_set(c->client->ident))
     smtp_ident(s);
-  if (s->p->kind == SESSION_TEST) {
-    stream_printf(s->stream, "\n**** SMTP testing session as if from host %.*s\n", STRF(c->client->host_address));
-    stream_printf(s->stream, "**** but without any ident (RFC 1413) callback.\n**** This is not for real!\n\n");
-  }
   if (str_is_set(c->client->host_address) && !str_is_set(c->client->host_name) && smtp_match_host(s, &s->o->host_lookup)) {
     host_name_lookup(c);
     client_set_fullhost(s->arena, c->client);
@@ -645,6 +655,17 @@ static bool start_session(struct smtp_session *s) {
     return false;
   }
   return send_banner(s, user);
+}
+
+void smtp_restart(struct smtp_session *s) {
+  smtp_reset(s);
+  smtp_clear_offers(s);
+  s->esmtp = s->helo_seen = false;
+  s->helo_free = true;
+  set_options(s);
+  s->helo_required = true;
+  smtp_set_protocol(s);
+  send_banner(s, STR_UNSET);
 }
 
 static void flush_for_acl(struct ctx *c) {

@@ -153,8 +153,8 @@ enum smtp_next smtp_verb_starttls(struct smtp_session *s, struct str args) {
   client_set_fullhost(s->arena, cl);
   s->ad_tls = false;
   if (!s->o->tls_remember_esmtp) {
-    s->esmtp = s->ad_pipelining = s->ad_chunking = s->ad_auth = s->ad_size = false;
-    s->auth_advertised = STR_EMPTY;
+    s->esmtp = false;
+    smtp_clear_offers(s);
   }
   s->helo_free = s->auth_free = true;
   s->starttls_free = false;
