@@ -73,6 +73,8 @@ struct ctx {
   struct acl_frame *acl;      /* the ACL that runs, or NULL */
   int acl_where;              /* enum acl_where + 1; 0 outside */
   int depth;                  /* nesting of expansions and ACLs; bounded */
+  uint32_t expand_steps;      /* of the expansion under way, from depth 0; bounded (expand_step) */
+  size_t expand_start;        /* what the arena held when it began */
   struct str error;           /* text of the last failed expansion, lookup, list match, DNS … */
   struct str user_message;    /* for the SMTP reply, when something refuses */
   struct str log_message;

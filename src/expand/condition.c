@@ -79,7 +79,9 @@ int expand_condition(struct ctx *c, const struct expand_condition *cond, bool *r
     }
   }
   bool result = false;
-  int rc = def->eval(c, def, &args, &result);
+  int rc = expand_step(c);
+  if (rc == 0)
+    rc = def->eval(c, def, &args, &result);
   if (rc == 0) {
     *ret = result != cond->negated;
     if (trace_on())

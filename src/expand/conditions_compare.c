@@ -131,8 +131,7 @@ static int eval_match(struct ctx *c, const struct expand_condition_def *def, con
   int n = pcre_match(re, args->value[0], groups, most);
   *ret = n > 0;
   if (n < 0)
-    return ctx_fail(c, OUTCOME_ERROR, "matching took more steps or memory than the limits allow for the regular expression \"%.*s\"",
-        STRF(args->value[1]));
+    return regex_limit_error(c, args->value[1]);
   if (n == 0)
     return 0;
   if (n > CAPTURES_MAX)

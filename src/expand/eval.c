@@ -29,6 +29,20 @@ void expand_scope_end(struct ctx *c, struct expand_scope *s) {
   c->expand.captures = s->captures;
 }
 
+int expand_step(struct ctx *c) {
+  size_t used = arena_used(c->arena);
+  if (++c->expand_steps > EXPAND_MAX_STEPS)
+    return ctx_fail(c, OUTCOME_ERROR, "expansion takes more than %u steps", EXPAND_MAX_STEPS);
+  if (used > c->expand_start && used - c->expand_start > EXPAND_MAX_MEMORY)
+    return ctx_fail(c, OUTCOME_ERROR, "expansion needs more than %u MiB of memory", EXPAND_MAX_MEMORY >> 20);
+  return 0;
+}
+
+static void start_budget(struct ctx *c) {
+  c->expand_steps = 0;
+  c->expand_start = arena_used(c->arena);
+}
+
 static int eval_error(struct ctx *c, const struct node *n) {
   for (int i = 0; i < n->error.n; i++) {
     struct str ignored;
@@ -134,9 +148,11 @@ static int eval_node_traced(struct ctx *c, const struct node *n, struct buf *out
 static int expand_traced(struct ctx *c, const struct expr *e, struct str *ret) {
   struct buf out;
   buf_init(&out, c->arena, BUF_MAX_EXPANSION);
+  if (c->depth == 0)
+    start_budget(c);
   c->depth++;
   trace_begin(c, e);
-  int rc = c->depth > EXPAND_MAX_DEPTH ? ctx_fail(c, OUTCOME_ERROR, "expansion is nested too deeply") : 0;
+  int rc = c->depth > EXPAND_MAX_DEPTH ? ctx_fail(c, OUTCOME_ERROR, "expansion is nested too deeply") : expand_step(c);
   for (uint32_t i = 0; i < e->n && rc == 0; i++)
     rc = eval_node_traced(c, &e->nodes[i], &out);
   if (rc == 0 && out.overflow)
@@ -157,8 +173,12 @@ int expand_add(struct ctx *c, const struct expr *e, struct buf *out) {
   }
   if (c->depth >= EXPAND_MAX_DEPTH)
     return ctx_fail(c, OUTCOME_ERROR, "expansion is nested too deeply");
+  if (c->depth == 0)
+    start_budget(c);
+  int rc = expand_step(c);
+  if (rc != 0)
+    return rc;
   c->depth++;
-  int rc = 0;
   for (uint32_t i = 0; i < e->n && rc == 0; i++)
     rc = eval_node(c, &e->nodes[i], out);
   c->depth--;

@@ -55,6 +55,10 @@ struct expr {
 
 /* Deeper nesting of braces is an error, and so is deeper evaluation. */
 #define EXPAND_MAX_DEPTH 128
+/* Trees, conditions and list items that one expansion may evaluate, and what it may leave in the arena meanwhile: nested
+`map` multiply. */
+#define EXPAND_MAX_STEPS 5000000u
+#define EXPAND_MAX_MEMORY (256u << 20)
 /* Arguments of one item or condition. */
 #define EXPAND_MAX_ARGS 12
 /* Names longer than this are cut, as Exim does. */
@@ -98,5 +102,10 @@ bool variable_is_certificate(const struct expr *e);
 int header_expand(struct ctx *c, enum header_form form, struct str name, struct buf *out);
 bool header_exists(struct ctx *c, struct str name);
 
+/* items_string.c: for a match that was given up. */
+int regex_limit_error(struct ctx *c, struct str pattern);
+
 /* eval.c */
+/* Counts one step of the work; an error when the expansion has used up its own. */
+int expand_step(struct ctx *c) MUST_CHECK;
 int node_value(struct ctx *c, const struct node *n, struct str *ret);

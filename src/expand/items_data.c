@@ -7,31 +7,41 @@
 #include <string.h>
 #include <unistd.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 
 #include "expand/internal.h"
 #include "loop/fiber.h"
 
 #define READFILE_MAX (16u << 20)
+#define READFILE_SECONDS 60 /* without a byte from a pipe */
 
 struct read_call {
   const char *path;
   char *text; /* of malloc: the caller's arena belongs to the loop's thread */
   size_t n;
   int error;
-  bool too_big;
+  bool too_big, late;
 };
 
 /* In an offload thread: files may lie on slow disks, and pipes may block. */
 static int read_offloaded(void *arg) {
   struct read_call *r = arg;
-  int fd = open(r->path, O_RDONLY | O_CLOEXEC);
+  /* A pipe without a writer, or whose writer says nothing, would keep us for ever. */
+  int fd = open(r->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) {
     r->error = errno;
     return 0;
   }
   size_t room = 0;
+  struct stat st;
+  bool may_wait = fstat(fd, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
   for (;;) {
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    if (may_wait && poll(&p, 1, READFILE_SECONDS * 1000) == 0) {
+      r->late = true;
+      break;
+    }
     if (room - r->n < 4096) {
       room = room * 2 + 16384;
       r->text = xrealloc(r->text, room);
@@ -78,6 +88,8 @@ static int eval_readfile(struct ctx *c, const struct expand_item_def *def, const
     rc = ctx_fail(c, OUTCOME_ERROR, "failed to open %.*s: %s", STRF(name), strerror(r.error));
   else if (r.too_big)
     rc = ctx_fail(c, OUTCOME_ERROR, "%.*s is too big for readfile", STRF(name));
+  else if (r.late)
+    rc = ctx_fail(c, OUTCOME_ERROR, "nothing came from %.*s within %d seconds", STRF(name), READFILE_SECONDS);
   else
     add_with_eol(out, str_n(r.text, r.n), args->n > 1 ? &args->value[1] : NULL);
   free(r.text);

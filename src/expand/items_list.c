@@ -115,6 +115,9 @@ static int walk_list(struct ctx *c, const struct expand_item_def *def, const str
   while (list_next(&it, &item)) {
     c->expand.item = item;
     struct str outer = c->expand.value;
+    int step = expand_step(c);
+    if (step != 0)
+      return step;
     if (l->condition != NULL) {
       bool truth;
       int rc = expand_condition(c, l->condition, &truth);
@@ -224,6 +227,9 @@ static int sort_collect(struct ctx *c, const struct sort_item *s, struct list_it
   while (list_next(it, &item)) {
     struct sort_entry e = {.item = item, .place = v.n};
     c->expand.item = item;
+    int rc = expand_step(c);
+    if (rc != 0)
+      return rc;
     if (expand_arg(c, s->extractor, &e.key) != 0)
       return ctx_fail(c, OUTCOME_ERROR, "field-extract in sort: \"%.*s\"", STRF(s->extractor->source));
     /* What is no number sorts as 0. */

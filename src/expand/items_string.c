@@ -145,6 +145,11 @@ static int sg_replacement(struct ctx *c, struct str text, const struct expr **re
   return 0;
 }
 
+int regex_limit_error(struct ctx *c, struct str pattern) {
+  return ctx_fail(c, OUTCOME_ERROR, "matching takes more steps or memory than allowed for the regular expression \"%.*s\"",
+      STRF(pattern));
+}
+
 static int sg_run(struct ctx *c, struct str subject, struct str pattern, struct str replacement, const struct expr *tree,
     struct buf *out) {
   struct str error;
@@ -156,6 +161,8 @@ static int sg_run(struct ctx *c, struct str subject, struct str pattern, struct 
     if (re == NULL)
       return ctx_fail(c, OUTCOME_ERROR, "%.*s", STRF(error));
     int n = pcre_match_at(re, subject, at, not_empty, pairs, SG_MAX_PAIRS);
+    if (n < 0)
+      return regex_limit_error(c, pattern);
     if (n <= 0 && !not_empty)
       break;
     if (n <= 0) {
