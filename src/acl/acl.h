@@ -111,6 +111,7 @@ struct acl_message {
   bool submission, sender_retain;
   struct str submission_domain, submission_name; /* unset: not given */
   bool suppress_local_fixups;
+  bool cutthrough, cutthrough_pass, cutthrough_transport_sender; /* control = cutthrough_delivery/defer=pass/sender=transport */
   bool dkim_disable_verify;
   struct str queue_name;    /* unset: not changed */
   struct map *rates;        /* of ratelimit: double * */

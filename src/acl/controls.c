@@ -66,6 +66,29 @@ static int fake(struct ctx *c, bool defer, struct str option) {
 static int control_fakedefer(struct ctx *c, struct str option) { return fake(c, true, option); }
 static int control_fakereject(struct ctx *c, struct str option) { return fake(c, false, option); }
 
+/* For any recipient but the first it is ignored. */
+static int control_cutthrough(struct ctx *c, struct str option) {
+  struct acl_message *m = acl_message(c);
+  NEED(m);
+  bool pass = false, transport_sender = false;
+  struct str rest = option;
+  while (str_is_set(rest) && rest.len > 0) {
+    struct str item = str_cut(&rest, '/');
+    if (str_eq_c(item, "defer=pass") || str_eq_c(item, "defer=spool"))
+      pass = str_eq_c(item, "defer=pass");
+    else if (str_eq_c(item, "sender=transport") || str_eq_c(item, "sender=orig"))
+      transport_sender = str_eq_c(item, "sender=transport");
+    else
+      return acl_fail(c, OUTCOME_ERROR, "syntax error in \"control=cutthrough_delivery/%.*s\"", STRF(option));
+  }
+  if (!str_eq_c(c->vars.rcpt_count_text, "1"))
+    return OUTCOME_OK;
+  m->cutthrough = true;
+  m->cutthrough_pass = pass;
+  m->cutthrough_transport_sender = transport_sender;
+  return OUTCOME_OK;
+}
+
 static int control_freeze(struct ctx *c, struct str option) {
   struct acl_message *m = acl_message(c);
   NEED(m);
@@ -158,7 +181,7 @@ const struct acl_control_def acl_core_controls[] = {
     {"allow_auth_unadvertised", false, ACL_ONLY(ACL_BIT(ACL_CONNECT) | ACL_BIT(ACL_HELO)), 0, control_allow_auth},
     {"caseful_local_part", false, ACL_ONLY(ACL_BIT(ACL_RCPT)), 0, control_caseful},
     {"caselower_local_part", false, ACL_ONLY(ACL_BIT(ACL_RCPT)), 0, control_caselower},
-    {"cutthrough_delivery", true, 0, ACL_LATER, NULL},
+    {"cutthrough_delivery", true, ACL_ONLY(ACL_BIT(ACL_RCPT)), 0, control_cutthrough},
     {"debug", true, 0, ACL_LATER, NULL},
     {"dkim_disable_verify", false, ACL_BIT(ACL_DATA) | ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_DKIM) | ACL_BIT(ACL_NOT_SMTP_START) |
             ACL_BIT(ACL_PRDR), 0, control_dkim_disable},

@@ -74,6 +74,7 @@ static bool callout_parameter(struct arena *a, const struct verify_word *w, stru
       {"defer_ok", offsetof(struct callout_params, defer_ok), false}, {"no_cache", offsetof(struct callout_params, no_cache), false},
       {"random", offsetof(struct callout_params, random), false}, {"use_sender", offsetof(struct callout_params, use_sender), true},
       {"use_postmaster", offsetof(struct callout_params, use_postmaster), true}, {"hold", offsetof(struct callout_params, hold), true},
+      {"use_tptsender", offsetof(struct callout_params, use_transport_sender), true},
   };
   for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
     if (str_ieq_c(item, flags[i].name)) {
@@ -323,6 +324,10 @@ static int call_out(struct ctx *c, struct address *found, bool sender, const str
   struct acl_session *s = acl_session(c);
   p.recipient = !sender;
   p.kept = s ? &s->callout : NULL;
+  const struct acl_message *m = acl_message(c);
+  /* What cut-through delivery would ask is asked now, and kept for it. */
+  if (p.recipient && m && m->cutthrough && (m->cutthrough_transport_sender ? p.use_transport_sender : p.use_sender))
+    p.hold = p.no_cache = true;
   flush_output(c);
   int rc = callout_verify(c, found, &p, &out);
   ret->failure = out.failure;

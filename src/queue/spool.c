@@ -125,6 +125,14 @@ int spool_data_write(struct ctx *c, struct message *m, struct str data) {
   return rc;
 }
 
+int spool_data_end(struct ctx *c, struct message *m) {
+  struct spool_state *s = spool_state(m);
+  if (s->in_memory || s->body_len == 0)
+    return 0;
+  struct append_job job = {m, STR_EMPTY};
+  return fiber_offload(append_to_file, &job);
+}
+
 struct commit_job {
   struct spool_files files;
   struct message *m;

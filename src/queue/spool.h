@@ -37,6 +37,8 @@ int spool_recover(struct ctx *c);
 int spool_data_open(struct ctx *c, struct message *m);
 /* Appends body bytes (LF line ends, or CRLF with spool_wireformat). Buffered. 0 or -errno (ENOSPC …). [suspends] */
 int spool_data_write(struct ctx *c, struct message *m, struct str data);
+/* The body is complete: spool_open_body() reads all of it from now on. 0 or -errno. [suspends] */
+int spool_data_end(struct ctx *c, struct message *m);
 /* Makes the message durable: header and body. 0 or -errno; on error nothing is left. [suspends]
 Sets body_size. The connection's ACL variables are copied to the message if it has none. */
 int spool_commit(struct ctx *c, struct message *m);

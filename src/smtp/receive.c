@@ -96,16 +96,18 @@ static bool take_from_line(struct reception *r, struct str line) {
 /* A full disk empties again by itself; any other error is for the administrator. */
 static unsigned spool_panic(int rc) { return rc == -ENOSPC || rc == -EDQUOT ? 0 : LOG_PANIC; }
 
+static void body_written(struct reception *r, int rc) {
+  if (rc >= 0)
+    return;
+  struct str log = str_printf(r->c->arena, "spool file error (%s) while receiving message from %.*s", strerror(-rc), STRF(who(r)));
+  set_error(r, RECEIVE_SPOOL, "451 Error while writing spool file", log);
+  acl_log(r->c, LOG_MAIN | spool_panic(rc), "%.*s", STRF(log));
+}
+
 static void body_write(struct reception *r, struct str data) {
   r->body_bytes += data.len;
-  if (r->error || !r->spool_open || data.len == 0)
-    return;
-  int rc = spool_data_write(r->c, r->m, data);
-  if (rc < 0) {
-    struct str log = str_printf(r->c->arena, "spool file error (%s) while receiving message from %.*s", strerror(-rc), STRF(who(r)));
-    set_error(r, RECEIVE_SPOOL, "451 Error while writing spool file", log);
-    acl_log(r->c, LOG_MAIN | spool_panic(rc), "%.*s", STRF(log));
-  }
+  if (!r->error && r->spool_open && data.len > 0)
+    body_written(r, spool_data_write(r->c, r->m, data));
 }
 
 static void open_spool(struct reception *r) {
@@ -291,6 +293,8 @@ int receive_end(struct reception *r) {
         rejected_from(r, "Too many \"Received\" headers"));
     receive_log_rejection(r->c, LOG_MAIN | LOG_REJECT, r->log);
   }
+  if (!r->error && r->spool_open) /* ACLs may look at the end of the body */
+    body_written(r, spool_data_end(r->c, m));
   if (!r->error)
     call_hooks(r, 0);
   if (!r->error)
@@ -304,9 +308,12 @@ void receive_abandon(struct reception *r) {
   r->spool_open = false;
 }
 
-int receive_commit(struct reception *r) {
+void receive_complete(struct reception *r) {
   struct ctx *c = r->c;
   struct message *m = r->m;
+  if (r->completed)
+    return;
+  r->completed = true;
   for (size_t i = 0; modules[i]; i++)
     if (modules[i]->hooks.message_received)
       modules[i]->hooks.message_received(c);
@@ -315,6 +322,12 @@ int receive_commit(struct reception *r) {
   int64_t lines = 0;
   m->size = (uint64_t)(header_size(m, &lines) + r->body_bytes + 1);
   m->lines = lines + m->body_lines;
+}
+
+int receive_commit(struct reception *r) {
+  struct ctx *c = r->c;
+  struct message *m = r->m;
+  receive_complete(r);
   if (c->is_test) {
     receive_log_arrival(r);
     receive_abandon(r);

@@ -69,7 +69,7 @@ struct reception {
   struct str log;            /* what was or is to be logged */
   struct buf physical, current; /* the line being read; the header line so far */
   struct str body_line;       /* the line that ended the header without an empty one, until more comes */
-  bool first_line, header_done, spool_open, spooled;
+  bool first_line, header_done, spool_open, spooled, completed;
   int64_t header_bytes, header_lines, body_bytes, total;
   bool resent, have_date, have_from, have_message_id, have_sender, have_resent_date;
   struct header *last_given;  /* the last line of the header as it came; what follows is ours */
@@ -84,6 +84,8 @@ void receive_begin(struct reception *r, struct ctx *c, struct message *m, const 
 size_t receive_push(struct reception *r, struct str in);
 /* The data is complete: 0, or -1 with r->error, r->reply and r->log. [suspends] */
 int receive_end(struct reception *r);
+/* After the ACLs: final headers, sizes and times. receive_commit() does it, if it was not done before. [suspends] */
+void receive_complete(struct reception *r);
 /* After the ACLs: final headers, spool_commit, the "<=" line. 0, or -1 (temporary failure, r->reply). [suspends] */
 int receive_commit(struct reception *r);
 /* Takes the message back (rejected, connection lost). */

@@ -15,6 +15,9 @@ verification"). */
 #include "transport/options.h"
 #include "transport/transport.h"
 
+#define KEPT_RCPTS_MAX 1000
+#define QUIT_SECONDS 2
+
 extern const struct transport_def transport_smtp;
 
 struct callout {
@@ -179,6 +182,7 @@ static enum host_answer judge(struct callout *k, struct smtp_connection *n, enum
     note_refusal(k, "mail", n->command, n->reply.text);
     return HOST_NO;
   }
+  k->out->reply = r == SMTP_TEMPORARY ? n->reply.text : STR_UNSET;
   return no_answer(k, n->error_text);
 }
 
@@ -266,15 +270,28 @@ void callout_drop(struct callout_kept *k) {
   k->connection = NULL;
 }
 
+static void note_recipient(struct callout *k, struct smtp_connection *n) {
+  vec_push(n->arena, &n->txn_rcpts, str_dup(n->arena, smtp_rcpt_address(k->c, k->t, k->a)));
+}
+
 /* Keeps a connection with its open transaction, if the caller wants that and it can be used for more. */
 static bool keep(struct callout *k, struct smtp_connection *n) {
   if (!k->p->hold || !k->p->kept)
     return false;
   n->transport = transport_for(k, n->arena); /* the one at hand goes with this evaluation */
   k->p->kept->connection = n;
-  k->p->kept->sender = str_dup(n->arena, k->from);
+  n->txn_open = true;
+  n->txn_sender = str_dup(n->arena, k->from);
+  n->txn_rcpts.n = 0;
+  note_recipient(k, n);
   DEBUG(verify, "holding verify callout open for further recipients");
   return true;
+}
+
+/* Do two keys of connections mean the same place? Another name for the same address is as good, but for certificates. */
+static bool same_place(const struct smtp_connection *n, struct str key) {
+  ptrdiff_t a = str_find_byte(n->key, ' '), b = str_find_byte(key, ' ');
+  return n->tls || a < 0 || b < 0 ? str_eq(n->key, key) : str_eq(str_from(n->key, (size_t)a), str_from(key, (size_t)b));
 }
 
 /* One more recipient in the transaction that is held open; false: there is none to this host. */
@@ -286,9 +303,12 @@ static bool ask_kept(struct callout *k, enum host_answer *ret) {
   struct str interface = STR_EMPTY;
   if (str_is_set(k->o->interface.text) && expand_option(k->c, &k->o->interface, &interface))
     return false;
-  if (!k->p->hold || k->ask_random || k->ask_postmaster || !str_eq(kept->sender, k->from) ||
-      !str_eq(n->key, smtp_pool_key(k->c, k->t, k->port, interface)) || stream_input_pending(n->stream)) {
-    callout_release(kept);
+  if (!k->p->hold || k->ask_random || k->ask_postmaster || !str_eq(n->txn_sender, k->from) || n->txn_rcpts.n >= KEPT_RCPTS_MAX ||
+      !same_place(n, smtp_pool_key(k->c, k->t, k->port, interface)) || stream_input_pending(n->stream)) {
+    if (k->p->drop_other)
+      callout_drop(kept);
+    else
+      callout_release(kept);
     return false;
   }
   enum smtp_stage_result r = rcpt(k, n, smtp_rcpt_address(k->c, k->t, k->a));
@@ -300,10 +320,20 @@ static bool ask_kept(struct callout *k, enum host_answer *ret) {
     *ret = judge(k, n, r, true);
     return true;
   }
+  note_recipient(k, n);
   know_domain(k, HINT_ACCEPT);
   know_address(k, HINT_ACCEPT);
   *ret = HOST_YES;
   return true;
+}
+
+/* Says QUIT and gives the host a moment to answer it. */
+static void hang_up(struct callout *k, struct smtp_connection *n) {
+  struct str text = n->error_text;
+  if (!n->gone && n->error != ETIMEDOUT && smtp_command(k->c, n, true, "QUIT") == SMTP_OK)
+    (void)smtp_read_reply(k->c, n, k->p->timeout < QUIT_SECONDS ? k->p->timeout : QUIT_SECONDS);
+  n->error_text = text;
+  smtp_disconnect(n, false);
 }
 
 static enum host_answer call_host(struct callout *k) {
@@ -325,7 +355,7 @@ static enum host_answer call_host(struct callout *k) {
     return no_answer(k, text);
   h = ask(k, n);
   if (h != HOST_YES || !keep(k, n))
-    smtp_disconnect(n, true);
+    hang_up(k, n);
   return h;
 }
 
@@ -414,10 +444,17 @@ static bool known(struct callout *k, enum outcome *ret) {
   return f->address == HINT_ACCEPT && !k->ask_postmaster;
 }
 
-static struct str sender_of(struct ctx *c, const struct callout_params *p) {
+static struct str sender_of(struct ctx *c, const struct address *a, const struct callout_params *p) {
+  if (p->use_transport_sender && a->transport) {
+    struct address one = *a;
+    one.next = NULL;
+    one.prop.errors_address = STR_UNSET;
+    if (transport_return_path(c, a->transport, &one) && str_is_set(one.return_path))
+      return one.return_path;
+  }
   if (!p->recipient)
     return str_is_set(p->mailfrom) ? p->mailfrom : STR_EMPTY;
-  if (p->use_sender)
+  if (p->use_sender || p->use_transport_sender)
     return c->message ? c->message->reverse_path : STR_EMPTY;
   if (p->use_postmaster)
     return str_printf(c->arena, "postmaster@%.*s", STRF(main_options(c->config)->qualify_domain));
@@ -450,7 +487,7 @@ static enum outcome verify(struct callout *k, struct address *a) {
 
 enum outcome callout_verify(struct ctx *c, struct address *a, const struct callout_params *p, struct callout_outcome *ret) {
   struct callout k = {.c = c, .a = a, .p = p, .out = ret, .ask_random = p->random,
-      .ask_postmaster = str_is_set(p->postmaster_mailfrom), .from = sender_of(c, p)};
+      .ask_postmaster = str_is_set(p->postmaster_mailfrom), .from = sender_of(c, a, p)};
   *ret = (struct callout_outcome){0};
   if (a->transport ? a->transport->driver != &transport_smtp.driver : !a->hosts)
     return OUTCOME_OK;

@@ -12,7 +12,6 @@ struct smtp_connection;
 message (callout=hold), or to pass the message on as it comes in (cutthrough delivery). Lives in the SMTP session. */
 struct callout_kept {
   struct smtp_connection *connection; /* NULL: none */
-  struct str sender;                  /* of the transaction; in the connection's arena */
 };
 
 /* The parameters of one callout. Texts live in the caller's arena. */
@@ -20,6 +19,8 @@ struct callout_params {
   int64_t timeout, connect, maxwait; /* seconds; connect and maxwait may be -1: not given */
   bool defer_ok, no_cache, random, full_postmaster, hold;
   bool use_sender, use_postmaster;   /* recipients only */
+  bool use_transport_sender;         /* as use_sender, but the transport's return_path has the last word */
+  bool drop_other;                   /* an open transaction with another host ends with its connection: it is of no use now */
   bool recipient;                    /* else a sender */
   struct str mailfrom;               /* header_sender: unset: empty */
   struct str postmaster_mailfrom;    /* unset: no check of postmaster */
@@ -29,6 +30,7 @@ struct callout_params {
 /* What came of it. Texts live in c->arena; those of the other side are tainted. */
 struct callout_outcome {
   struct str failure;      /* word for $sender_verify_failure: "mail", "recipient", "postmaster", "random" */
+  struct str reply;        /* what the host said last, if it did */
   struct str user, log;    /* why it failed or deferred; log may be unset: nothing but `user` is to be said */
 };
 

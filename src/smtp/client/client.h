@@ -2,6 +2,7 @@
 a connection that is made once and may carry several messages. */
 #pragma once
 
+#include "base/vec.h"
 #include "core/ctx.h"
 #include "deliver/address.h"
 #include "loop/stream.h"
@@ -44,6 +45,10 @@ struct smtp_connection {
   struct str auth_name, auth_id, auth_sender;
   int messages;                /* sent over it */
   bool gone;                   /* the other side has hung up when nothing was left to be said */
+  /* A transaction that a callout has left open (MAIL and RCPT are done), for the message itself. */
+  bool txn_open;
+  struct str txn_sender;
+  VEC(struct str) txn_rcpts;
   bool needs_reset;            /* the last transaction ended without data: RSET comes before the next, if there is one */
   /* what to say when it goes wrong: the command that the reply is for */
   struct str command;

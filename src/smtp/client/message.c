@@ -319,6 +319,48 @@ static enum smtp_stage_result take_data_reply(struct transaction *t, enum smtp_s
   return note_data_refusal(t, r);
 }
 
+static bool txn_has(const struct smtp_connection *n, struct str rcpt) {
+  for (size_t i = 0; i < n->txn_rcpts.n; i++)
+    if (str_eq(n->txn_rcpts.v[i], rcpt))
+      return true;
+  return false;
+}
+
+/* Has a callout left a transaction open that is just what this message needs? Then only the data are to be sent. */
+static bool continues_transaction(struct transaction *t) {
+  struct smtp_connection *n = t->n;
+  size_t waiting = 0;
+  if (!n->txn_open || !str_eq(n->txn_sender, t->m->return_path) || t->o->lmtp)
+    return false;
+  for (const struct address *a = t->chain; a; a = a->next) {
+    if (!pending(a))
+      continue;
+    if (!txn_has(n, rcpt_address(t, a)))
+      return false;
+    waiting++;
+  }
+  return waiting == n->txn_rcpts.n;
+}
+
+static enum smtp_stage_result continue_transaction(struct transaction *t) {
+  t->pipelining = t->early_data = false;
+  for (struct address *a = t->chain; a; a = a->next)
+    if (pending(a)) {
+      a->smtp_in_transaction = true;
+      t->accepted++;
+    }
+  if (!t->chunking) {
+    enum smtp_stage_result r = smtp_command(t->c, t->n, true, "DATA");
+    if (!r)
+      r = smtp_expect(t->c, t->n, t->o->data_timeout, '3');
+    if (r) {
+      t->n->needs_reset = true;
+      return note_data_refusal(t, r);
+    }
+  }
+  return send_data(t);
+}
+
 enum smtp_stage_result smtp_send_message(struct ctx *c, struct smtp_connection *n, struct address *chain,
     const struct transport_message *m) {
   struct transaction t = {.c = c, .n = n, .o = smtp_client_options(n->transport), .chain = chain, .m = m};
@@ -332,6 +374,12 @@ enum smtp_stage_result smtp_send_message(struct ctx *c, struct smtp_connection *
   t.early_data = t.pipelining && t.chunking && smtp_fits_chunk(c, m);
   n->messages++;
   enum smtp_stage_result r = SMTP_OK;
+  bool continues = continues_transaction(&t);
+  n->txn_open = false;
+  if (continues) {
+    n->needs_reset = false;
+    return continue_transaction(&t);
+  }
   if (n->needs_reset) {
     r = smtp_command(c, n, true, "RSET");
     if (r || smtp_expect(c, n, t.o->command_timeout, '2'))

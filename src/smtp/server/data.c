@@ -166,7 +166,16 @@ enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
     }
     if (acl_message(c)->fakereject || acl_message(c)->fakedefer)
       smtp_dsn_forget(s); /* its sender was told that it was not accepted */
-    if (receive_commit(r) < 0) {
+    struct str refusal;
+    enum smtp_cutthrough passed = smtp_cutthrough_data(s, r, &refusal);
+    if (passed != CUTTHROUGH_NOT) {
+      receive_abandon(r);
+      c->user_message = user;
+      if (passed == CUTTHROUGH_DONE)
+        next = reply_accepted(s, id, false);
+      else
+        smtp_pass_reply(s, refusal);
+    } else if (receive_commit(r) < 0) {
       smtp_say(s, "%.*s", STRF(r->reply));
     } else {
       c->user_message = user;
@@ -180,6 +189,7 @@ enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
         message_free(s->message);
         s->message = c->message = NULL;
       } else {
+        callout_release(&acl_session(c)->callout); /* the delivery may want the connection */
         smtp_hand_over(s);
       }
     }

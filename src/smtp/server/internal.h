@@ -60,6 +60,9 @@ struct smtp_session {
   struct str rcpt_smtp_response; /* the last refusal of RCPT, when all were the same */
   int64_t recipients_max;
   struct reception *reception;   /* BDAT in progress */
+  struct address *cutthrough;    /* recipients that the next host has accepted, the last one first */
+  bool cutthrough_off;           /* it cannot be done for this message */
+  struct str cutthrough_reply;
   enum smtp_chunk chunk;
   uint64_t chunk_size, chunk_total;
 
@@ -221,3 +224,20 @@ void smtp_ratelimit(struct smtp_session *s, struct str setting, int count, const
 int smtp_take_rcpt_parameters(struct smtp_session *s, struct str *text);
 /* The envelope sender as a local, untrusted caller may have it. */
 void smtp_check_local_sender(struct smtp_session *s);
+
+/* A reply of another server, code and all, its lines as it gave them. */
+void smtp_pass_reply(struct smtp_session *s, struct str reply);
+
+/* --- cut-through delivery (cutthrough.c) --- */
+
+/* A recipient that the RCPT ACL has accepted: ACL_OK, or how it is refused, with the messages in the context. [suspends] */
+enum acl_result smtp_cutthrough_rcpt(struct smtp_session *s, struct str address);
+enum smtp_cutthrough {
+  CUTTHROUGH_NOT,     /* the message goes the usual way */
+  CUTTHROUGH_DONE,    /* delivered and logged: nothing is kept */
+  CUTTHROUGH_REFUSED, /* *ret_reply is what the client hears */
+};
+/* The message is complete and the ACLs agree. [suspends] */
+enum smtp_cutthrough smtp_cutthrough_data(struct smtp_session *s, struct reception *r, struct str *ret_reply);
+/* The next host gets no data. */
+void smtp_cutthrough_cancel(struct smtp_session *s);

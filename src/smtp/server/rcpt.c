@@ -138,6 +138,10 @@ enum smtp_next smtp_verb_rcpt(struct smtp_session *s, struct str args) {
     c->user_message = STR_UNSET;
     c->log_message = s->discard_why;
   }
+  if (r == ACL_OK)
+    r = smtp_cutthrough_rcpt(s, address.address);
+  else if (acl_message(c) && acl_message(c)->cutthrough) /* one connection for all, or none */
+    smtp_cutthrough_cancel(s);
   enum smtp_next next = SMTP_GO_ON;
   if (r == ACL_OK || r == ACL_DISCARD) {
     smtp_accept_reply(s, "250", "Accepted");

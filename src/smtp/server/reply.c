@@ -278,6 +278,13 @@ enum smtp_next smtp_acl_refused(struct smtp_session *s, enum acl_where where, en
   return SMTP_CLOSE;
 }
 
+void smtp_pass_reply(struct smtp_session *s, struct str reply) {
+  while (str_is_set(reply)) {
+    struct str line = str_cut(&reply, '\n');
+    smtp_say(s, "%.*s", STRF(line));
+  }
+}
+
 void smtp_accept_reply(struct smtp_session *s, const char *code, const char *text) {
   struct ctx *c = s->c;
   struct str user = c->user_message, extended = STR_EMPTY, with = str_c(code);

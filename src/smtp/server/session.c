@@ -142,7 +142,11 @@ void smtp_reset(struct smtp_session *s) {
   s->rcpt_smtp_response = s->mail_data = s->rcpt_data = STR_UNSET;
   s->used_pipelining = false;
   s->c->client->authenticated_sender = s->authenticated_sender;
+  if (s->cutthrough)
+    callout_drop(&as->callout);
   callout_release(&as->callout);
+  s->cutthrough = NULL;
+  s->cutthrough_off = false;
   /* What refers to the transaction's arena goes with it. */
   as->sender_verify = (struct acl_sender_verify){0};
   as->recipient = NULL;
