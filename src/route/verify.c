@@ -254,7 +254,9 @@ static enum outcome test_fully(struct ctx *c, struct route_test *t, struct addre
   struct listing l = {.t = t, .top = top,
       .e = {.c = c, .mode = t->kind == ROUTE_TEST_BT ? ROUTE_FOR_TEST : ROUTE_FOR_VERIFY, .result = OUTCOME_OK, .todo = top}};
   struct address *a;
+  struct str asked = top->address;
   enum route_result how;
+  bool shown = false;
   while (expand_next(&l.e, &a, &how)) {
     if (a->kind != ADDRESS_MAIL) {
       print_special(&l, a);
@@ -262,10 +264,13 @@ static enum outcome test_fully(struct ctx *c, struct route_test *t, struct addre
       enum outcome result = how == ROUTE_FAIL ? OUTCOME_FAIL : OUTCOME_DEFER;
       print_failed(&l, a, result);
       worse(&l.e, result);
-    } else if (how == ROUTE_DISCARD) {
-      fprintf(t->out, "mail to %.*s is discarded\n", STRF(a->address));
+    } else {
+      continue;
     }
+    shown = true;
   }
+  if (!shown && !l.e.local && !l.e.remote)
+    fprintf(t->out, "mail to %.*s is discarded\n", STRF(asked));
   for (const struct address *x = l.e.local; x; x = x->next)
     print_taken(&l, x);
   for (const struct address *x = l.e.remote; x; x = x->next)
