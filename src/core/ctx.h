@@ -44,7 +44,7 @@ struct policy_vars {
   struct str sender_rate, sender_rate_limit, sender_rate_period;
   struct str acl_verify_message, recipient_verify_failure, sender_verify_failure;
   struct str smtp_command, smtp_command_argument, smtp_notquit_reason;
-  struct str event_name, event_data;
+  struct str event_name, event_data, event_defer_errno;
   struct str rcpt_count_text;
   struct str bounce_recipient, warn_message_delay, warn_message_recipients;
   struct str prvscheck_address, prvscheck_keynum, prvscheck_result;

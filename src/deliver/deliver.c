@@ -11,6 +11,7 @@
 #include "log/log.h"
 #include "queue/retry.h"
 #include "queue/spool.h"
+#include "transport/event.h"
 
 /* --- frozen messages --- */
 
@@ -177,7 +178,9 @@ static enum deliver_result finish(struct delivery *d) {
   struct message *m = d->m;
   bool first = m->deliver_first_time;
   if (!d->deferred && !d->duplicates && !d->freeze) {
+    struct str unused;
     log_completed(d);
+    (void)event_raise(d->c, NULL, "msg:complete", STR_EMPTY, 0, &unused);
     /* A message that never waited has no message log. */
     if (!first || !d->how->first)
       msglog_remove(d->c, m);

@@ -8,6 +8,7 @@
 #include "log/log.h"
 #include "queue/retry.h"
 #include "queue/spool.h"
+#include "transport/event.h"
 #include "transport/header.h"
 #include "transport/options.h"
 #include "transport/transport.h"
@@ -59,6 +60,8 @@ static void succeeded(struct delivery *d, struct address *a, bool first) {
     log_write(LOG_MAIN, d->m, "%.*s", STRF(logline_success(d->c, a, flag)));
   if (a->transport)
     msglog_add(&d->log, "%.*s: %.*s transport succeeded", STRF(logline_address(d->c, a, false)), STRF(a->transport->name));
+  if (a->transport)
+    event_address(d->c, a, "msg:delivery", a->confirmation, 0);
   if (a->dsn_flags & DSN_NOTIFY_SUCCESS && !a->used_dsn && !d->m->deliver_bypassed)
     delivery_tell(d, a, a->transport && !((const struct transport_def *)a->transport->driver)->local ? "relayed" : "delivered");
   delivery_done(d, a);
@@ -77,12 +80,18 @@ static void deferred(struct delivery *d, struct address *a) {
   d->deferred = a;
 }
 
+static struct str reason(const struct address *a) { return str_is_set(a->message) && a->message.len ? a->message : a->user_message; }
+
 static void failed(struct delivery *d, struct address *a) {
   struct str line = logline_failed(d->c, a);
   if (a->special_action_freeze)
     d->freeze = true;
+  if (!a->transport)
+    event_address(d->c, a, "msg:fail:internal", reason(a), 0);
   if (!logline_disabled(a))
     log_write(LOG_MAIN, d->m, "** %.*s", STRF(line));
+  if (a->transport)
+    event_address(d->c, a, "msg:fail:delivery", reason(a), 0);
   msglog_add(&d->log, "%s%.*s", a->router || a->kind != ADDRESS_MAIL ? "" : "routing failed for ", STRF(line));
   a->next = d->failed;
   d->failed = a;

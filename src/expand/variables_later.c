@@ -34,7 +34,6 @@ const struct variable_def later_variables[] = {
   EMPTY("dkim_verify_reason"), EMPTY("dkim_verify_status"),
   EMPTY("dmarc_alignment_dkim"), EMPTY("dmarc_alignment_spf"), EMPTY("dmarc_domain_policy"), EMPTY("dmarc_status"),
   EMPTY("dmarc_status_text"), EMPTY("dmarc_used_domain"),
-  FIXED("event_defer_errno", '0'),
   EMPTY("headers_added"),
   EMPTY("local_scan_data"),
   EMPTY("malware_name"),

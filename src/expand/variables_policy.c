@@ -16,6 +16,11 @@ int variable_number(struct ctx *c, int64_t n, struct str *ret) {
   return 0;
 }
 
+static int get_event_errno(struct ctx *c, const struct variable_def *def, struct str *ret) {
+  *ret = str_is_set(c->vars.event_defer_errno) ? c->vars.event_defer_errno : STR("0");
+  return 0;
+}
+
 static int get_instance(struct ctx *c, const struct variable_def *def, struct str *ret) {
   const struct instance *i = def->flags == DRIVER_ROUTER ? c->router : c->transport;
   *ret = i != NULL ? i->name : STR_EMPTY;
@@ -96,6 +101,7 @@ const struct variable_def policy_variables[] = {
   {"event_data", variable_get_ctx, VARS(event_data)},
   {"inode", get_inode},
   {"mailstore_basename", variable_get_ctx, VARS(mailstore_basename)},
+  {"event_defer_errno", get_event_errno},
   {"event_name", variable_get_ctx, VARS(event_name)},
   {"home", variable_get_ctx, VARS(home)},
   {"host", get_host, 0, 'n'},

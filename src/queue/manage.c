@@ -10,6 +10,7 @@
 #include "message/message.h"
 #include "queue/list.h"
 #include "queue/spool.h"
+#include "transport/event.h"
 
 #define SHOW_MAX (1024u << 20)
 
@@ -81,8 +82,28 @@ static bool thaw(struct ctx *c, struct message *m, const struct queue_manage *q,
   return true;
 }
 
+/* Each recipient that was left has failed, and the message is done. */
+static void tell_events(struct ctx *c, struct message *m, const struct queue_manage *q) {
+  struct str unused, text = str_printf(c->arena, "message removed by %s", q->login);
+  if (!event_wanted(c, NULL))
+    return;
+  struct ctx *own = ctx_new(c->arena, c->config);
+  own->message = m;
+  own->client = &m->client;
+  own->acl_m = m->acl_m;
+  for (size_t i = 0; i < m->recipients.n; i++)
+    if (!message_is_nonrecipient(m, m->recipients.v[i].address)) {
+      address_split(m->recipients.v[i].address, &own->vars.local_part, &own->vars.domain);
+      (void)event_raise(own, NULL, "msg:fail:internal", text, 0, &unused);
+    }
+  own->vars.local_part = own->vars.domain = STR_UNSET;
+  (void)event_raise(own, NULL, "msg:complete", STR_EMPTY, 0, &unused);
+}
+
 static bool remove_message(struct ctx *c, struct message *m, const struct queue_manage *q, FILE *out) {
   int rc = spool_remove(c, m);
+  if (!rc)
+    tell_events(c, m, q);
   if (rc) {
     fprintf(out, "Error while removing %s: %s\n", m->id, strerror(-rc));
     return false;

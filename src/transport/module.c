@@ -28,12 +28,12 @@ static int check(struct config_reader *r, void *block) {
   return rc ? OUTCOME_ERROR : 0;
 }
 
-static const char *const macros[] = {"_HAVE_TRANSPORT_APPEND_MAILDIR", NULL};
+static const char *const macros[] = {"_HAVE_EVENT", "_HAVE_TRANSPORT_APPEND_MAILDIR", NULL};
 
 const struct module transport_module = {
     .name = "transports",
     .summary = "generic transport options, appendfile, autoreply, lmtp, pipe and queuefile",
-    .support = "Experimental_QUEUEFILE",
+    .support = "Event Experimental_QUEUEFILE",
     .main_check = check,
     .driver_class = &class_def,
     .drivers = drivers,

@@ -9,7 +9,7 @@ const struct option_def transport_generic_options[] = {
     {"delivery_date_add", OPTION_BOOL, OFF(delivery_date_add)},
     {"disable_logging", OPTION_BOOL, OFF(disable_logging)},
     {"envelope_to_add", OPTION_BOOL, OFF(envelope_to_add)},
-    {"event_action", OPTION_EXPR, OFF(event_action), NULL, OPTION_LATER},
+    {"event_action", OPTION_EXPR, OFF(event_action)},
     {"group", OPTION_GROUP, OFF(group)},
     {"headers_add", OPTION_EXPR, OFF(headers_add), NULL, OPTION_REPEATS},
     {"headers_only", OPTION_BOOL, OFF(headers_only)},

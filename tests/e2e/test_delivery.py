@@ -290,3 +290,25 @@ def test_dsn(martlet, smtp_server):
     assert 'RCPT TO:<v@last.test>' in knows.commands and 'RCPT TO:<x@relay.test>' in plain.commands
     for n in (8, 9):
         m.wait_log(rf'u{n}@local\.test.*: error ignored: RFC 3461 DSN, failure notify not requested')
+
+
+def test_events(martlet, smtp_server):
+    """Each event once, in its order, with its data; a text in answer to tcp:connect keeps from connecting."""
+    s = smtp_server({'RCPT': lambda line, session: '550 5.1.1 no' if 'bad' in line else '451 4.2.0 later' if 'late' in line else None})
+    log = '${acl {ev_log}}'
+    veto = '${if and{{eq{$event_name}{tcp:connect}}{eq{$local_part}{stop}}}{no}{%s}}' % log
+    m = martlet(daemon=False, main=f'event_action = {log}', smarthost=f'127.0.0.1::{s.port}', client=f'event_action = {veto}',
+                acl='ev_log:\n  accept logwrite = event $event_name <$event_data> $event_defer_errno $local_part')
+
+    def events(to):
+        start = len(m.log())
+        m.run('-odi', '-f', 'a@b.test', to, input='Subject: x\n\nhello\n')
+        return re.findall(r'event (\S+) <([^<>]*)> (\S+) ?(\S*)$', m.log()[start:], re.M)
+    got = events('good@relay.test')
+    assert [e[0] for e in got] == ['tcp:connect', 'smtp:connect', 'smtp:ehlo', 'tcp:close', 'msg:delivery', 'msg:complete'], got
+    assert ('msg:delivery', '250 kept', '0', 'good') in got and ('smtp:connect', '220 sink.test ESMTP', '0', 'good') in got
+    got = events('late@relay.test')
+    assert re.search(rf'event msg:rcpt:defer <SMTP error from .*: 451 4\.2\.0 later> {51 * 256 + 65} late$', m.log(), re.M), m.log()
+    sessions = s.sessions
+    assert events('stop@relay.test') == []
+    assert s.sessions == sessions and re.search(r'== stop@relay\.test R=relay T=remote_smtp defer \(-58\)', m.log())

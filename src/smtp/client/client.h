@@ -33,6 +33,7 @@ enum smtp_stage_result {
 
 struct smtp_connection {
   struct arena *arena;         /* its own: it may outlive a message */
+  struct ctx *user;            /* whose message it carries; NULL while it is kept */
   struct stream *stream;
   const struct instance *transport;
   struct str host_name, host_address, key; /* key: address, port, interface, transport, TLS and AUTH needs: for reuse */

@@ -14,6 +14,7 @@ STARTTLS, AUTH. */
 #include "match/match.h"
 #include "smtp/client/client.h"
 #include "tls/tls.h"
+#include "transport/event.h"
 
 struct attempt {
   struct ctx *c;
@@ -108,6 +109,14 @@ static void note_offers(struct attempt *t) {
   f->chunking = f->chunking && host_in(t, &t->o->hosts_try_chunking);
 }
 
+/* An event whose non-empty result keeps us from going on. */
+static enum smtp_stage_result vetoed(struct attempt *t, const char *event, struct str data) {
+  struct str text;
+  if (t->o->callout || (!event_raise(t->c, t->n->transport, event, data, 0, &text) && !text.len))
+    return SMTP_OK;
+  return fail(t, ERROR_EVENT, "Event requests alternate response", "");
+}
+
 static enum smtp_stage_result say_hello(struct attempt *t) {
   struct smtp_connection *n = t->n;
   struct str name = n->helo_name, ehlo_text = STR_EMPTY;
@@ -121,6 +130,9 @@ static enum smtp_stage_result say_hello(struct attempt *t) {
     if (!r) {
       n->ehlo_reply = str_dup(n->arena, n->reply.text);
       note_offers(t);
+      struct str unused;
+      if (!t->o->callout)
+        (void)event_raise(t->c, t->n->transport, "smtp:ehlo", t->n->ehlo_reply, 0, &unused);
       return SMTP_OK;
     }
     if (r != SMTP_REFUSED || t->o->lmtp)
@@ -253,7 +265,9 @@ static enum smtp_stage_result set_up(struct attempt *t, bool avoid_tls, bool *re
   struct ctx *c = t->c;
   struct str helo;
   *ret_clear_again = false;
-  enum smtp_stage_result r = tcp_connect(t);
+  enum smtp_stage_result r = vetoed(t, "tcp:connect", STR_EMPTY);
+  if (!r)
+    r = tcp_connect(t);
   if (r)
     return r;
   if (expand_option(c, &t->o->helo_data, &helo))
@@ -265,6 +279,8 @@ static enum smtp_stage_result set_up(struct attempt *t, bool avoid_tls, bool *re
       return tls_failed(t, error);
   }
   r = read_banner(t);
+  if (!r)
+    r = vetoed(t, "smtp:connect", t->n->greeting);
   if (!r)
     r = say_hello(t);
   if (!r && !t->n->tls)
@@ -284,6 +300,7 @@ static struct smtp_connection *connection_new(struct ctx *c, const struct instan
   n->ip = c->host->ip;
   n->port = port;
   n->error_text = STR_EMPTY;
+  n->user = c;
   return n;
 }
 
@@ -328,6 +345,9 @@ void smtp_disconnect(struct smtp_connection *n, bool quit) {
     if (quit && !stream_write(n->stream, STR("QUIT\r\n")))
       (void)!stream_flush(n->stream);
     stream_free(n->stream);
+    struct str unused;
+    if (n->user && !smtp_client_options(n->transport)->callout)
+      (void)event_raise(n->user, n->transport, "tcp:close", STR_EMPTY, 0, &unused);
   }
   arena_free(n->arena);
 }

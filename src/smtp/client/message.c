@@ -11,6 +11,7 @@ answers mean for each recipient (RFC 5321 4.1.1, 2920 3.1). */
 #include "message/message.h"
 #include "queue/spool.h"
 #include "smtp/client/client.h"
+#include "transport/event.h"
 #include "transport/plan.h"
 #include "tls/tls.h"
 #include "transport/options.h"
@@ -128,6 +129,12 @@ static enum smtp_stage_result take_rcpt_reply(struct transaction *t, struct addr
   t->n->command_pipelined = false; /* a refused recipient is logged the same way either way */
   smtp_note_refusal(t->c, t->n, r == SMTP_TEMPORARY ? ERROR_RCPT_4XX : 0);
   settle(t, a, r == SMTP_REFUSED ? OUTCOME_FAIL : OUTCOME_DEFER, t->n->error, t->n->error_text);
+  if (r == SMTP_TEMPORARY) {
+    /* Its number says the last digits of the code, and how the host was found. */
+    int number = t->n->reply.code % 100 * 256 + (t->c->host && t->c->host->mx >= 0 ? 'M' : 'A');
+    event_address(t->c, a, "msg:rcpt:host:defer", a->message, number);
+    event_address(t->c, a, "msg:rcpt:defer", a->message, number);
+  }
   return SMTP_OK;
 }
 

@@ -4,6 +4,7 @@ not for long: a server counts its idle clients too. */
 #include "core/build.h"
 #include "loop/fiber.h"
 #include "smtp/client/client.h"
+#include "transport/event.h"
 
 #define POOL_MAX 64
 #define POOL_PER_KEY 8
@@ -66,10 +67,13 @@ void smtp_pool_keep(struct smtp_connection *n) {
   int same = 0;
   for (struct smtp_connection *p = pool; p; p = p->next)
     same += str_eq(p->key, n->key);
-  if (build.no_connection_pool || pool_n >= POOL_MAX || same >= POOL_PER_KEY) {
+  /* With an event action each message sees its connection's events: tcp:close belongs to whoever had tcp:connect. */
+  bool watched = n->user && event_wanted(n->user, n->transport);
+  if (watched || build.no_connection_pool || pool_n >= POOL_MAX || same >= POOL_PER_KEY) {
     smtp_disconnect(n, true);
     return;
   }
+  n->user = NULL;
   n->idle_since = loop_now_fresh();
   n->next = pool;
   pool = n;

@@ -17,6 +17,7 @@ for the addresses when one fails (Exim manual, chapter "The smtp transport"). */
 #include "route/router.h"
 #include "smtp/client/client.h"
 #include "transport/command.h"
+#include "transport/event.h"
 #include "transport/options.h"
 #include "transport/transport.h"
 
@@ -197,6 +198,8 @@ static void log_host_error(struct delivery *d, struct host *h, int error, struct
   /* A refused connection is the host's; what it said in a session is shown after a colon. */
   bool plain = error > 0 && error != ETIMEDOUT && !str_starts(text, STR("SMTP"));
   struct str port = host_port(d, h) != 25 && log_selected(LOGSEL_outgoing_port) ? str_printf(d->c->arena, ":%d", host_port(d, h)) : STR_EMPTY;
+  if (error == ERROR_EVENT)
+    plain = true;
   if (error == ETIMEDOUT && !str_starts(text, STR("SMTP")) && !str_starts(text, STR("LMTP")))
     plain = true;
   bool timeout = error == ETIMEDOUT && !plain;
@@ -228,6 +231,10 @@ static void host_failed(struct delivery *d, struct host *h, int error, struct st
   d->last_error = error;
   d->last_text = text;
   log_host_error(d, h, error, text);
+  if (error == ERROR_EVENT)
+    return;
+  struct str unused;
+  (void)event_raise(d->c, d->t, "msg:host:defer", text, error, &unused);
   retry_host_failed(d->c, d->t, h, host_port(d, h), error, text);
 }
 
@@ -277,6 +284,7 @@ static void try_host(struct delivery *d, struct host *h) {
     host_failed(d, h, error, text);
     return;
   }
+  n->user = c;
   if (!d->built) {
     d->built = transport_message_build(c, d->t, d->chain, &d->message);
     if (!d->built) {
@@ -397,7 +405,14 @@ static void finish(struct delivery *d) {
   if (!any_pending(d->chain))
     return;
   if (d->last) {
-    bool gone = retry_hosts_exhausted(d->c, d->t, d->chain);
+    bool gone = retry_hosts_exhausted(d->c, d->t, d->chain), vetoed = d->last_error == ERROR_EVENT;
+    struct str unused;
+    if (!vetoed)
+      (void)event_raise(d->c, d->t, "msg:defer", d->last_text, d->last_error, &unused);
+    if (vetoed) {
+      d->last_text = STR_UNSET;
+      d->last = NULL;
+    }
     settle_pending(d, gone && d->tried_total == 0 ? OUTCOME_FAIL : OUTCOME_DEFER, d->last_error, d->last_text, d->last);
     return;
   }

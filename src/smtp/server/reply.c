@@ -7,6 +7,7 @@ with their log lines. */
 
 #include "core/module.h"
 #include "tls/tls.h"
+#include "transport/event.h"
 
 #define WRAP_AT 75  /* longer reply texts are split where they can be … */
 #define WRAP_MIN 40 /* … but not into very short lines: rather one that is too long */
@@ -123,6 +124,8 @@ enum smtp_next smtp_synprot(struct smtp_session *s, bool protocol, int code, str
   if (log_selected(protocol ? LOGSEL_smtp_protocol_error : LOGSEL_smtp_syntax_error))
     acl_log(s->c, LOG_MAIN, "SMTP %s error in \"%.*s\" %.*s %.*s", protocol ? "protocol" : "syntax",
         STRF(log_printable(a, s->command)), STRF(smtp_who(s)), STRF(log_printable(a, text)));
+  struct str unused;
+  (void)event_raise(s->c, NULL, protocol ? "smtp:fail:protocol" : "smtp:fail:syntax", text, 0, &unused);
   bool end = ++s->synprot > s->o->smtp_max_synprot_errors && s->o->smtp_max_synprot_errors > 0;
   bool has_data = str_is_set(data) && data.len > 0;
   smtp_say(s, "%d%c%.*s%s%.*s", code, end ? '-' : ' ', STRF(has_data ? data : STR_EMPTY), has_data ? ": " : "", STRF(text));
