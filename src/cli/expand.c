@@ -6,9 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/time.h"
 #include "cli/process.h"
 #include "core/main_options.h"
 #include "expand/expand_test.h"
@@ -51,6 +53,15 @@ static bool keep_body(struct message *m, struct str body) {
   return true;
 }
 
+/* What reception gives a message of our own that has none. */
+static void add_missing(struct process *p, struct message *m) {
+  if (message_find_header(m, STR("Message-Id"), NULL) == NULL)
+    message_add_header(m, 0, str_printf(m->arena, "Message-Id: <E%s@%.*s>\n", m->id,
+        STRF(main_options(p->config)->primary_hostname)));
+  if (message_find_header(m, STR("Date"), NULL) == NULL)
+    message_add_header(m, 0, str_printf(m->arena, "Date: %.*s\n", STRF(time_rfc2822(m->arena, time(NULL)))));
+}
+
 /* -bem FILE */
 static bool read_message(struct process *p, struct message *m) {
   FILE *f = fopen(str_dup_c(p->arena, p->cli.mode_arg), "re");
@@ -80,7 +91,9 @@ static bool read_message(struct process *p, struct message *m) {
     from += line + 1;
   }
   message_make_id(m, (int)main_options(p->config)->localhost_number_value);
-  return keep_body(m, str_from(text, read_header(m, text)));
+  size_t body = read_header(m, text);
+  add_missing(p, m);
+  return keep_body(m, str_from(text, body));
 }
 
 /* -Mset ID */

@@ -29,10 +29,12 @@ void expand_scope_end(struct ctx *c, struct expand_scope *s) {
   c->expand.captures = s->captures;
 }
 
+uint32_t expand_steps_max = EXPAND_MAX_STEPS;
+
 int expand_step(struct ctx *c) {
   size_t used = arena_used(c->arena);
-  if (++c->expand_steps > EXPAND_MAX_STEPS)
-    return ctx_fail(c, OUTCOME_ERROR, "expansion takes more than %u steps", EXPAND_MAX_STEPS);
+  if (++c->expand_steps > expand_steps_max)
+    return ctx_fail(c, OUTCOME_ERROR, "expansion takes more than %u steps", expand_steps_max);
   if (used > c->expand_start && used - c->expand_start > EXPAND_MAX_MEMORY)
     return ctx_fail(c, OUTCOME_ERROR, "expansion needs more than %u MiB of memory", EXPAND_MAX_MEMORY >> 20);
   return 0;

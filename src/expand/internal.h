@@ -106,6 +106,7 @@ bool header_exists(struct ctx *c, struct str name);
 int regex_limit_error(struct ctx *c, struct str pattern);
 
 /* eval.c */
+extern uint32_t expand_steps_max; /* EXPAND_MAX_STEPS; less in fuzz targets, whose machines are slow */
 /* Counts one step of the work; an error when the expansion has used up its own. */
 int expand_step(struct ctx *c) MUST_CHECK;
 int node_value(struct ctx *c, const struct node *n, struct str *ret);
