@@ -44,6 +44,7 @@ const struct module *const modules[] = {
   &expand_folder_module,
   &expand_authresults_module,
   &spf_module,
+  &dkim_module,
   &tls_module,
   &smtp_server_module,
   &sasl_module,

@@ -92,7 +92,7 @@ static int parse_set(struct parser *p, struct acl_clause *clause, struct str *te
   struct str name = str_slice(*text, 0, n);
   *text = str_ltrim(str_from(*text, n));
   bool connection;
-  if (acl_variable_name(p->arena, name, &connection, &p->error) < 0)
+  if (variable_settable(name) == NULL && acl_variable_name(p->arena, name, &connection, &p->error) < 0)
     return OUTCOME_ERROR;
   clause->variable = str_dup(p->arena, name);
   return 0;

@@ -226,9 +226,6 @@ const struct acl_condition_def acl_core_conditions[] = {
     {"condition", 0, true, 0, eval_condition, NULL},
     {"dcc", ACL_ONLY(ACL_BIT(ACL_DATA) | ACL_BIT(ACL_PRDR) | ACL_BIT(ACL_NOT_SMTP)), true, ACL_LATER, NULL, NULL},
     {"decode", MIME_ONLY, true, ACL_LATER, NULL, NULL},
-    {"dkim_signers", ACL_ONLY(ACL_BIT(ACL_DKIM)), true, ACL_LATER, NULL, NULL},
-    {"dkim_status", ACL_ONLY(ACL_BIT(ACL_DKIM) | ACL_BIT(ACL_MIME) | ACL_BIT(ACL_PRDR) | ACL_BIT(ACL_DATA)), true, ACL_LATER,
-        NULL, NULL},
     {"dmarc_status", ACL_ONLY(ACL_BIT(ACL_DATA)), true, ACL_LATER, NULL, NULL},
     {"dnslists", ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_NOT_SMTP_START), true, 0, acl_eval_dnslists, NULL},
     {"domains", RCPT_ONLY, false, 0, eval_domains, NULL},
@@ -253,6 +250,9 @@ const struct acl_condition_def acl_core_conditions[] = {
 static int apply_nothing(struct ctx *c, const struct acl_clause *clause, struct str arg) { return OUTCOME_OK; }
 
 static int apply_set(struct ctx *c, const struct acl_clause *clause, struct str arg) {
+  const struct variable_def *v = variable_settable(clause->variable);
+  if (v != NULL)
+    return v->set(c, v, arg);
   acl_variable_set(c, clause->variable, arg);
   return OUTCOME_OK;
 }

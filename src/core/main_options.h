@@ -20,7 +20,6 @@ struct main_options {
   struct option_expr acl_smtp_connect;
   struct option_expr acl_smtp_data;
   struct option_expr acl_smtp_data_prdr;
-  struct option_expr acl_smtp_dkim;
   struct option_expr acl_smtp_etrn;
   struct option_expr acl_smtp_expn;
   struct option_expr acl_smtp_helo;
@@ -78,11 +77,6 @@ struct main_options {
   bool delivery_date_remove;
   bool disable_fsync;
   bool disable_ipv6;
-  struct str dkim_verify_hashes;
-  struct str dkim_verify_keytypes;
-  struct str dkim_verify_min_keysizes;
-  bool dkim_verify_minimal;
-  struct option_expr dkim_verify_signers;
   struct option_expr dmarc_forensic_sender;
   struct option_expr dmarc_history_file;
   struct option_expr dmarc_tld_file;

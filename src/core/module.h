@@ -62,10 +62,13 @@ ctx->user_message and ctx->log_message. */
 struct module_hooks {
   int (*session_start)(struct ctx *c);                    /* connection accepted, before the connect ACL */
   void (*ehlo_keywords)(struct ctx *c, void (*add)(void *arg, struct str line), void *arg);
-  int (*header_end)(struct ctx *c);                       /* the header of an incoming message is complete */
-  /* Each piece of the body as it comes, CRLF line ends, never split inside a CRLF. */
+  int (*header_end)(struct ctx *c);                       /* the header of an incoming message is complete, as it came */
+  /* Each piece of the body as it comes, with LF line ends, as the spool holds it. May not suspend. */
   void (*body_chunk)(struct ctx *c, struct str data);
   int (*message_end)(struct ctx *c);                      /* all data in, before the DATA ACL */
+  /* After message_end of all modules, before the DATA ACL: an ACL of the module's own, SMTP only. enum acl_result; *ret_where
+  is an enum acl_where, *ret_what the text for the log line of a rejection. */
+  int (*message_check)(struct ctx *c, int *ret_where, const char **ret_what);
   void (*message_received)(struct ctx *c);                /* after "250" was decided, before the spool file is written */
   int (*before_router)(struct ctx *c, struct address *a); /* FAIL: this router is skipped */
   void (*received_log)(struct ctx *c, void (*add)(void *arg, struct str item), void *arg);  /* items for the <= line */

@@ -49,7 +49,11 @@ struct variable_def {
   int (*get)(struct ctx *c, const struct variable_def *def, struct str *ret);
   size_t offset;     /* for the ready-made getters below */
   unsigned flags;    /* of the getter's own */
+  /* For `set` in ACLs: 0, DEFER or ERROR with c->error. NULL: it cannot be set. */
+  int (*set)(struct ctx *c, const struct variable_def *def, struct str value);
 };
+/* The variable of that name (without `$`) if ACLs can set it, or NULL. */
+const struct variable_def *variable_settable(struct str name);
 /* Ready-made getters: offset is that of a struct str in struct ctx / struct client / struct message. */
 int variable_get_ctx(struct ctx *c, const struct variable_def *def, struct str *ret);
 int variable_get_client(struct ctx *c, const struct variable_def *def, struct str *ret);

@@ -37,6 +37,11 @@ static const struct names *names(void) {
 }
 
 const struct variable_def *find_variable(struct str name) { return map_get(names()->variables, name); }
+
+const struct variable_def *variable_settable(struct str name) {
+  const struct variable_def *v = find_variable(name);
+  return v != NULL && v->set != NULL ? v : NULL;
+}
 const struct expand_item_def *find_item(struct str name) { return map_get(names()->items, name); }
 const struct expand_operator_def *find_operator(struct str name) { return map_get(names()->operators, name); }
 const struct expand_condition_def *find_condition(struct str name) { return map_get(names()->conditions, name); }

@@ -4,3 +4,4 @@
 #include "core/module.h"
 
 extern const struct module spf_module;
+extern const struct module dkim_module;

@@ -104,10 +104,26 @@ static void body_written(struct reception *r, int rc) {
   acl_log(r->c, LOG_MAIN | spool_panic(rc), "%.*s", STRF(log));
 }
 
+enum moment { HEADER_END, MESSAGE_END };
+
+static void call_hooks(struct reception *r, enum moment when) {
+  for (size_t i = 0; modules[i] && !r->error; i++) {
+    int (*hook)(struct ctx *c) = when == MESSAGE_END ? modules[i]->hooks.message_end : modules[i]->hooks.header_end;
+    if (hook && hook(r->c) != OUTCOME_OK) {
+      r->error = RECEIVE_CONFIG;
+      r->reply = STR("451 Temporary local problem - please try later");
+    }
+  }
+}
+
 static void body_write(struct reception *r, struct str data) {
   r->body_bytes += data.len;
-  if (!r->error && r->spool_open && data.len > 0)
-    body_written(r, spool_data_write(r->c, r->m, data));
+  if (r->error || !r->spool_open || data.len == 0)
+    return;
+  for (size_t i = 0; modules[i]; i++)
+    if (modules[i]->hooks.body_chunk)
+      modules[i]->hooks.body_chunk(r->c, data);
+  body_written(r, spool_data_write(r->c, r->m, data));
 }
 
 static void open_spool(struct reception *r) {
@@ -133,6 +149,7 @@ static void end_header(struct reception *r, struct str line) {
   for (struct header *h = r->m->headers; h; h = h->next)
     r->last_given = h;
   open_spool(r); /* gives the id, which Received: and Message-ID: show */
+  call_hooks(r, HEADER_END);
   if (!r->error && receive_fix_headers(r) < 0) {
     set_error(r, RECEIVE_CONFIG, "451 Temporary local problem - please try later", r->c->error);
     acl_log(r->c, LOG_MAIN | LOG_PANIC, "%.*s", STRF(r->c->error));
@@ -252,16 +269,6 @@ static int64_t header_size(const struct message *m, int64_t *lines) {
   return n;
 }
 
-static void call_hooks(struct reception *r, size_t offset) {
-  for (size_t i = 0; modules[i] && !r->error; i++) {
-    int (*hook)(struct ctx *c) = offset ? modules[i]->hooks.message_end : modules[i]->hooks.header_end;
-    if (hook && hook(r->c) != OUTCOME_OK) {
-      r->error = RECEIVE_CONFIG;
-      r->reply = STR("451 Temporary local problem - please try later");
-    }
-  }
-}
-
 int receive_end(struct reception *r) {
   char out[4];
   take_body_line(r);
@@ -295,10 +302,7 @@ int receive_end(struct reception *r) {
   }
   if (!r->error && r->spool_open) /* ACLs may look at the end of the body */
     body_written(r, spool_data_end(r->c, m));
-  if (!r->error)
-    call_hooks(r, 0);
-  if (!r->error)
-    call_hooks(r, 1);
+  call_hooks(r, MESSAGE_END);
   return r->error ? -1 : 0;
 }
 

@@ -3,6 +3,7 @@ reception, then the ACLs, the spool and the final reply. */
 #include <errno.h>
 
 #include "base/time.h"
+#include "core/module.h"
 #include "expand/expand.h"
 #include "smtp/server/internal.h"
 
@@ -116,6 +117,15 @@ static bool peer_is_gone(struct smtp_session *s, const struct reception *r) {
   return true;
 }
 
+/* The modules' own ACLs; the first that does not accept decides. */
+static enum acl_result module_checks(struct ctx *c, int *ret_where, const char **ret_what) {
+  enum acl_result r = ACL_OK;
+  for (size_t i = 0; modules[i] && r == ACL_OK; i++)
+    if (modules[i]->hooks.message_check)
+      r = (enum acl_result)modules[i]->hooks.message_check(c, ret_where, ret_what);
+  return r;
+}
+
 enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
   struct ctx *c = s->c;
   enum smtp_next next = SMTP_GO_ON;
@@ -128,9 +138,13 @@ enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
   }
   acl_apply_headers(c, "MAIL or RCPT");
   enum acl_result result = ACL_OK;
+  const char *what = "after DATA";
+  int where = ACL_DATA;
+  if (s->message->recipients.n > 0 || !s->discarded)
+    result = module_checks(c, &where, &what);
   char id[24];
   memcpy(id, s->message->id, sizeof id);
-  enum prdr_result prdr = smtp_prdr(s);
+  enum prdr_result prdr = result == ACL_OK ? smtp_prdr(s) : PRDR_NONE;
   if (prdr == PRDR_LOST) {
     smtp_data_lost(s, r);
     receive_abandon(r);
@@ -145,15 +159,15 @@ enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
     return SMTP_GO_ON;
   }
   const char *discarded_by = s->message->recipients.n == 0 && s->discarded ? s->discarded_by : NULL;
-  if (!discarded_by)
-    result = smtp_acl(s, ACL_DATA, &s->o->acl_smtp_data, ACL_OK);
+  if (!discarded_by && result == ACL_OK)
+    result = smtp_acl(s, where = ACL_DATA, &s->o->acl_smtp_data, ACL_OK);
   acl_apply_headers(c, "DATA");
   if (result == ACL_DISCARD)
     discarded_by = "DATA";
   if (discarded_by) {
     next = discard(s, r, discarded_by);
   } else if (result != ACL_OK) {
-    next = smtp_acl_refused(s, ACL_DATA, result, STR("after DATA"));
+    next = smtp_acl_refused(s, (enum acl_where)where, result, str_c(where == ACL_DATA ? "after DATA" : what));
     receive_abandon(r);
   } else {
     struct str user = c->user_message;

@@ -1,0 +1,187 @@
+/* Tag lists, canonical forms and signatures of DKIM. */
+#include "mailauth/dkim.h"
+
+#include <stdlib.h>
+
+#include "base/encode.h"
+#include "base/test.h"
+
+static void test_tags(void **state) {
+  static const struct {
+    const char *text;
+    int n;   /* -1: refused */
+  } cases[] = {
+    {"a=b", 1}, {" a = b ; c=d;", 2}, {"a=b;\r\n c = d e ; ", 2}, {"a=", 1}, {"a=b=c", 1}, {"", -1}, {";", -1}, {"a=b;;c=d", -1},
+    {"a=b; a=c", -1}, {"a", -1}, {"a=b; c", -1}, {"1a=b", -1}, {"a-b=c", -1}, {"=b", -1}, {"a_1=b", 1}, {"a=\x01", -1}, {"a=\xc3\xa9", 1},
+  };
+  struct arena *a = arena_new("test");
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    struct tag_list l;
+    bool good = tags_parse(a, str_c(cases[i].text), &l);
+    if (good != (cases[i].n >= 0) || (good && (int)l.n != cases[i].n))
+      fail_msg("\"%s\": %d, %d tags", cases[i].text, good, (int)l.n);
+  }
+  struct tag_list l;
+  assert_true(tags_parse(a, STR("b= x y\n z ;c=1"), &l));
+  assert_str(tags_value(&l, "b"), "x y\n z");
+  assert_str(tags_squeeze(a, tags_value(&l, "b")), "xyz");
+  assert_str(tags_find(&l, "b")->raw, " x y\n z ");
+  assert_false(str_is_set(tags_value(&l, "B")));
+  arena_free(a);
+}
+
+/* RFC 6376, section 3.4.5, and what its text leads to. */
+static void test_headers(void **state) {
+  static const struct {
+    const char *field, *simple, *relaxed;
+  } cases[] = {
+    {"A: X\n", "A: X\r\n", "a:X\r\n"}, {"B : Y\t\n\tZ  \n", "B : Y\t\r\n\tZ  \r\n", "b:Y Z\r\n"},
+    {"Empty:\n", "Empty:\r\n", "empty:\r\n"}, {"Blank:  \n", "Blank:  \r\n", "blank:\r\n"}, {"N:a:b\n", "N:a:b\r\n", "n:a:b\r\n"},
+    {"F: a\n b\n\tc\n", "F: a\r\n b\r\n\tc\r\n", "f:a b c\r\n"},
+  };
+  struct arena *a = arena_new("test");
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (int relaxed = 0; relaxed < 2; relaxed++) {
+      struct buf b;
+      buf_init(&b, a, 1000);
+      canon_header(relaxed ? CANON_RELAXED : CANON_SIMPLE, str_c(cases[i].field), true, &b);
+      assert_str(buf_str(&b), relaxed ? cases[i].relaxed : cases[i].simple);
+    }
+  }
+  arena_free(a);
+}
+
+static void collect(void *arg, const char *p, size_t n) { buf_add_n(arg, p, n); }
+
+static void test_bodies(void **state) {
+  static const struct {
+    const char *body, *simple, *relaxed;
+  } cases[] = {
+    {" C \nD \t E\n\n\n", " C \r\nD \t E\r\n", " C\r\nD E\r\n"}, {"", "\r\n", ""}, {"\n\n", "\r\n", ""}, {" \n\t\n", " \r\n\t\r\n", ""},
+    {"a", "a\r\n", "a\r\n"}, {"a \n\n  b\n \n", "a \r\n\r\n  b\r\n \r\n", "a\r\n\r\n b\r\n"}, {"\n\na\n", "\r\n\r\na\r\n", "\r\n\r\na\r\n"},
+    {"a \t", "a \t\r\n", "a\r\n"},
+  };
+  struct arena *a = arena_new("test");
+  struct canon_body *canon = arena_new_of(a, struct canon_body);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (int relaxed = 0; relaxed < 2; relaxed++) {
+      const char *want = relaxed ? cases[i].relaxed : cases[i].simple;
+      /* Wherever the pieces end, and whatever the limit. */
+      for (size_t piece = 1; piece < 5; piece++) {
+        for (size_t limit = 0; limit <= strlen(want) + 1; limit++) {
+          struct buf b;
+          buf_init(&b, a, 1000);
+          canon_body_begin(canon, relaxed ? CANON_RELAXED : CANON_SIMPLE, limit, collect, &b);
+          for (struct str rest = str_c(cases[i].body); rest.len > 0; rest = str_from(rest, piece))
+            canon_body_add(canon, str_slice(rest, 0, piece));
+          canon_body_end(canon);
+          assert_int_equal(canon->total, strlen(want));
+          assert_true(str_eq(buf_str(&b), str_slice(str_c(want), 0, limit)));
+        }
+      }
+    }
+  }
+  arena_free(a);
+}
+
+/* RFC 6376, section 3.4.4: hashes of the empty body. */
+static void test_body_hashes(void **state) {
+  struct arena *a = arena_new("test");
+  struct body_hashes all = {.arena = a};
+  struct body_hash *simple = body_hash_want(&all, EVP_sha256(), CANON_SIMPLE, DKIM_BODY_ALL);
+  struct body_hash *relaxed = body_hash_want(&all, EVP_sha256(), CANON_RELAXED, DKIM_BODY_ALL);
+  assert_ptr_equal(body_hash_want(&all, EVP_sha256(), CANON_RELAXED, DKIM_BODY_ALL), relaxed);
+  for (int i = 0; i < BODY_HASHES_MAX - 2; i++)
+    assert_non_null(body_hash_want(&all, EVP_sha1(), CANON_SIMPLE, (uint64_t)i));
+  assert_null(body_hash_want(&all, EVP_sha512(), CANON_SIMPLE, DKIM_BODY_ALL));
+  body_hashes_end(&all);
+  assert_str(base64_encode(a, str_n((char *)simple->digest, simple->digest_n)), "frcCV1k9oG9oKj3dpUqdJg1PxRT2RSN/XKdLCPjaYaY=");
+  assert_str(base64_encode(a, str_n((char *)relaxed->digest, relaxed->digest_n)), "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
+  arena_free(a);
+}
+
+#define GOOD "v=1; a=rsa-sha256; d=a.ex; s=sel; h=From : To; b=AAAA; bh=BBBB"
+
+static void test_signatures(void **state) {
+  static const struct {
+    const char *value;
+    int status;      /* -1: not even tags */
+    int reason;
+  } cases[] = {
+    {GOOD, DKIM_NONE, DKIM_OK}, {GOOD "; c=relaxed/simple; l=0; t=1; x=2; i=x@sub.a.ex; q=dns/txt", DKIM_NONE, DKIM_OK},
+    {GOOD "; c=nofws", DKIM_INVALID, DKIM_MALFORMED}, {GOOD "; l=-1", DKIM_INVALID, DKIM_MALFORMED},
+    {GOOD "; l=99999999999999999999", DKIM_INVALID, DKIM_MALFORMED}, {GOOD "; i=x@b.ex", DKIM_INVALID, DKIM_MALFORMED},
+    {GOOD "; i=x@nota.ex", DKIM_INVALID, DKIM_MALFORMED}, {GOOD "; i=a.ex", DKIM_INVALID, DKIM_MALFORMED}, {GOOD "; t=2; x=1", DKIM_INVALID, DKIM_MALFORMED},
+    {GOOD "; q=http", DKIM_INVALID, DKIM_MALFORMED}, {"v=2; a=rsa-sha256; d=a.ex; s=s; h=From; b=AAAA; bh=BBBB", DKIM_INVALID, DKIM_VERSION},
+    {"a=rsa-sha256; d=a.ex; s=s; h=From; b=AAAA; bh=BBBB", DKIM_INVALID, DKIM_MALFORMED},
+    {"v=1; a=dsa-sha256; d=a.ex; s=s; h=From; b=AAAA; bh=BBBB", DKIM_INVALID, DKIM_ALGORITHM},
+    {"v=1; a=rsa-sha256; d=a..ex; s=s; h=From; b=AAAA; bh=BBBB", DKIM_INVALID, DKIM_MALFORMED},
+    {"v=1; a=rsa-sha256; d=a.ex; s=s s; h=; b=AAAA; bh=BBBB", DKIM_INVALID, DKIM_MALFORMED},
+    {"v=1; a=rsa-sha256; d=a.ex; s=s; h=From; b=!; bh=BBBB", DKIM_INVALID, DKIM_MALFORMED},
+    {GOOD "; b=AAAA", -1, 0}, {"nothing", -1, 0},
+  };
+  struct arena *a = arena_new("test");
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    struct dkim_signature *s = dkim_signature_parse(a, str_printf(a, "DKIM-Signature: %s\n", cases[i].value));
+    if ((s == NULL) != (cases[i].status < 0) || (s && ((int)s->status != cases[i].status || (int)s->reason != cases[i].reason)))
+      fail_msg("%s", cases[i].value);
+  }
+  struct dkim_signature *s = dkim_signature_parse(a, STR("DKIM-Signature: v=1; a=rsa-sha256; d=A.ex; s=sel;\n h=From : To; b= AA\n AA ; bh=BBBB; z=From:a=20b|To:c\n"));
+  struct buf b;
+  buf_init(&b, a, 1000);
+  dkim_add_own_field(s, &b);
+  assert_str(buf_str(&b), "DKIM-Signature: v=1; a=rsa-sha256; d=A.ex; s=sel;\r\n h=From : To; b=; bh=BBBB; z=From:a=20b|To:c");
+  assert_str(dkim_key_name(a, s), "sel._domainkey.a.ex");
+  assert_str(s->header_names, "From:To");
+  assert_str(s->copied_headers, "From:a b\nTo:c");
+  arena_free(a);
+}
+
+static void test_selection(void **state) {
+  struct arena *a = arena_new("test");
+  const struct str fields[] = {STR("From: 1\n"), STR("X: 2\n"), STR("from : 3\n"), STR("x: 4\n")};
+  struct header_index *x = header_index_new(a, fields, 4);
+  static const char *const cases[][2] = {
+    {"from", "from:3\r\n"}, {"From:FROM:from", "from:3\r\nfrom:1\r\n"}, {"x: from :none:x:x", "x:4\r\nfrom:3\r\nx:2\r\n"}, {"", ""},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    struct buf b;
+    buf_init(&b, a, 1000);
+    header_index_select(x, str_c(cases[i][0]), CANON_RELAXED, &b);
+    assert_str(buf_str(&b), cases[i][1]);
+  }
+  arena_free(a);
+}
+
+static void test_keys(void **state) {
+  static const char ed[] = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+  struct arena *a = arena_new("test");
+  struct dkim_signature s = {.key_type = DKIM_ED25519, .hash_name = "sha256", .domain = STR("a.ex"), .identity = STR("@sub.a.ex")};
+  struct dkim_key *k = dkim_key_parse(a, str_printf(a, "v=DKIM1; k=ed25519; n=x; p=%s", ed));
+  assert_non_null(k);
+  assert_int_equal(k->bits, 256);
+  assert_true(dkim_key_fits(k, &s));
+  static const struct {
+    const char *tags;
+    bool fits;
+  } cases[] = {{"h=sha256:sha1", true}, {"h=sha1", false}, {"s=*", true}, {"s=x:email", true}, {"s=x", false}, {"t=y", true}, {"t=y:s", false}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    k = dkim_key_parse(a, str_printf(a, "k=ed25519; %s; p=%s", cases[i].tags, ed));
+    assert_non_null(k);
+    assert_int_equal(dkim_key_fits(k, &s), cases[i].fits);
+  }
+  static const char *const bad[] = {"", "p=", "k=ed25519; p=AAAA", "k=rsa; p=AAAA", "k=dsa; p=AAAA", "v=DKIM2; p=AAAA", "k=rsa; p=!", "n=x",
+    "v=spf1 -all"};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+    assert_null(dkim_key_parse(a, str_c(bad[i])));
+  assert_null(dkim_key_parse(a, str_printf(a, "k=ed25519; v=DKIM1; p=%s", ed)));
+  arena_free(a);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test(test_tags), cmocka_unit_test(test_headers), cmocka_unit_test(test_bodies), cmocka_unit_test(test_body_hashes),
+    cmocka_unit_test(test_signatures), cmocka_unit_test(test_selection), cmocka_unit_test(test_keys),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
