@@ -23,14 +23,14 @@ def load(program, path, kind, *options):
     subprocess.run([program, *options, path], input=text.encode(), check=True)
 
 
-def make_cdb(path):
+def make_cdb(path, pairs=PAIRS):
     def digest(key):
         x = 5381
         for c in key:
             x = ((x << 5) + x ^ c) & 0xffffffff
         return x
     body, at, tables = b'', 2048, [[] for _ in range(256)]
-    for k, v in PAIRS:
+    for k, v in pairs:
         k, v = k.encode(), v.encode()
         tables[digest(k) & 255].append((digest(k), at))
         body += struct.pack('<II', len(k), len(v)) + k + v
