@@ -1,5 +1,6 @@
 /* The lookup room's words. Types that are not there are known and refused, so that a configuration that uses one fails
 with a clear text. */
+#include "config/config.h"
 #include "core/module.h"
 #include "lookup/types.h"
 
@@ -20,8 +21,17 @@ static const struct lookup_def *const lookups[] = {
   &lookup_wildlsearch, NULL,
 };
 
+static const struct option_def options[] = {
+  {"redis_tls_verify_certificates", OPTION_STRING, offsetof(struct lookup_options, redis_tls_verify_certificates), "system"},
+  {0},
+};
+
+const struct lookup_options *lookup_options(const struct config *config) { return config_block(config, &lookup_module); }
+
 const struct module lookup_module = {
   .name = "lookup",
   .summary = "lookups in files, directories, databases and the DNS",
   .lookups = lookups,
+  .main_options = options,
+  .main_size = sizeof(struct lookup_options),
 };

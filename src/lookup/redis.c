@@ -12,10 +12,12 @@
 #include "lookup/redis_wire.h"
 #include "lookup/servers.h"
 #include "lookup/types.h"
+#include "tls/tls.h"
 
 #define CONNECT_SECONDS 5
 #define COMMAND_SECONDS 5
 #define DEFAULT_PORT 6379
+#define TLS_PREFIX "rediss:"
 
 struct request {
   struct buf command;
@@ -48,9 +50,27 @@ static int connect_unix(struct ctx *c, const struct db_server *server, struct st
   return e < 0 ? failed(c, server, "connection failed", -e) : OUTCOME_OK;
 }
 
+/* The certificate must be good for the host as it is named. */
+static int start_tls(struct ctx *c, const struct db_server *server, struct str host, usec_t deadline, struct stream *s) {
+  struct tls_params p = {.verify = TLS_VERIFY_REQUIRED, .verify_host = host, .verify_certificates = STR("system")};
+  struct tls_info *info;
+  struct str error;
+  struct ip_addr ip;
+  if (c->config)
+    p.verify_certificates = lookup_options(c->config)->redis_tls_verify_certificates;
+  if (!ip_parse(host, &ip))
+    p.sni = host;
+  if (tls_client_start(s, &p, deadline, c->arena, &info, &error) < 0)
+    return ctx_fail(c, OUTCOME_DEFER, "REDIS connection failed: %.*s: TLS session: %.*s", STRF(server->shown), STRF(error));
+  return OUTCOME_OK;
+}
+
 static int connect_tcp(struct ctx *c, const struct db_server *server, struct stream **ret) {
-  struct str host, port;
-  db_host_port(server->host, &host, &port);
+  struct str text = server->host, host, port;
+  bool tls = str_istarts(text, STR(TLS_PREFIX));
+  if (tls)
+    text = str_from(text, sizeof TLS_PREFIX - 1);
+  db_host_port(text, &host, &port);
   if (host.len == 0)
     host = STR("127.0.0.1");
   struct resolution r = {.name = str_dup_c(c->arena, host),
@@ -64,7 +84,12 @@ static int connect_tcp(struct ctx *c, const struct db_server *server, struct str
   for (const struct addrinfo *i = r.found; i && e < 0 && e != -ETIMEDOUT && e != -ECANCELED; i = i->ai_next)
     e = stream_connect(i->ai_addr, i->ai_addrlen, NULL, 0, deadline, ret);
   freeaddrinfo(r.found);
-  return e < 0 ? failed(c, server, "connection failed", -e) : OUTCOME_OK;
+  if (e < 0)
+    return failed(c, server, "connection failed", -e);
+  if (!tls || start_tls(c, server, host, deadline, *ret) == OUTCOME_OK)
+    return OUTCOME_OK;
+  stream_free(*ret);
+  return OUTCOME_DEFER;
 }
 
 /* Sends what is in `command`, reads one reply. *ret_kind: enum redis_reply. */

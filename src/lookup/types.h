@@ -27,3 +27,9 @@ extern const struct lookup_def lookup_sqlite;
 extern const struct lookup_def lookup_testdb;
 extern const struct lookup_def lookup_wildlsearch;
 extern const struct module lookup_module;
+
+/* Main options of our own. */
+struct lookup_options {
+  struct str redis_tls_verify_certificates;
+};
+const struct lookup_options *lookup_options(const struct config *config);

@@ -119,8 +119,9 @@ class Redis(Database):
     # Debian's package of tools has the server, too: it looks at its name.
     program = program('redis-server') or program('redis-check-rdb')
 
-    def __init__(self, directory, password=None, cluster=False):
-        self.password, self.cluster = password, cluster
+    def __init__(self, directory, password=None, cluster=False, tls=None):
+        """tls: (certificate, key); then there is nothing but TLS on the port."""
+        self.password, self.cluster, self.tls = password, cluster, tls
         super().__init__(directory)
 
     def prepare(self):
@@ -131,7 +132,10 @@ class Redis(Database):
         self.bus = free_port()  # between the nodes of a cluster
 
     def command(self):
-        args = ['redis-server', '--bind', '127.0.0.1', '--port', str(self.port), '--dir', os.path.join(self.directory, 'data'),
+        ports = ['--port', str(self.port)] if not self.tls else ['--port', '0', '--tls-port', str(self.port), '--tls-auth-clients', 'no',
+                                                                 '--tls-cert-file', self.tls[0], '--tls-key-file', self.tls[1],
+                                                                 '--tls-ca-cert-dir', '/etc/ssl/certs']
+        args = ['redis-server', '--bind', '127.0.0.1', *ports, '--dir', os.path.join(self.directory, 'data'),
                 '--unixsocket', self.socket, '--unixsocketperm', '777', '--save', '', '--appendonly', 'no', '--daemonize', 'no']
         if self.password:
             args += ['--requirepass', self.password]
