@@ -224,6 +224,7 @@ static void passwords_are_masked(void **state) {
   } cases[] = {
     {"nothing here", NULL},
     {"a pass=x", NULL},
+    {" pass=x y", " pass=*** y"},
     {"bypass=x ldap", NULL},
     {"user=cn=a pass=x ldap:///o=b", "user=cn=a pass=*** ldap:///o=b"},
     {"lookup of \"PASS=x ldap:///\"", "lookup of \"PASS=*** ldap:///\""},

@@ -56,7 +56,7 @@ static bool servers_end(struct str text, size_t at, bool option, size_t *ret_fro
 
 struct str log_masked(struct arena *a, struct str text) {
   bool pass = str_ifind(text, STR("pass=")) >= 0 &&
-      (str_ifind(text, STR("ldap")) >= 0 || str_ifind(text, STR("user=")) >= 0);
+      (str_ifind(text, STR("ldap")) >= 0 || str_ifind(text, STR("user=")) >= 0 || str_istarts(str_ltrim(text), STR("pass=")));
   if (!pass && str_ifind(text, STR("servers")) < 0)
     return text;
   struct buf b;
