@@ -27,8 +27,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
   "header_maxsize = 8K\nheader_line_maxsize = 2K\nmessage_size_limit = 16K\nrecipients_max = 20\nreceived_headers_max = 5\n" \
   "smtp_max_synprot_errors = 50\nsmtp_max_unknown_commands = 50\npercent_hack_domains = *\nwrite_rejectlog = false\n" \
   "acl_smtp_helo = accept\nacl_smtp_mail = mail\nacl_smtp_rcpt = rcpt\nacl_smtp_predata = predata\nacl_smtp_data = data\n" \
-  "acl_smtp_auth = accept\nacl_smtp_vrfy = accept\nacl_smtp_expn = accept\nacl_smtp_etrn = accept\nacl_smtp_quit = accept\n" \
-  "acl_smtp_notquit = accept\nacl_not_smtp = data\n" \
+  "acl_smtp_auth = accept\nacl_smtp_vrfy = accept\nacl_smtp_expn = accept\nacl_smtp_etrn = deny\nacl_smtp_quit = accept\n" \
+  "acl_smtp_notquit = accept\nacl_not_smtp = data\ndsn_advertise_hosts = *\nprdr_enable\nacl_smtp_data_prdr = prdr\n" \
+  "acl_smtp_wellknown = known\nwellknown_advertise_hosts = *\nhosts_proxy = 10.0.0.9\nhosts_xclient = 10.0.0.8\n" \
   "begin acl\n" \
   "mail:\n  deny senders = ^bad\n  discard senders = ^gone\n  accept set acl_c_from = ${lc:$sender_address}\n" \
   "rcpt:\n  require verify = recipient\n  drop local_parts = drop\n  defer local_parts = later\n    message = 451 4.3.0 wait\\nplease\n" \
@@ -37,6 +38,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
   "data:\n  deny !verify = header_syntax\n  deny condition = ${if match{$h_subject:}{spam}}\n    message = 550 5.7.1 $h_subject:\n" \
   "  discard condition = ${if def:h_x-gone:}\n  warn remove_header = x-remove\n    add_header = X-Body: ${substr{0}{20}{$message_body}}\n" \
   "  deny condition = ${if eq{$message_linecount}{13}}\n  accept\n" \
+  "prdr:\n  deny local_parts = a\n  defer local_parts = b\n    message = 450 4.2.0 later\n  discard local_parts = c\n  accept\n" \
+  "known:\n  deny condition = ${if eq{$smtp_command_argument}{no}}\n  accept control = wellknown/%s/known\n" \
   "begin routers\nlist:\n  driver = redirect\n  local_parts = list\n  data = a@dom.test, b@dom.test\n" \
   "no:\n  driver = redirect\n  allow_fail\n  local_parts = no\n  data = :fail: 550 5.1.1 no\nall:\n  driver = accept\n  transport = null\n" \
   "begin transports\nnull:\n  driver = appendfile\n  file = /dev/null\n  user = nobody\n" \
@@ -72,7 +75,7 @@ static void start(void) {
   static struct arena *arena;
   arena = arena_new("fuzz config");
   struct str errors = STR_EMPTY;
-  struct config_source source = {.text = str_printf(arena, CONFIG, root, root), .paths = STR("fuzz")};
+  struct config_source source = {.text = str_printf(arena, CONFIG, root, root, root), .paths = STR("fuzz")};
   if (config_read(&source, arena, &config, &errors) != 0) {
     fprintf(stderr, "%.*s\n", STRF(errors));
     abort();
@@ -81,6 +84,10 @@ static void start(void) {
   match_compile_config(config);
   log_init(config);
   check(spool_open(config) == 0);
+  char path[128];
+  snprintf(path, sizeof path, "%s/known", root);
+  FILE *known = fopen(path, "w");
+  check(known && fputs("Contact: mailto:a@b.test\n", known) >= 0 && fclose(known) == 0);
 }
 
 static void on_accepted(void *arg, struct ctx *c, struct message *m, bool queue) {
@@ -141,7 +148,7 @@ static void check_replies(const struct run *r) {
     struct str line = str_slice(rest, 0, (size_t)lf - 1);
     check(line.p[0] >= '2' && line.p[0] <= '5' && line.p[1] >= '0' && line.p[1] <= '9' && line.p[2] >= '0' && line.p[2] <= '9');
     check(line.p[3] == ' ' || line.p[3] == '-');
-    ids += str_starts(line, STR("250 OK id="));
+    ids += str_starts(line, STR("250 OK id=")) || str_starts(line, STR("250 id="));
     rest = str_from(rest, (size_t)lf + 1);
   }
   check(r->accepted <= ids); /* one that was discarded has an id, too */
@@ -153,14 +160,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     start();
   if (size < 2 || size > 1 << 16)
     return 0;
-  static const enum session_kind kinds[] = {SESSION_SMTP, SESSION_SMTP, SESSION_LOCAL_SMTP, SESSION_BATCH};
+  static const enum session_kind kinds[] = {SESSION_SMTP, SESSION_SMTP, SESSION_LOCAL_SMTP, SESSION_BATCH,
+      SESSION_SMTP, SESSION_SMTP};
   static const struct submitter me = {.login = {"me", 2, 0}, .name = {"Me", 2, 0}, .uid = 1000, .gid = 1000};
   struct run r = {.arena = arena_new("fuzz"), .piece = data[1] ? data[1] : 4096u, .script = str_n((const char *)data + 2, size - 2)};
   struct smtp_hooks hooks = {.arg = &r, .accepted = on_accepted};
-  r.p = (struct smtp_params){.config = config, .kind = kinds[data[0] % 4], .submitter = &me, .ident = STR("me"), .timeout = -1,
+  r.p = (struct smtp_params){.config = config, .kind = kinds[data[0] % 6], .submitter = &me, .ident = STR("me"), .timeout = -1,
       .hooks = &hooks};
   if (r.p.kind == SESSION_SMTP) {
-    ip_parse(STR("10.0.0.1"), &r.p.peer);
+    /* One who must send a PROXY header, one who may send XCLIENT, and others. */
+    ip_parse(data[0] % 6 == 4 ? STR("10.0.0.9") : data[0] % 6 == 5 ? STR("10.0.0.8") : STR("10.0.0.1"), &r.p.peer);
     ip_parse(STR("10.0.0.2"), &r.p.local);
     r.p.peer_port = 1234;
     r.p.local_port = 25;
