@@ -286,3 +286,31 @@ def test_etrn_without_command(martlet):
     with Client(m.port) as c:
         c.ehlo()
         assert c.cmd('ETRN local.test')[0] == 501
+
+
+# ---- protocol_detail ----
+
+@pytest.mark.parametrize('tls', [False, True])
+def test_reset_after_quit(martlet, authority, tls):
+    """A client that resets the connection right after its QUIT; the ACL keeps the answer back until it has."""
+    main = 'acl_smtp_quit = acl_quit\nlog_selector = +smtp_connection{}\n'
+    acl = 'acl_quit:\n  warn condition = ${if exists{@DIR@/gone}{no}{yes}}\n       logwrite = quit seen\n       delay = 2s\n  accept\n'
+    for selector, wanted in ((' +protocol_detail', True), ('', False)):
+        m = martlet(main=main.format(selector), acl=acl, tls=authority.issue('mx.martlet.test') if tls else None)
+        c = Client(m.port)
+        c.ehlo()
+        if tls:
+            c.starttls()
+            c.ehlo()
+        c.send('QUIT\r\n')
+        m.wait_log('quit seen')
+        c.reset()
+        m.wait_log('closed by QUIT')
+        assert ('TCP RST after QUIT from (client.test) [127.0.0.1]' in m.log()) == wanted, m.log()
+        # Who waits for the answer is no matter for the log.
+        write(f'{m.directory}/gone', '')
+        with Client(m.port) as c:
+            c.ehlo()
+            assert c.cmd('QUIT')[0] == 221 and c.at_end()
+        m.wait_log('closed by QUIT', count=2)
+        assert m.log().count('TCP RST') == int(wanted)

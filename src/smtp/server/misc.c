@@ -1,4 +1,6 @@
 /* The small verbs: RSET, NOOP, QUIT, HELP, VRFY, EXPN. */
+#include <errno.h>
+
 #include "deliver/address.h"
 #include "expand/expand.h"
 #include "message/address.h"
@@ -59,7 +61,12 @@ enum smtp_next smtp_verb_quit(struct smtp_session *s, struct str args) {
     smtp_respond(s, STR("221"), STR_EMPTY, user);
   else
     smtp_say(s, "221 %.*s closing connection", STRF(s->hostname));
-  smtp_flush(s);
+  int rc = smtp_flush(s);
+  if (rc >= 0 && s->p->kind == SESSION_SMTP && stream_input_pending(s->stream))
+    rc = stream_fill(s->stream, loop_now_fresh());
+  /* Some clients do not wait for the end they asked for. */
+  if ((rc == -ECONNRESET || rc == -EPIPE) && log_selected(LOGSEL_protocol_detail))
+    acl_log(c, LOG_MAIN, "TCP RST after QUIT from %.*s", STRF(smtp_sender_who(s)));
   smtp_log_closed(s, "QUIT");
   return SMTP_CLOSE;
 }
