@@ -402,7 +402,7 @@ const struct acl_modifier_def acl_core_modifiers[] = {
         NULL},
     [MOD_REMOVE_HEADER] = {"remove_header", ACL_ONLY(ACL_MESSAGE_WHERE), true, 0, acl_apply_remove_header, NULL},
     [MOD_SET] = {"set", 0, true, 0, apply_set, NULL},
-    [MOD_UDPSEND] = {"udpsend", 0, true, ACL_LATER, NULL, NULL},
+    [MOD_UDPSEND] = {"udpsend", 0, true, 0, acl_apply_udpsend, NULL},
     [MOD_END] = {0},
 };
 
