@@ -3,6 +3,7 @@
 #include "core/module.h"
 #include "daemon/options.h"
 #include "expand/modules.h"
+#include "filter/filter.h"
 #include "lookup/types.h"
 #include "mailauth/module.h"
 #include "message/rewrite.h"
@@ -48,6 +49,7 @@ const struct module *const modules[] = {
   &tls_module,
   &smtp_server_module,
   &sasl_module,
+  &filter_module,
   &routers_module,
   &transport_module,
   &smtp_client_module,

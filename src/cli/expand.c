@@ -21,7 +21,7 @@
 #define MESSAGE_MAX (50u << 20)
 
 /* Header lines up to an empty line; returns where the body begins. */
-static size_t read_header(struct message *m, struct str text) {
+size_t process_read_header(struct message *m, struct str text) {
   size_t at = 0;
   while (at < text.len && text.p[at] != '\n') {
     size_t end = at;
@@ -40,9 +40,10 @@ static size_t read_header(struct message *m, struct str text) {
 }
 
 /* The body in a file of its own, as the spool has it. */
-static bool keep_body(struct message *m, struct str body) {
+bool process_keep_body(struct message *m, struct str body) {
+  struct str first = str_cat(m->arena, str_c(m->id), STR("-D\n"));
   m->data_fd = memfd_create("message", MFD_CLOEXEC);
-  if (m->data_fd < 0 || dprintf(m->data_fd, "%s-D\n", m->id) < 0 || write(m->data_fd, body.p, body.len) != (ssize_t)body.len)
+  if (m->data_fd < 0 || write(m->data_fd, first.p, first.len) != (ssize_t)first.len || write(m->data_fd, body.p, body.len) != (ssize_t)body.len)
     return false;
   m->body_size = body.len;
   for (size_t i = 0; i < body.len; i++) {
@@ -91,9 +92,9 @@ static bool read_message(struct process *p, struct message *m) {
     from += line + 1;
   }
   message_make_id(m, (int)main_options(p->config)->localhost_number_value);
-  size_t body = read_header(m, text);
+  size_t body = process_read_header(m, text);
   add_missing(p, m);
-  return keep_body(m, str_from(text, body));
+  return process_keep_body(m, str_from(text, body));
 }
 
 /* -Mset ID */
@@ -112,7 +113,7 @@ static bool load_message(struct process *p, struct str id) {
 }
 
 /* A caller may read no more than he could without us. */
-static bool become_caller(struct process *p) {
+bool process_become_caller(struct process *p) {
   uid_t uid = p->real_uid;
   gid_t gid = p->real_gid;
   bool root = geteuid() == 0 || seteuid(0) == 0;
@@ -148,7 +149,7 @@ int mode_expand(struct process *p) {
   p->ctx->is_test = true;
   log_set_echo(LOG_ECHO_TESTING);
   int status = 1;
-  if (become_caller(p) && process_start_perl(p) == 0 && (o->load_message || process_set_client(p)) &&
+  if (process_become_caller(p) && process_start_perl(p) == 0 && (o->load_message || process_set_client(p)) &&
       (!str_is_set(o->mode_arg) || o->mode_arg.len == 0 || read_message(p, p->ctx->message)))
     status = expand_test_run(p->ctx, &t);
   message_free(p->ctx->message);

@@ -46,6 +46,12 @@ static bool set_string(struct cli *c, const struct option_word *w, struct str va
   return true;
 }
 
+static bool set_filter(struct cli *c, const struct option_word *w, struct str value, const char *as_given) {
+  c->mode = MODE_FILTER_TEST;
+  c->mode_given = true;
+  return set_string(c, w, value, as_given);
+}
+
 static bool perl_start(struct cli *c, const struct option_word *w, struct str value, const char *as_given) {
   c->perl_now = w->word[1] == 's';
   c->perl_delayed = !c->perl_now;
@@ -258,12 +264,12 @@ static const struct option_word words[] = {
     {"bd", ARG_NONE, set_daemon, 0},
     {"bem", ARG_NEXT, set_mode, MODE_EXPAND_TEST},
     {"be", ARG_NONE, set_mode, MODE_EXPAND_TEST},
-    {"bF", ARG_NEXT, set_mode, MODE_FILTER_TEST},
-    {"bfd", ARG_NEXT, ignore, 0},
-    {"bfl", ARG_NEXT, ignore, 0},
-    {"bfp", ARG_NEXT, ignore, 0},
-    {"bfs", ARG_NEXT, ignore, 0},
-    {"bf", ARG_NEXT, set_mode, MODE_FILTER_TEST},
+    {"bF", ARG_NEXT, set_filter, offsetof(struct cli, system_filter)},
+    {"bfd", ARG_NEXT, set_string, offsetof(struct cli, test_domain)},
+    {"bfl", ARG_NEXT, set_string, offsetof(struct cli, test_local_part)},
+    {"bfp", ARG_NEXT, set_string, offsetof(struct cli, test_prefix)},
+    {"bfs", ARG_NEXT, set_string, offsetof(struct cli, test_suffix)},
+    {"bf", ARG_NEXT, set_filter, offsetof(struct cli, user_filter)},
     {"bhc", ARG_NEXT, set_host_test, 1},
     {"bh", ARG_NEXT, set_host_test, 0},
     {"bI:", ARG_JOINED, set_info, 0},

@@ -91,6 +91,8 @@ struct cli {
   bool select_recipient_regex, select_sender_regex;
   bool load_message;           /* -Mset: the first of args is the id of a message for -be */
   struct str bounce_id;        /* -E */
+  struct str user_filter, system_filter; /* -bf, -bF: the files; unset: not given */
+  struct str test_domain, test_local_part, test_prefix, test_suffix; /* -bfd, -bfl, -bfp, -bfs */
   int max_batch;               /* -oB */
 };
 

@@ -52,7 +52,15 @@ int mode_retry(struct process *p);     /* -brt */
 int mode_rewrite(struct process *p);   /* -brw */
 int mode_receive(struct process *p);   /* a message, -bs, -bS, -bh */
 int mode_queue(struct process *p);     /* -q, -bp, -M */
+int mode_filter(struct process *p);    /* -bf, -bF */
 int mode_aliases(struct process *p);   /* -bi */
+/* --- for tests with a message: expand.c --- */
+/* Takes the header lines off `text`, into the message; returns where the body begins. */
+size_t process_read_header(struct message *m, struct str text);
+/* Keeps the body where the spool would have it. False: errno. */
+bool process_keep_body(struct message *m, struct str body);
+/* All privilege goes: a caller may read no more than he could without us. False after a message on stderr. */
+bool process_become_caller(struct process *p);
 int mode_log_line(struct process *p);  /* -z */
 int mode_utility(struct process *p);
 /* Not in a fiber: it forks. */

@@ -51,6 +51,15 @@ struct policy_vars {
   struct str srs_recipient;
 };
 
+/* While a filter runs: what its strings see, and what they may not do. */
+struct filter_vars {
+  int64_t n[10];              /* $n0 … */
+  struct str this_address;    /* of foranyaddress */
+  struct str charset;         /* headers charset; unset: headers_charset */
+  unsigned forbid;            /* EXPAND_FORBID_… */
+  bool system;                /* the system filter: it sees $recipients */
+};
+
 struct acl_frame; /* acl/acl.h */
 
 struct ctx {
@@ -70,6 +79,7 @@ struct ctx {
   struct map *acl_m;          /* struct str * by full name (acl_m0); the message's while there is one. Without a session
                                  and a message acl_c… is here too */
   struct str auth[4];         /* $auth1 … $auth4 */
+  struct filter_vars *filter; /* the filter that runs, or NULL */
   struct acl_frame *acl;      /* the ACL that runs, or NULL */
   int acl_where;              /* enum acl_where + 1; 0 outside */
   int depth;                  /* nesting of expansions and ACLs; bounded */

@@ -16,6 +16,7 @@
 
 #include "base/arena.h"
 #include "log/log.h"
+#include "route/redirect.h"
 #include "transport/identity.h"
 #include "transport/transport.h"
 
@@ -82,6 +83,8 @@ static const char *refuse(struct agent *g, const struct plan *p) {
   const struct instance *t = config_driver(g->config, DRIVER_TRANSPORT, p->transport), *r = config_driver(g->config, DRIVER_ROUTER, p->transport);
   if (p->kind == PLAN_PIPE && r && !strcmp(r->driver->name, "queryprogram"))
     return NULL;
+  if (p->kind == PLAN_EVALUATE)
+    return redirect_filters_allowed(g->config, p->transport) ? NULL : "the agent knows no router of that name that may run filters";
   if (!t || !((const struct transport_def *)t->driver)->local)
     return "the agent knows no local transport of that name";
   bool pipe = !strcmp(t->driver->name, "pipe");
@@ -324,6 +327,7 @@ _Noreturn void agent_run(struct config *c, int control) {
   g.last = &g.first;
   umask(0);
   signal(SIGPIPE, SIG_IGN);
+  redirect_serve_filters(c);
   for (;;) {
     struct pollfd w[1 + CHANNELS_MAX + USERS_MAX];
     int n = 0, channels = g.channels_n, users = g.users_n;

@@ -9,6 +9,7 @@ transport and an outcome. Children made by redirection point to their parent. */
 #include "dns/dns.h"
 #include "message/address.h"
 
+struct filter_item; /* filter/filter.h */
 struct map;
 
 /* What routers hand down to children and to the transport. */
@@ -39,7 +40,7 @@ struct address {
   struct address *next;           /* in whatever list holds it */
   struct address_props prop;
   enum address_kind kind;
-  struct str reply_text, reply_config;  /* of autoreply children from filters */
+  const struct filter_item *filter; /* the filter's item that made it: a reply's parts, a pipe's arguments; NULL: none */
   bool local_error;               /* from a local sender's alias */
   struct instance *router;        /* that accepted it */
   struct instance *transport;
@@ -65,6 +66,7 @@ struct address {
   bool verify_sender, verify_recipient; /* routing for verification, not delivery */
   bool verify_routed, verify_copied;
   bool blackholed;                /* :blackhole: */
+  bool discarded;                 /* a filter said that it is dealt with (seen finish) */
   bool bypassed;                  /* /dev/null */
   bool done;                      /* needs nothing more */
   unsigned child_pending;         /* children that are not complete */

@@ -6,6 +6,7 @@ messages"; RFC 3464). */
 #include "config/value.h"
 #include "core/main_options.h"
 #include "deliver/delivery.h"
+#include "deliver/errors.h"
 #include "deliver/logline.h"
 #include "deliver/report.h"
 #include "expand/expand.h"
@@ -29,6 +30,10 @@ static void ignore(struct delivery *d, struct address *a, const char *why) {
 /* Nobody to send a bounce to. A message without a sender is frozen, so that somebody looks at it, unless it is old. */
 static void no_sender(struct delivery *d, struct address *a) {
   int64_t age = time(NULL) - d->m->received_time.tv_sec;
+  if (a->basic_errno == ERROR_FILTER_FAIL) { /* the administrator's filter knew that there is no sender */
+    delivery_done(d, a);
+    return;
+  }
   bool asked_for = str_is_set(a->prop.errors_address) || a->prop.ignore_error || a->retry_timed_out;
   if (asked_for || age >= main_options(d->c->config)->ignore_bounce_errors_after) {
     ignore(d, a, "");

@@ -32,6 +32,7 @@ static bool thaw(struct delivery *d, struct deliver_how *how) {
   int64_t frozen_for = time(NULL) - m->frozen_time;
   if (how->force_frozen) {
     unfreeze(d, "forced delivery");
+    m->manual_thaw = true; /* for filters: a forced delivery counts as one */
     return true;
   }
   if (how->give_up)
@@ -72,8 +73,12 @@ static void tell_frozen(struct delivery *d) {
   struct str references = report_references(d->c, d->m);
   buf_printf(&s.header, "Auto-Submitted: auto-replied\nFrom: %.*s\nTo: %.*s\n%.*sSubject: Message frozen\n", STRF(submit_from(d->c)),
       STRF(text), STRF(str_is_set(references) ? references : STR_EMPTY));
-  buf_printf(&s.body, "Message %s has been frozen%.*s.\nThe sender is <%.*s>.\n", d->m->id, STRF(d->freeze_reason),
-      STRF(d->m->reverse_path));
+  buf_printf(&s.body, "Message %s has been frozen%.*s.\n", d->m->id, STRF(d->freeze_reason));
+  for (struct str rest = d->freeze_detail; str_is_set(rest) && rest.len;) {
+    struct str line = str_cut(&rest, '\n');
+    buf_printf(&s.body, str_is_set(rest) ? "%.*s \n" : "%.*s.\n", STRF(line));
+  }
+  buf_printf(&s.body, "The sender is <%.*s>.\n", STRF(d->m->reverse_path));
   if (d->deferred)
     buf_add_c(&s.body, "\nThe following address(es) have yet to be delivered:\n");
   for (const struct address *a = d->deferred; a; a = a->next) {
@@ -90,8 +95,11 @@ static void freeze(struct delivery *d) {
   d->m->frozen_time = time(NULL);
   d->m->manual_thaw = false;
   d->rewrite_header = true;
-  log_write(LOG_MAIN, d->m, "Frozen%.*s", STRF(d->freeze_reason));
-  msglog_add_plain(&d->log, str_printf(d->c->arena, "*** Frozen%.*s", STRF(d->freeze_reason)));
+  struct str why = d->freeze_reason;
+  if (str_is_set(d->freeze_detail) && d->freeze_detail.len)
+    why = str_cat(d->c->arena, why, str_cat(d->c->arena, STR(": "), log_printable(d->c->arena, d->freeze_detail)));
+  log_write(LOG_MAIN, d->m, "Frozen%.*s", STRF(why));
+  msglog_add_plain(&d->log, str_printf(d->c->arena, "*** Frozen%.*s", STRF(why)));
   tell_frozen(d);
 }
 
@@ -222,6 +230,8 @@ static enum deliver_result deliver(struct delivery *d, struct deliver_how *how) 
   if (debug_on(DEBUG_deliver) || log_is_verbose())
     fprintf(stderr, "delivering %s\n", d->m->id);
   delivery_recipients(d);
+  if (!delivery_system_filter(d))
+    return DELIVER_TROUBLE;
   delivery_route(d);
   if (d->m->header_rewritten)
     d->rewrite_header = true;
@@ -241,7 +251,7 @@ enum deliver_result deliver_message(struct ctx *c, struct message *m, const stru
   struct deliver_how own = *how;
   m->deliver_forced = how->force;
   m->deliver_bypassed = how->dont_deliver || m->dont_deliver;
-  struct delivery d = {.c = delivery_ctx(c, arena, m), .m = m, .how = &own, .freeze_reason = STR_EMPTY};
+  struct delivery d = {.c = delivery_ctx(c, arena, m), .m = m, .how = &own, .freeze_reason = STR_EMPTY, .freeze_detail = STR_UNSET};
   d.c->queue_running = how->queue_run;
   d.seen = map_new(arena);
   msglog_init(&d.log, arena);

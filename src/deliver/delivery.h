@@ -22,6 +22,7 @@ struct delivery {
   bool rewrite_header;         /* the -H file must be written: recipients or headers changed */
   bool freeze;
   struct str freeze_reason;    /* for the log: " (delivery error message)" … */
+  struct str freeze_detail;    /* and, behind a colon, what the filter said; unset: nothing */
   struct msglog log;
 };
 
@@ -34,6 +35,10 @@ void delivery_route(struct delivery *d);
 void delivery_hold_remote(struct delivery *d);
 /* Key by which an address is crossed off. In the delivery's arena. */
 struct str delivery_key(struct delivery *d, const struct address *a);
+
+/* --- system_filter.c --- */
+/* Runs the system filter for the fresh recipients. False: it could not be run, and nothing may be delivered. [suspends] */
+bool delivery_system_filter(struct delivery *d);
 
 /* --- local.c, remote.c --- */
 void delivery_run_local(struct delivery *d);   /* [suspends] */

@@ -73,6 +73,8 @@ static void add_address(struct buf *b, struct ctx *c, const struct address *a, b
   } else {
     if (routed) /* as the router saw it: without affixes, the case ignored unless it said caseful_local_part */
       shown = str_printf(c->arena, "%.*s@%.*s", STRF(a->local_part), STRF(a->domain));
+    if (!success && a->kind == ADDRESS_FILE && a->address.len && a->address.p[0] != '/')
+      buf_add_c(b, "save ");
     buf_add(b, shown);
   }
   add_parents(b, a);
@@ -220,7 +222,7 @@ struct str logline_success(struct ctx *c, const struct address *a, const char *f
   buf_init(&b, c->arena, LINE_MAX);
   buf_printf(&b, "%s ", flag);
   if (a->blackholed) {
-    buf_printf(&b, ":blackhole: <%.*s>", STRF(a->address));
+    buf_printf(&b, "%s <%.*s>", a->discarded ? "discarded" : ":blackhole:", STRF(a->address));
     if (a->router)
       buf_printf(&b, " R=%.*s", STRF(a->router->name));
     return log_printable(c->arena, buf_str(&b));
@@ -262,7 +264,7 @@ struct str logline_deferred(struct ctx *c, const struct address *a) {
   struct buf b;
   buf_init(&b, c->arena, LINE_MAX);
   add_address(&b, c, a, false);
-  if (a->basic_errno == ERROR_ROUTING_RETRY) {
+  if (a->basic_errno == ERROR_ROUTING_RETRY || (a->kind != ADDRESS_MAIL && !a->router && !a->transport)) {
     buf_printf(&b, " routing defer (%d): %.*s", a->basic_errno, STRF(a->message));
     return log_printable(c->arena, buf_str(&b));
   }

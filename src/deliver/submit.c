@@ -46,6 +46,30 @@ static struct str our_name(struct ctx *c, struct arena *a) {
   return str_dup(a, str_c(p ? p->pw_name : build.user ? build.user : "nobody"));
 }
 
+struct account {
+  uint32_t uid;
+  struct arena *arena;
+  struct str login, name;
+};
+
+static int find_account(void *arg) {
+  struct account *w = arg;
+  struct passwd pw, *found = NULL;
+  char room[4096];
+  if (getpwuid_r(w->uid, &pw, room, sizeof room, &found) || !found)
+    return 0;
+  w->login = str_dup(w->arena, str_c(found->pw_name));
+  w->name = str_dup(w->arena, str_c(found->pw_gecos ? found->pw_gecos : ""));
+  return 0;
+}
+
+static bool is_trusted(const struct main_options *o, uint32_t uid) {
+  for (size_t i = 0; i < o->trusted_users.n; i++)
+    if (o->trusted_users.v[i] == uid)
+      return true;
+  return uid == 0 || (o->exim_user.set && o->exim_user.id == uid);
+}
+
 struct piece {
   int fd;
   int64_t offset;
@@ -84,10 +108,17 @@ static struct message *make_message(struct ctx *c, const struct submit *s, struc
   cl->protocol = STR("local");
   m->reverse_path = str_dup(m->arena, s->sender);
   m->sender_local = true;
+  struct account account = {.uid = s->uid, .arena = m->arena, .login = STR_UNSET, .name = STR_EMPTY};
+  if (s->as_user)
+    fiber_offload(find_account, &account);
+  bool user = str_is_set(account.login);
+  if (user)
+    cl->ident = account.login;
   m->originator_login = cl->ident;
-  m->originator_uid = geteuid();
-  m->originator_gid = getegid();
+  m->originator_uid = user ? s->uid : geteuid();
+  m->originator_gid = user ? s->gid : getegid();
   m->deliver_first_time = true;
+  m->allow_unqualified_sender = m->allow_unqualified_recipient = true;
   m->local_error_message = !s->sender.len;
   if (s->parent)
     m->parent_id = str_dup(m->arena, str_c(s->parent->id));
@@ -95,14 +126,14 @@ static struct message *make_message(struct ctx *c, const struct submit *s, struc
     struct recipient r = {.address = str_dup(m->arena, s->recipients.v[i]), .errors_to = STR_UNSET, .orcpt = STR_UNSET, .parent = -1};
     vec_push(m->arena, &m->recipients, r);
   }
-  *who = (struct submitter){.login = cl->ident, .name = STR_EMPTY, .uid = m->originator_uid, .gid = m->originator_gid,
-      .trusted = true, .admin = true};
+  *who = (struct submitter){.login = cl->ident, .name = account.name, .uid = m->originator_uid, .gid = m->originator_gid,
+      .trusted = !user || is_trusted(main_options(c->config), s->uid), .admin = !user};
   return m;
 }
 
 /* Through the ACLs for what comes in without SMTP, as all messages. */
 static int receive(struct ctx *own, struct submit *s, struct message *m, const struct submitter *who, bool *ret_discarded) {
-  struct receive_params p = {.dot = DOT_PLAIN, .local = true, .submitter = who, .full_name = STR_UNSET, .sender_forced = true,
+  struct receive_params p = {.dot = DOT_PLAIN, .local = true, .submitter = who, .full_name = STR_UNSET, .sender_forced = true, .qualify_headers = s->as_user,
       .bounced_id = m->parent_id};
   struct reception r;
   struct str why;

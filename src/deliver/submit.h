@@ -16,6 +16,8 @@ struct submit {
   int64_t body_offset, body_length;
   struct buf tail;                 /* … and what comes behind that */
   const struct message *parent;    /* the message it is about: R=id of the <= line; NULL: none */
+  bool as_user;                    /* from this user of the machine, with all that is done to what such users submit */
+  uint32_t uid, gid;
   char id[24];                     /* out: the new message's id */
 };
 

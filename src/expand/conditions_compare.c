@@ -93,6 +93,8 @@ static int exists_offloaded(void *arg) {
 }
 
 static int eval_exists(struct ctx *c, const struct expand_condition_def *def, const struct expand_args *args, bool *ret) {
+  if (expand_forbidden(c, EXPAND_FORBID_EXISTS, "File existence tests are not permitted"))
+    return OUTCOME_ERROR;
   struct str name = args->value[0];
   if (name.len == 0 || name.p[0] != '/' || str_find_byte(name, '\0') >= 0)
     return 0;

@@ -68,6 +68,8 @@ static int fail_logged(struct ctx *c, struct str text) {
 }
 
 static int eval_dlfunc(struct ctx *c, const struct expand_item_def *def, const struct expand_args *args, struct buf *out) {
+  if (expand_forbidden(c, EXPAND_FORBID_DLFUNC, "dynamically-loaded functions are not permitted"))
+    return OUTCOME_ERROR;
   struct dlfunc_call call = {.argc = args->n - 2, .argv = arena_array(c->arena, char *, args->n)};
   struct str file = args->value[0], function = args->value[1];
   if (str_is_tainted(file))

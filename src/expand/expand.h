@@ -41,6 +41,22 @@ int expand_condition_text(struct ctx *c, struct str value) MUST_CHECK;
 /* Integer with K/M/G and arithmetic rules of the manual's numeric comparisons. */
 int expand_to_int(struct ctx *c, struct str text, int64_t *ret) MUST_CHECK;
 
+/* What a filter's strings may not use (forbid_filter_… of the redirect router). */
+#define EXPAND_FORBID_DLFUNC 1u
+#define EXPAND_FORBID_EXISTS 2u
+#define EXPAND_FORBID_LOOKUP 4u
+#define EXPAND_FORBID_PERL 8u
+#define EXPAND_FORBID_READFILE 16u
+#define EXPAND_FORBID_READSOCKET 32u
+#define EXPAND_FORBID_RUN 64u
+/* Is it forbidden here? Then c->error says so. */
+static inline bool expand_forbidden(struct ctx *c, unsigned what, const char *text) {
+  if (!c->filter || !(c->filter->forbid & what))
+    return false;
+  c->error = str_c(text);
+  return true;
+}
+
 /* --- what modules add --- */
 
 struct variable_def {

@@ -71,6 +71,8 @@ int header_expand(struct ctx *c, enum header_form form, struct str name, struct 
   struct str value = buf_str(&b);
   if (form == HEADER_DECODED || form == HEADER_BASIC) {
     struct str charset = form == HEADER_BASIC || c->config == NULL ? STR_UNSET : main_options(c->config)->headers_charset;
+    if (form != HEADER_BASIC && c->filter != NULL && str_is_set(c->filter->charset))
+      charset = c->filter->charset;
     struct str before = c->error;
     value = rfc2047_decode(c, value, charset);
     c->error = before;

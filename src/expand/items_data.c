@@ -75,6 +75,8 @@ void add_with_eol(struct buf *out, struct str text, const struct str *eol) {
 }
 
 static int eval_readfile(struct ctx *c, const struct expand_item_def *def, const struct expand_args *args, struct buf *out) {
+  if (expand_forbidden(c, EXPAND_FORBID_READFILE, "file insertions are not permitted"))
+    return OUTCOME_ERROR;
   struct str name = args->value[0];
   if (str_is_tainted(name))
     return ctx_fail(c, OUTCOME_ERROR, "Tainted filename '%.*s'", STRF(name));

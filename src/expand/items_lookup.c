@@ -58,6 +58,8 @@ static struct str quoted(struct arena *a, struct str s) {
 }
 
 static int eval_lookup(struct ctx *c, const struct expand_item_def *def, const struct expand_args *args, struct buf *out) {
+  if (expand_forbidden(c, EXPAND_FORBID_LOOKUP, "lookup expansions are not permitted"))
+    return OUTCOME_ERROR;
   const struct lookup_item *l = args->custom;
   struct str key = STR_EMPTY, file, value = STR_EMPTY;
   int rc = l->key != NULL ? expand_arg(c, l->key, &key) : 0;

@@ -149,6 +149,8 @@ static int run_command(struct ctx *c, const str_list *words, struct str *ret_out
 }
 
 static int eval_run(struct ctx *c, const struct expand_item_def *def, const struct expand_args *args, struct buf *out) {
+  if (expand_forbidden(c, EXPAND_FORBID_RUN, "running a command is not permitted"))
+    return OUTCOME_ERROR;
   const struct run_item *r = args->custom;
   str_list words = {0};
   struct str output = STR_EMPTY;

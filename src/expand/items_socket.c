@@ -201,6 +201,8 @@ static int ask_once(struct ctx *c, struct str name, struct str request, const st
 }
 
 static int eval_readsocket(struct ctx *c, const struct expand_item_def *def, const struct expand_args *args, struct buf *out) {
+  if (expand_forbidden(c, EXPAND_FORBID_READSOCKET, "socket insertions are not permitted"))
+    return OUTCOME_ERROR;
   const struct socket_item *s = args->custom;
   struct str name, request, options = STR_EMPTY, eol, answer;
   struct socket_options o;

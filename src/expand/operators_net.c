@@ -137,6 +137,8 @@ static void add_mode_text(struct buf *out, mode_t mode) {
 }
 
 static int eval_stat(struct ctx *c, const struct expand_operator_def *def, struct str arg, struct str s, struct buf *out) {
+  if (expand_forbidden(c, EXPAND_FORBID_EXISTS, "Use of the stat() expansion is not permitted"))
+    return OUTCOME_ERROR;
   struct stat_call call = {.path = str_dup_c(c->arena, s)};
   fiber_offload(stat_offloaded, &call);
   if (call.error != 0)

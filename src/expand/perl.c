@@ -256,6 +256,8 @@ static bool configured(const struct ctx *c) {
 }
 
 static int eval_perl(struct ctx *c, const struct expand_item_def *def, const struct expand_args *args, struct buf *out) {
+  if (expand_forbidden(c, EXPAND_FORBID_PERL, "Perl calls are not permitted"))
+    return OUTCOME_ERROR;
   struct perl *p = NULL;
   if (!configured(c))
     return ctx_fail(c, OUTCOME_ERROR, "A setting of perl_startup is needed when using the Perl interpreter");

@@ -66,7 +66,7 @@ static int get_return_path(struct ctx *c, const struct variable_def *def, struct
 static bool recipients_visible(const struct ctx *c) {
   const uint32_t where = ACL_BIT(ACL_PREDATA) | ACL_BIT(ACL_MIME) | ACL_BIT(ACL_DATA) | ACL_BIT(ACL_PRDR) | ACL_BIT(ACL_DKIM) |
                          ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_NOT_SMTP_START) | ACL_BIT(ACL_NOT_SMTP_MIME);
-  return c->message != NULL && ((c->acl_where > 0 && (where & ACL_BIT(c->acl_where - 1)) != 0) || c->is_test);
+  return c->message != NULL && ((c->acl_where > 0 && (where & ACL_BIT(c->acl_where - 1)) != 0) || (c->filter != NULL ? c->filter->system : c->is_test));
 }
 
 static int get_recipients(struct ctx *c, const struct variable_def *def, struct str *ret) {

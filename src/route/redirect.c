@@ -14,18 +14,12 @@ redirect router"). The data's text is taken apart by redirect_parse.c. */
 #include "message/address.h"
 #include "message/message.h"
 #include "message/rewrite.h"
+#include "filter/filter.h"
 #include "route/redirect.h"
+#include "route/redirect_filter.h"
 #include "route/redirect_parse.h"
 
 #define ITEMS_MAX 200000
-
-struct redirect_run {
-  struct ctx *c;
-  const struct instance *r;
-  const struct redirect_options *o;
-  struct address *a;
-  int64_t uid, gid; /* to read files as; -1: as we are */
-};
 
 bool router_repeat_use(const struct instance *r) {
   return r->driver != &router_redirect_def.driver || ((const struct redirect_options *)r->options)->repeat_use;
@@ -152,13 +146,17 @@ static enum route_result get_data(struct redirect_run *run, struct str *ret) {
 
 /* --- syntax errors that are skipped --- */
 
-static void report_skipped(struct redirect_run *run, const struct redirect_parsed *p) {
+void redirect_report_skipped(struct redirect_run *run, const struct redirect_parsed *p) {
   struct ctx *c = run->c;
   const struct redirect_options *o = run->o;
   struct str to, text = STR_UNSET;
-  for (size_t i = 0; i < p->skipped.n; i++)
-    log_write(LOG_MAIN, c->message, "%.*s router: skipped error: %.*s in \"%.*s\"", STRF(run->r->name),
-        STRF(p->skipped.v[i].error), STRF(p->skipped.v[i].item));
+  for (size_t i = 0; i < p->skipped.n; i++) {
+    const struct redirect_skipped *e = &p->skipped.v[i];
+    if (str_is_set(e->item))
+      log_write(LOG_MAIN, c->message, "%.*s router: skipped error: %.*s in \"%.*s\"", STRF(run->r->name), STRF(e->error), STRF(e->item));
+    else
+      log_write(LOG_MAIN, c->message, "%.*s router: skipped error: %.*s", STRF(run->r->name), STRF(e->error));
+  }
   if (!str_is_set(o->syntax_errors_to) || !c->message || !c->message->id[0] || route_verifying(run->a) || c->is_test)
     return;
   if (expand_text(c, str_untainted(o->syntax_errors_to), &to) || !to.len) {
@@ -174,8 +172,13 @@ static void report_skipped(struct redirect_run *run, const struct redirect_parse
   if (!expand_option(c, &o->syntax_errors_text, &text) && str_is_set(text) && text.len)
     buf_printf(&s.body, "%.*s\n\n", STRF(text));
   buf_printf(&s.body, "The %.*s router encountered the following error(s):\n\n", STRF(run->r->name));
-  for (size_t i = 0; i < p->skipped.n; i++)
-    buf_printf(&s.body, "  %.*s in the address\n  \"%.*s\"\n\n", STRF(p->skipped.v[i].error), STRF(p->skipped.v[i].item));
+  for (size_t i = 0; i < p->skipped.n; i++) {
+    const struct redirect_skipped *e = &p->skipped.v[i];
+    if (str_is_set(e->item))
+      buf_printf(&s.body, "  %.*s in the address\n  \"%.*s\"\n\n", STRF(e->error), STRF(e->item));
+    else
+      buf_printf(&s.body, "  %.*s\n\n", STRF(e->error));
+  }
   buf_add_c(&s.body, p->items.n ? "Other addresses were processed normally.\n" : "No valid addresses were generated.\n");
   submit_message(c, &s);
 }
@@ -209,7 +212,7 @@ static enum route_result qualify(struct redirect_run *run, const struct redirect
   return ROUTE_OK;
 }
 
-static enum route_result address_item(struct redirect_run *run, const struct redirect_item *item, struct address **ret) {
+enum route_result redirect_address(struct redirect_run *run, const struct redirect_item *item, struct address **ret) {
   struct ctx *c = run->c;
   const struct router_options *g = router_options(run->r);
   struct str text = item->text;
@@ -227,17 +230,19 @@ static enum route_result address_item(struct redirect_run *run, const struct red
 }
 
 /* A file, directory or pipe: which transport, and whether it is allowed at all. */
-static struct address *special_item(struct redirect_run *run, const struct redirect_item *item) {
+struct address *redirect_special(struct redirect_run *run, enum address_kind kind, struct str text) {
   struct ctx *c = run->c;
   const struct redirect_options *o = run->o;
-  bool pipe = item->kind == REDIRECT_PIPE, directory = !pipe && str_ends(item->text, STR("/"));
-  struct address *child = address_special(c->arena, run->a, pipe ? ADDRESS_PIPE : ADDRESS_FILE, item->text);
-  const struct option_expr *option = pipe ? &o->pipe_transport : directory ? &o->directory_transport : &o->file_transport;
-  const char *name = pipe ? "pipe_transport" : directory ? "directory_transport" : "file_transport";
+  bool pipe = kind == ADDRESS_PIPE, reply = kind == ADDRESS_REPLY, directory = kind == ADDRESS_FILE && str_ends(text, STR("/"));
+  struct address *child = address_special(c->arena, run->a, kind, text);
+  const struct option_expr *option = pipe ? &o->pipe_transport : reply ? &o->reply_transport
+                                     : directory ? &o->directory_transport : &o->file_transport;
+  const char *name = pipe ? "pipe_transport" : reply ? "reply_transport" : directory ? "directory_transport" : "file_transport";
   child->router = (struct instance *)run->r;
   child->dsn_ended = true;
   child->af_allow_pipe = pipe && !o->forbid_pipe;
-  child->af_allow_file = !pipe && !o->forbid_file;
+  child->af_allow_file = kind == ADDRESS_FILE && !o->forbid_file;
+  child->af_allow_reply = reply && !o->forbid_filter_reply;
   child->uid = run->a->uid;
   child->gid = run->a->gid;
   child->uid_set = run->a->uid_set;
@@ -246,7 +251,7 @@ static struct address *special_item(struct redirect_run *run, const struct redir
   child->local_user = run->a->local_user;
   child->home = run->a->home;
   child->result = OUTCOME_OK;
-  bool allowed = child->af_allow_pipe || child->af_allow_file; /* what is not needs no transport: the delivery refuses it */
+  bool allowed = child->af_allow_pipe || child->af_allow_file || child->af_allow_reply; /* what is not needs no transport: the delivery refuses it */
   if ((allowed || str_is_set(option->text)) && router_transport(c, run->r, child, option, name, &child->transport) != ROUTE_OK)
     child->result = OUTCOME_DEFER;
   return child;
@@ -262,9 +267,9 @@ static enum route_result make_children(struct redirect_run *run, const struct re
   for (size_t i = 0; i < p->items.n && !rc; i++) {
     struct address *child = NULL;
     if (p->items.v[i].kind == REDIRECT_ADDRESS)
-      rc = address_item(run, &p->items.v[i], &child);
+      rc = redirect_address(run, &p->items.v[i], &child);
     else
-      child = special_item(run, &p->items.v[i]);
+      child = redirect_special(run, p->items.v[i].kind == REDIRECT_PIPE ? ADDRESS_PIPE : ADDRESS_FILE, p->items.v[i].text);
     if (rc)
       break;
     child->hide_in_errors = run->o->hide_child_in_errmsg || a->hide_in_errors;
@@ -305,7 +310,7 @@ static struct str without_codes(struct str text) {
 }
 
 /* The text of :fail: and :defer: is for whoever gave us the address. */
-static enum route_result forced(struct redirect_run *run, struct str text, enum route_result result) {
+enum route_result redirect_forced(struct redirect_run *run, struct str text, enum route_result result) {
   struct address *a = run->a;
   if (run->o->forbid_smtp_code && route_verifying(a))
     text = without_codes(text);
@@ -320,16 +325,16 @@ static enum route_result forced(struct redirect_run *run, struct str text, enum 
 static enum route_result act(struct redirect_run *run, const struct redirect_parsed *p, struct route_lists *lists) {
   const char *kind = str_is_set(run->o->file.text) ? "file" : "data";
   if (p->skipped.n)
-    report_skipped(run, p);
+    redirect_report_skipped(run, p);
   switch (p->result) {
   case REDIRECT_BLACKHOLE:
     return ROUTE_DISCARD;
   case REDIRECT_UNKNOWN:
     return ROUTE_DECLINE;
   case REDIRECT_FAIL:
-    return forced(run, p->text, ROUTE_FAIL);
+    return redirect_forced(run, p->text, ROUTE_FAIL);
   case REDIRECT_DEFER:
-    return forced(run, p->text, ROUTE_DEFER);
+    return redirect_forced(run, p->text, ROUTE_DEFER);
   case REDIRECT_ERROR:
     return router_defer(run->c, run->a, ERROR_BAD_REDIRECT, "error in redirect %s: %.*s", kind, STRF(p->text));
   case REDIRECT_INCLUDE_DEFER:
@@ -342,15 +347,6 @@ static enum route_result act(struct redirect_run *run, const struct redirect_par
   if (p->skipped.n)
     run->a->message = STR("syntax error in redirection data");
   return ROUTE_DECLINE;
-}
-
-static enum route_result refuse_filter(struct redirect_run *run, enum redirect_filter filter) {
-  const char *kind = str_is_set(run->o->file.text) ? "file" : "data";
-  const char *why = "filtering not enabled";
-  if (run->o->allow_filter)
-    why = filter == REDIRECT_EXIM_FILTER ? (run->o->forbid_exim_filter ? "Exim filtering not enabled" : "Exim filters are not supported yet")
-          : run->o->forbid_sieve_filter ? "Sieve filtering not enabled" : "Sieve filters are not supported yet";
-  return router_defer(run->c, run->a, ERROR_BAD_REDIRECT, "error in filter %s: %s", kind, why);
 }
 
 static enum route_result redirect_route(struct ctx *c, const struct instance *r, struct address *a, struct route_lists *lists) {
@@ -368,9 +364,9 @@ static enum route_result redirect_route(struct ctx *c, const struct instance *r,
   }
   if ((rc = get_data(&run, &data)))
     return rc;
-  enum redirect_filter filter = redirect_is_filter(data);
-  if (filter != REDIRECT_NO_FILTER)
-    return refuse_filter(&run, filter);
+  enum filter_kind kind = filter_kind(data);
+  if (kind != FILTER_NONE)
+    return redirect_filter(&run, data, kind, lists);
   struct redirect_rules rules = {
       .allow_defer = run.o->allow_defer,
       .allow_fail = run.o->allow_fail,

@@ -21,4 +21,11 @@ struct redirect_options {
 };
 
 extern const struct option_def redirect_option_table[];
+/* May this router (found by name) run filters? */
+bool redirect_filters_allowed(const struct config *c, struct str name);
+/* Makes this process one whose children run the filters of users, with this configuration. */
+void redirect_serve_filters(struct config *c);
+/* Lines of a user's file expanded as in his filter, which `router` ran as uid and gid: of autoreply's `file`. 0, or an
+outcome with c->error. [suspends] */
+int redirect_expand_as_user(struct ctx *c, const struct address *a, struct str text, struct str *ret);
 int redirect_init(struct config_reader *cr, struct instance *i);

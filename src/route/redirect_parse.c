@@ -13,18 +13,6 @@ struct parser {
   int depth;
 };
 
-enum redirect_filter redirect_is_filter(struct str data) {
-  struct str s = data;
-  if (!s.len || s.p[0] != '#')
-    return REDIRECT_NO_FILTER;
-  s = str_ltrim(str_from(s, 1));
-  if (str_istarts(s, STR("exim filter")))
-    return REDIRECT_EXIM_FILTER;
-  if (str_istarts(s, STR("sieve filter")))
-    return REDIRECT_SIEVE_FILTER;
-  return REDIRECT_NO_FILTER;
-}
-
 /* --- where items end --- */
 
 static bool blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v'; }

@@ -48,9 +48,5 @@ struct redirect_parsed {
   VEC(struct redirect_skipped) skipped;
 };
 
-/* The first line says that it is an Exim or Sieve filter. */
-enum redirect_filter { REDIRECT_NO_FILTER, REDIRECT_EXIM_FILTER, REDIRECT_SIEVE_FILTER };
-enum redirect_filter redirect_is_filter(struct str data);
-
 /* Texts are copied into `a`; the items' taint is the data's. [suspends] if read_file does. */
 void redirect_parse(struct arena *a, struct str data, const struct redirect_rules *rules, struct redirect_parsed *ret);

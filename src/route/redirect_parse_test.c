@@ -144,13 +144,6 @@ static void test_too_many(void **state) {
   assert_true(str_starts(parse_with("a,b,c,d", &r), STR("ERROR too many items")));
 }
 
-static void test_filters(void **state) {
-  assert_int_equal(redirect_is_filter(STR("# Exim filter\nfinish")), REDIRECT_EXIM_FILTER);
-  assert_int_equal(redirect_is_filter(STR("#Sieve Filter")), REDIRECT_SIEVE_FILTER);
-  assert_int_equal(redirect_is_filter(STR("# a comment")), REDIRECT_NO_FILTER);
-  assert_int_equal(redirect_is_filter(STR("")), REDIRECT_NO_FILTER);
-}
-
 static void test_route_rules(void **state) {
   struct manualroute_rule r;
   assert_true(manualroute_parse_rule(arena, STR("*.example  host1:host2  randomize bydns"), &r));
@@ -179,7 +172,6 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_tainted_include, setup, teardown),
       cmocka_unit_test_setup_teardown(test_errors, setup, teardown),
       cmocka_unit_test_setup_teardown(test_too_many, setup, teardown),
-      cmocka_unit_test_setup_teardown(test_filters, setup, teardown),
       cmocka_unit_test_setup_teardown(test_route_rules, setup, teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,12 +13,15 @@ reverse-path. A `once` file's recipients are remembered in the hints database. *
 #include "deliver/errors.h"
 #include "deliver/submit.h"
 #include "expand/expand.h"
+#include "filter/filter.h"
 #include "hints/hints.h"
 #include "log/log.h"
 #include "match/match.h"
 #include "message/address.h"
 #include "message/message.h"
 #include "queue/spool.h"
+#include "route/redirect.h"
+#include "transport/identity.h"
 #include "transport/local.h"
 #include "transport/options.h"
 #include "transport/transport.h"
@@ -65,8 +68,9 @@ struct reply {
   const struct instance *t;
   const struct autoreply *o;
   struct address *a;
-  struct str from, reply_to, to, cc, bcc, subject, headers, text, file, once;
+  struct str from, reply_to, to, cc, bcc, subject, headers, text, file, log, once;
   int64_t once_repeat;
+  bool file_expand, return_message;
 };
 
 static bool fail(struct reply *r, enum outcome o, struct str text) {
@@ -77,9 +81,7 @@ static bool fail(struct reply *r, enum outcome o, struct str text) {
 }
 
 /* Newlines in a header are only for folding; other control characters are not for headers at all. */
-static bool header_text(struct reply *r, const struct option_expr *o, const char *what, bool multi, struct str *ret) {
-  if (!local_expand(r->c, r->t, r->a, o, what, ret))
-    return false;
+static bool header_safe(struct reply *r, const char *what, bool multi, const struct str *ret) {
   for (uint32_t i = 0; str_is_set(*ret) && i < ret->len; i++) {
     unsigned char ch = (unsigned char)ret->p[i];
     bool folded = ch == '\n' && (multi || i + 1 == ret->len || ret->p[i + 1] == ' ' || ret->p[i + 1] == '\t');
@@ -92,8 +94,37 @@ static bool header_text(struct reply *r, const struct option_expr *o, const char
   return true;
 }
 
+static bool header_text(struct reply *r, const struct option_expr *o, const char *what, bool multi, struct str *ret) {
+  return local_expand(r->c, r->t, r->a, o, what, ret) && header_safe(r, what, multi, ret);
+}
+
+/* A filter has said all of it, expanded: the transport's own settings do not count. */
+static bool gather_from_filter(struct reply *r, const struct filter_reply *f) {
+  r->from = f->from;
+  r->reply_to = f->reply_to;
+  r->to = f->to;
+  r->cc = f->cc;
+  r->bcc = f->bcc;
+  r->subject = f->subject;
+  r->headers = f->headers;
+  r->text = f->text;
+  r->file = f->file;
+  r->log = f->log;
+  r->once = f->once;
+  r->once_repeat = f->once_repeat;
+  r->file_expand = f->file_expand;
+  r->return_message = f->return_message;
+  return header_safe(r, "from", false, &r->from) && header_safe(r, "reply_to", false, &r->reply_to) &&
+         header_safe(r, "to", false, &r->to) && header_safe(r, "cc", false, &r->cc) && header_safe(r, "bcc", false, &r->bcc) &&
+         header_safe(r, "subject", false, &r->subject) && header_safe(r, "headers", true, &r->headers);
+}
+
 static bool gather(struct reply *r) {
   const struct autoreply *o = r->o;
+  if (r->a->filter && r->a->filter->reply)
+    return gather_from_filter(r, r->a->filter->reply);
+  r->file_expand = o->file_expand;
+  r->return_message = o->return_message;
   struct str repeat = STR_UNSET;
   if (!header_text(r, &o->from, "from", false, &r->from) || !header_text(r, &o->reply_to, "reply_to", false, &r->reply_to) ||
       !header_text(r, &o->to, "to", false, &r->to) || !header_text(r, &o->cc, "cc", false, &r->cc) ||
@@ -212,6 +243,12 @@ static void add_references(struct reply *r, struct buf *b) {
   buf_add_byte(b, '\n');
 }
 
+/* The file is the user's: what it asks for is done as him, too. */
+static int expand_file(struct reply *r, struct str *text) {
+  struct str own = str_untainted(*text);
+  return r->a->filter ? redirect_expand_as_user(r->c, r->a, own, text) : expand_text(r->c, own, text);
+}
+
 static bool read_file(struct reply *r, struct buf *body) {
   struct plan p;
   struct transport_message unused;
@@ -232,7 +269,7 @@ static bool read_file(struct reply *r, struct buf *body) {
                                : fail(r, OUTCOME_DEFER, str_printf(r->c->arena, "Failed to open file %.*s when sending message from %.*s transport: %.*s",
                                      STRF(r->file), STRF(r->t->name), STRF(got.message)));
   struct str text = got.output;
-  if (r->o->file_expand && expand_text(r->c, str_untainted(text), &text))
+  if (r->file_expand && expand_file(r, &text))
     return fail(r, OUTCOME_DEFER, str_printf(r->c->arena, "Failed to expand file %.*s for %.*s transport: %.*s", STRF(r->file),
         STRF(r->t->name), STRF(r->c->error)));
   buf_add(body, text);
@@ -266,11 +303,46 @@ static void return_message(struct reply *r, struct submit *s) {
     s->body_length = limit;
 }
 
+/* Who was answered, in the user's own log. That it cannot be written is no reason to answer again. */
+static void write_log(struct reply *r) {
+  struct plan p;
+  struct transport_message unused;
+  struct plan_result got;
+  struct buf line;
+  if (!str_is_set(r->log) || !r->log.len || str_is_tainted(r->log) || !local_plan_prepare(r->c, r->t, r->a, &p, &unused))
+    return;
+  buf_init(&line, r->c->arena, BUF_MAX_LINE);
+  buf_printf(&line, "%.*s\n", STRF(log_stamp(r->c->arena)));
+  const struct {
+    const char *name;
+    struct str value;
+  } lines[] = {{"From", r->from}, {"To", r->to}, {"Cc", r->cc}, {"Bcc", r->bcc}, {"Subject", r->subject}};
+  for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+    if (str_is_set(lines[i].value))
+      buf_printf(&line, "  %s: %.*s\n", lines[i].name, STRF(lines[i].value));
+  p.kind = PLAN_FILE;
+  p.path = r->log;
+  p.create = PLAN_CREATE_ANYWHERE;
+  p.mode = r->o->mode;
+  p.head = buf_str(&line);
+  p.body_length = 0;
+  p.allow_symlink = true;
+  plan_run(r->c->arena, &p, -1, &got);
+  if (got.outcome != OUTCOME_OK)
+    log_write(LOG_MAIN, r->c->message, "%.*s transport: failed to write to %.*s: %.*s", STRF(r->t->name), STRF(r->log), STRF(got.message));
+}
+
 static void send_reply(struct reply *r) {
   struct ctx *c = r->c;
   struct submit s;
   submit_init(&s, c->arena, c->message);
   s.sender = STR_EMPTY;
+  struct plan who = {.uid = -1, .gid = -1};
+  if (!identity_choose(c, r->t, r->a, &who))
+    return;
+  s.as_user = who.uid >= 0;
+  s.uid = (uint32_t)who.uid;
+  s.gid = (uint32_t)who.gid;
   if (!add_recipients(r, &r->to, &s) || !add_recipients(r, &r->cc, &s) || !add_recipients(r, &r->bcc, &s))
     return;
   if (!s.recipients.n) { /* an answer to a bounce, or all were on never_mail */
@@ -299,15 +371,17 @@ static void send_reply(struct reply *r) {
   }
   if (!read_file(r, &s.body))
     return;
-  if (r->o->return_message)
+  if (r->return_message)
     return_message(r, &s);
   int e = submit_message(c, &s);
   if (s.body_fd >= 0 && s.body_fd != c->message->data_fd)
     close(s.body_fd);
   if (e)
     (void)fail(r, OUTCOME_DEFER, str_printf(c->arena, "Failed to submit message from %.*s transport: %s", STRF(r->t->name), strerror(-e)));
-  else
+  else {
     r->a->result = OUTCOME_OK;
+    write_log(r);
+  }
 }
 
 static void autoreply_deliver(struct ctx *c, const struct instance *t, struct address *chain) {

@@ -8,6 +8,7 @@ argument is expanded on its own, so that inserted text never makes arguments. */
 #include "deliver/errors.h"
 #include "core/main_options.h"
 #include "expand/expand.h"
+#include "filter/filter.h"
 #include "log/log.h"
 #include "match/match.h"
 #include "message/message.h"
@@ -88,9 +89,39 @@ static bool fail(struct address *chain, enum outcome o, struct str text) {
   return false;
 }
 
+static bool add_argument(struct address *chain, struct plan *p, struct str arg) {
+  if (p->argv_n >= PLAN_ARGS_MAX)
+    return fail(chain, OUTCOME_FAIL, STR("too many arguments to the pipe's command"));
+  if (arg.len && memchr(arg.p, 0, arg.len))
+    return fail(chain, OUTCOME_FAIL, STR("NUL byte in an argument of the pipe's command"));
+  p->argv[p->argv_n++] = arg;
+  return true;
+}
+
+/* A filter's command: its arguments were expanded by the filter, as its user. */
+static bool filter_command(struct ctx *c, const struct instance *t, struct address *chain, struct plan *p) {
+  const struct filter_item *item = chain->filter;
+  p->argv = arena_array(c->arena, struct str, PLAN_ARGS_MAX + 1);
+  if (str_is_set(item->pipe_error))
+    return fail(chain, OUTCOME_DEFER, str_printf(c->arena, "%.*s (%.*s transport)", STRF(item->pipe_error), STRF(t->name)));
+  for (int64_t i = 0; i < item->argv_n; i++) {
+    if (!str_eq_c(item->argv[i], "$pipe_addresses")) {
+      if (!add_argument(chain, p, item->argv[i]))
+        return false;
+      continue;
+    }
+    for (struct address *a = chain; a; a = a->next)
+      if (!add_argument(chain, p, a->address))
+        return false;
+  }
+  return p->argv_n ? true : fail(chain, OUTCOME_FAIL, STR("empty command"));
+}
+
 static bool split_command(struct ctx *c, const struct instance *t, struct address *chain, struct str command, bool expand_args,
     struct plan *p) {
   struct command made;
+  if (chain->filter && !expand_args)
+    return filter_command(c, t, chain, p);
   bool forced = expand_args && chain->kind == ADDRESS_PIPE && ((const struct pipe_options *)t->options)->force_command;
   int e = command_build(c, command, expand_args, chain, forced ? str_from(chain->address, 1) : STR_UNSET,
       str_printf(c->arena, "%.*s transport", STRF(t->name)), &made);
@@ -248,6 +279,8 @@ static void pipe_deliver(struct ctx *c, const struct instance *t, struct address
   if (o->use_shell) {
     if (!from_address && !local_expand(c, t, chain, &o->command, "command", &command))
       return;
+    if (from_address && chain->filter && str_is_set(chain->filter->shell_command))
+      command = chain->filter->shell_command;
     if (str_is_tainted(command)) {
       fail(chain, OUTCOME_DEFER, str_printf(c->arena, "Tainted '%.*s' (command for %.*s transport) not permitted", STRF(command), STRF(t->name)));
       return;

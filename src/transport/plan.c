@@ -181,6 +181,8 @@ int plan_become_user(const struct plan *p, const char **ret_what) {
   return 0;
 }
 
+void (*plan_evaluate)(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret);
+
 void plan_execute(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret) {
   *ret = (struct plan_result){.outcome = OUTCOME_OK, .message = STR_UNSET, .output = STR_UNSET, .path = STR_UNSET,
       .switch_to = STR_UNSET};
@@ -202,6 +204,11 @@ void plan_execute(struct arena *a, const struct plan *p, int body_fd, struct pla
     return;
   case PLAN_READ:
     plan_execute_read(a, p, ret);
+    return;
+  case PLAN_EVALUATE:
+    if (!plan_evaluate)
+      break;
+    plan_evaluate(a, p, body_fd, ret);
     return;
   }
   plan_fail(a, ret, OUTCOME_DEFER, EINVAL, "unknown kind of local delivery");

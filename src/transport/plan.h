@@ -22,6 +22,7 @@ enum plan_kind {
   PLAN_PIPE,
   PLAN_LMTP,
   PLAN_READ,    /* read a user's file (.forward), or a directory's existence */
+  PLAN_EVALUATE, /* a user's filter: `transport` names the router, `head` is the request, the output the answer */
 };
 
 enum plan_create { PLAN_CREATE_ANYWHERE, PLAN_CREATE_BELOW_HOME, PLAN_CREATE_IN_HOME, PLAN_CREATE_BELOW_PATH };
@@ -122,6 +123,9 @@ void plan_write_failed(struct arena *a, struct plan_result *r, int error, const 
 /* Feeds header lines and body to the plan's filter and gives what it writes to put(arg, …), whose error ends it. 0 or an error
 as above. */
 int plan_run_filter(const struct plan *p, int body_fd, int (*put)(void *arg, const char *text, size_t n), void *arg);
+
+/* PLAN_EVALUATE, by who knows what it is about: set where such plans may come. Runs in a process of the user. */
+extern void (*plan_evaluate)(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret);
 
 /* Writes head, body (with escapes and line ends) and tail to fd, or with fd -1 only counts. 0 or -errno; *ret_size counts the
 bytes. */
