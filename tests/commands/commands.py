@@ -26,6 +26,7 @@ ID = re.compile(r'\b[0-9A-Za-z]{6}-[0-9A-Za-z]{6,11}-[0-9A-Za-z]{2,4}\b')
 
 # A process that gives up privilege cannot look for leaks.
 SANITIZERS = {k: v + (':detect_leaks=0' if k[0] == 'A' else '') for k, v in os.environ.items() if k.endswith('SAN_OPTIONS')}
+SANITIZERS.setdefault('ASAN_OPTIONS', 'detect_leaks=0')
 
 
 class Command:

@@ -103,7 +103,8 @@ def test_damaged(martlet, scratch, kind):
     paths = [write(f'{scratch}/bad{i}', damage(r, data)) for i in range(ROUNDS)]
     paths += [write(f'{scratch}/empty', b''), write(f'{scratch}/noise', random.Random(1).randbytes(100000))]
     os.chmod(original, 0o644)
-    m = martlet(daemon=False)
+    # Berkeley DB itself errs over such files; it runs in a process of its own for that reason.
+    m = martlet(daemon=False, allow_sanitizer='libdb-5')
     out = m.run('-be', *(query(kind, p) for p in paths + [original]), err=False)
     lines = out.rstrip('\n').split('\n')
     assert lines[-1] == 'found v7'
