@@ -38,7 +38,8 @@ static int queries;
 
 static bool add(struct arena *a, struct dns_answer *ret, enum dns_type type, const struct rr *r) {
   struct dns_record *v = arena_array(a, struct dns_record, ret->n + 1);
-  memcpy(v, ret->v, ret->n * sizeof *v);
+  if (ret->n > 0)
+    memcpy(v, ret->v, ret->n * sizeof *v);
   v[ret->n].type = type;
   v[ret->n].text = str_c(r->data);
   ip_parse(str_c(r->data), &v[ret->n].ip);

@@ -123,11 +123,11 @@ else deliver u3@local.test endif
         send(m, 'u1@local.test', data=f'Subject: {subject}\r\n\r\nx\r\n')
     wait_for(lambda: 'Subject: a file' in read(home(m, 'u1', 'box')), m.logs)
     wait_for(lambda: maildir(home(m, 'u1', 'Maildir')) and maildir(home(m, 'u2', 'Maildir')) and maildir(home(m, 'u3', 'Maildir')), m.logs)
-    m.wait_empty()
     uid = m.place.uid('u1')
+    wait_for(lambda: os.path.exists(home(m, 'u1', 'piped')) and read(home(m, 'u1', 'piped')) == f'me {uid}\n', m.logs)
+    m.wait_log('Completed', count=5)
     info = os.stat(home(m, 'u1', 'box'))
     assert (info.st_uid, info.st_mode & 0o777) == (uid, 0o640)
-    assert read(home(m, 'u1', 'piped')) == f'me {uid}\n'
     # What the filter itself does, it does as the user.
     assert sorted(read(home(m, 'u1', 'log')).split('\n\n')[:-1]) == [f'a copy {uid}', f'a file {uid}', f'gone {uid}', f'other {uid}', f'pipe me {uid}']
     assert os.stat(home(m, 'u1', 'log')).st_uid == uid
