@@ -276,8 +276,10 @@ class Martlet:
         os.kill(self.master, signal.SIGHUP)
 
     def check_clean(self):
+        # The leak checker says so of a thread that ends while it looks; that is no finding.
         reports = [r for r in glob.glob(os.path.join(self.directory, 'reports', 'san*'))
-                   if not (self.allow_sanitizer and re.search(self.allow_sanitizer, read(r)))]
+                   if re.sub(r'(?m)^==\d+==Unable to get registers from thread \d+\.$', '', read(r)).strip()
+                   and not (self.allow_sanitizer and re.search(self.allow_sanitizer, read(r)))]
         assert not reports, 'sanitizer report: ' + read(reports[0])[:6000]
         panic = [line for line in read(self.outside(f'{self.log_dir}/paniclog')).split('\n') if line.strip()]
         if self.allow_panic:
