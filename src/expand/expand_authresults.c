@@ -1,27 +1,8 @@
 /* ${authresults…}: an Authentication-Results header (RFC 8601) of what has been checked so far. */
-#include "base/ascii.h"
 #include "expand/internal.h"
 #include "expand/modules.h"
+#include "message/message.h"
 #include "sasl/sasl.h"
-
-/* A value (RFC 8601, section 2.2): a token or dot-atom as it is, else a quoted string. Control characters become blanks. */
-static void add_value(struct buf *out, struct str s) {
-  bool plain = s.len > 0;
-  for (size_t i = 0; i < s.len; i++)
-    plain = plain && (ascii_is_alnum(s.p[i]) || (unsigned char)s.p[i] >= 128 || (s.p[i] != 0 && strchr("-._+@!#$&'*/?^`{|}~%", s.p[i]) != NULL));
-  out->taint = str_taint_join(out->taint, s.taint);
-  if (plain) {
-    buf_add(out, s);
-    return;
-  }
-  buf_add_byte(out, '"');
-  for (size_t i = 0; i < s.len; i++) {
-    if (s.p[i] == '"' || s.p[i] == '\\')
-      buf_add_byte(out, '\\');
-    buf_add_byte(out, (unsigned char)s.p[i] < 32 || s.p[i] == 127 ? ' ' : s.p[i]);
-  }
-  buf_add_byte(out, '"');
-}
 
 static bool has(struct str s) { return str_is_set(s) && s.len > 0; }
 
@@ -48,7 +29,7 @@ static void add_auth(const struct ctx *c, struct buf *out) {
   if (!has(cl->host_authenticated)) {
     if (has(cl->authenticated_fail_id)) {
       buf_add_c(out, ";\n\tauth=fail smtp.auth=");
-      add_value(out, cl->authenticated_fail_id);
+      header_add_value(out, cl->authenticated_fail_id);
     }
     return;
   }
@@ -60,7 +41,7 @@ static void add_auth(const struct ctx *c, struct buf *out) {
   struct str who = id ? cl->authenticated_id : cl->authenticated_sender;
   if (has(who)) {
     buf_add_c(out, id ? " smtp.auth=" : " smtp.mailfrom=");
-    add_value(out, who);
+    header_add_value(out, who);
   }
 }
 

@@ -466,10 +466,22 @@ static void log_item(struct ctx *c, void (*add)(void *arg, struct str item), voi
     add(arg, str_printf(c->arena, "DKIM=%.*s", STRF(s->passed)));
 }
 
+/* What the ACL said may hold the signer's words. */
+static struct str policy_text(struct ctx *c, const struct verdict *v) {
+  struct buf b;
+  buf_init(&b, c->arena, BUF_MAX_LINE);
+  buf_add_c(&b, "policy (");
+  header_add_comment(&b, v->status);
+  buf_add_c(&b, " - ");
+  header_add_comment(&b, str_is_set(v->reason) ? v->reason : STR_EMPTY);
+  buf_add_c(&b, ")");
+  return buf_str(&b);
+}
+
 /* The word of RFC 8601, section 2.7.1, and why. */
 static struct str result_text(struct ctx *c, const struct dkim_signature *sig, const struct verdict *v) {
   if (str_is_set(v->status) && !str_eq_c(v->status, dkim_status_name(sig->status)))
-    return str_printf(c->arena, "policy (%.*s - %.*s)", STRF(v->status), STRF(str_is_set(v->reason) ? v->reason : STR_EMPTY));
+    return policy_text(c, v);
   switch (sig->reason) {
     case DKIM_OK: return STR("pass");
     case DKIM_MALFORMED: return STR("neutral (signature tag missing or invalid)\n\t\t");
@@ -491,10 +503,16 @@ static void add_authresults(struct ctx *c, void (*add)(void *arg, struct str ite
     struct buf b;
     buf_init(&b, c->arena, BUF_MAX_LINE);
     b.taint = STR_TAINTED;
-    buf_printf(&b, "dkim=%.*s header.d=%.*s", STRF(result_text(c, sig, verdict_of(s, sig))), STRF(sig->domain));
-    if (str_is_set(sig->identity) && sig->identity.len > 0)
-      buf_printf(&b, " header.i=%.*s", STRF(log_printable(c->arena, sig->identity)));
-    buf_printf(&b, " header.s=%.*s header.a=%.*s", STRF(sig->selector), STRF(str_is_set(sig->algorithm) ? sig->algorithm : STR_EMPTY));
+    buf_printf(&b, "dkim=%.*s header.d=", STRF(result_text(c, sig, verdict_of(s, sig))));
+    header_add_value(&b, sig->domain);
+    if (str_is_set(sig->identity) && sig->identity.len > 0) {
+      buf_add_c(&b, " header.i=");
+      header_add_value(&b, sig->identity);
+    }
+    buf_add_c(&b, " header.s=");
+    header_add_value(&b, sig->selector);
+    buf_add_c(&b, " header.a=");
+    header_add_value(&b, str_is_set(sig->algorithm) ? sig->algorithm : STR_EMPTY);
     add(arg, buf_str(&b));
   }
 }

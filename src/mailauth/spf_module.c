@@ -3,7 +3,6 @@ lookup (Exim manual, section "SPF (Sender Policy Framework)"). */
 #include <time.h>
 
 #include "acl/acl.h"
-#include "base/ascii.h"
 #include "base/buf.h"
 #include "core/main_options.h"
 #include "expand/expand.h"
@@ -139,20 +138,11 @@ static const struct spf_state *known(struct ctx *c) {
 static int result_of(const struct spf_state *s) { return s->guessed ? (int)s->guess.result : s->result; }
 static const struct spf_answer *answer_of(const struct spf_state *s) { return s->guessed ? &s->guess : &s->answer; }
 
-/* Foreign text inside a header's comment. */
-static void add_comment_text(struct buf *b, struct str s) {
-  b->taint = str_taint_join(b->taint, s.taint);
-  for (size_t i = 0; i < s.len; i++) {
-    char ch = s.p[i];
-    buf_add_byte(b, (unsigned char)ch < 32 || ch == 127 || ch == '(' || ch == ')' || ch == '\\' ? '_' : ch);
-  }
-}
-
 static void add_parts(struct buf *b, const char *before, struct str x, const char *between, struct str y, const char *after) {
   buf_add_c(b, before);
-  add_comment_text(b, x);
+  header_add_comment(b, x);
   buf_add_c(b, between);
-  add_comment_text(b, y);
+  header_add_comment(b, y);
   buf_add_c(b, after);
 }
 
@@ -201,26 +191,6 @@ static int get_guessed(struct ctx *c, const struct variable_def *def, struct str
   return 0;
 }
 
-/* A value of a Received-SPF header (RFC 7208, section 9.1): a dot-atom, here with "@" and ":", or a quoted string. */
-static void add_value(struct buf *b, struct str s) {
-  bool plain = s.len > 0;
-  for (size_t i = 0; i < s.len; i++)
-    plain = plain && (ascii_is_alnum(s.p[i]) || (unsigned char)s.p[i] > 127 ||
-                      (s.p[i] != 0 && strchr("!#$%&'*+-/=?^_`{|}~.@:[]", s.p[i]) != NULL));
-  b->taint = str_taint_join(b->taint, s.taint);
-  if (plain) {
-    buf_add(b, s);
-    return;
-  }
-  buf_add_byte(b, '"');
-  for (size_t i = 0; i < s.len; i++) {
-    if (s.p[i] == '"' || s.p[i] == '\\')
-      buf_add_byte(b, '\\');
-    buf_add_byte(b, (unsigned char)s.p[i] < 32 || s.p[i] == 127 ? '_' : s.p[i]);
-  }
-  buf_add_byte(b, '"');
-}
-
 static int get_received(struct ctx *c, const struct variable_def *def, struct str *ret) {
   const struct spf_state *s = known(c);
   struct buf b;
@@ -235,9 +205,9 @@ static int get_received(struct ctx *c, const struct variable_def *def, struct st
   buf_add_c(&b, ") client-ip=");
   buf_add(&b, ip_text(c->arena, &c->client->ip));
   buf_add_c(&b, "; envelope-from=");
-  add_value(&b, sender);
+  header_add_value(&b, sender);
   buf_add_c(&b, "; helo=");
-  add_value(&b, helo);
+  header_add_value(&b, helo);
   buf_add_c(&b, ";");
   *ret = str_tainted(buf_str(&b));
   return 0;
@@ -321,7 +291,7 @@ static void add_authresults(struct ctx *c, void (*add)(void *arg, struct str ite
     buf_add_c(&b, " (best guess record for domain)");
   buf_add_c(&b, sender.len > 0 ? " smtp.mailfrom=" : " smtp.helo=");
   struct str helo = str_is_set(c->client->helo_name) ? c->client->helo_name : STR_EMPTY;
-  add_value(&b, sender.len == 0 ? helo : str_from(sender, (size_t)(at + 1)));
+  header_add_value(&b, sender.len == 0 ? helo : str_from(sender, (size_t)(at + 1)));
   add(arg, buf_str(&b));
 }
 

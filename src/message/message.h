@@ -107,6 +107,12 @@ struct header *message_insert_header(struct message *m, struct header *after, ch
 char header_type(struct str name);
 /* Length of the name in front of the colon, blanks before the colon not counted; 0: not a header line. */
 uint32_t header_name_length(struct str line);
+/* Adds a value (RFC 8601, section 2.2) to a header field that is being made: a token or dot-atom as it is, else a quoted
+string. Control characters become blanks. */
+struct buf;
+void header_add_value(struct buf *out, struct str value);
+/* Adds foreign text inside a comment: what could end it, and control characters, become "_". */
+void header_add_comment(struct buf *out, struct str text);
 /* First header of that name from `after` (NULL: the first of all), deleted ones skipped. */
 struct header *message_find_header(const struct message *m, struct str name, const struct header *after);
 struct str header_value(const struct header *h); /* trimmed, newlines kept */

@@ -145,6 +145,15 @@ def test_acl_decides(receiving, keys):
     assert '[fail - only testing: 11 a note]' in log and log.count('<= ') == 1
 
 
+def test_results_cannot_be_forged(receiving, keys):
+    """An algorithm that is none, with words of the sender's choice, is one value in the header that we make."""
+    forged = sign(keys, MESSAGE).replace(b'a=rsa-sha256', b'a=x header.d=bank.ex (')
+    m = receiving()
+    send(m, forged)
+    header = m.run('-Mvh', re.search(r'(\S+) <= ', m.log()).group(1))
+    assert 'header.a="x header.d=bank.ex ("' in header
+
+
 def test_many_signatures(receiving, keys):
     one = sign(keys, MESSAGE)[:-len(MESSAGE)]
     log = '\n'.join(send(receiving(), one * 1000 + MESSAGE, one * 20 + MESSAGE))
