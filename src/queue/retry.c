@@ -199,7 +199,8 @@ bool retry_address_deferred(struct ctx *c, struct address *a) {
   if (a->basic_errno <= ERROR_RETRY_BASE)
     return false;
   if (a->transport && !((const struct transport_def *)a->transport->driver)->local) {
-    if (a->basic_errno == ERROR_RCPT_4XX && a->host_used)
+    bool prdr = a->basic_errno == 0 && a->used_prdr; /* the same, said after the data */
+    if ((a->basic_errno == ERROR_RCPT_4XX || prdr) && a->host_used)
       return retry_recipient_deferred(c, a->transport, a, a->host_used, a->message);
     return retry_hosts_exhausted(c, a->transport, a);
   }

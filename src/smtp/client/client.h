@@ -16,6 +16,7 @@ a connection that is made once and may carry several messages. */
 struct smtp_offers {
   bool pipelining, size, starttls, chunking, eightbit, auth, dsn, prdr, utf8;
   int64_t size_limit;
+  int64_t limit_mails, limit_rcpts, limit_domains; /* LIMITS (RFC 9422): MAILMAX, RCPTMAX, RCPTDOMAINMAX; 0: none */
   struct str auth_mechanisms; /* blank-separated */
 };
 
@@ -66,6 +67,8 @@ struct smtp_connection {
 enum smtp_stage_result smtp_read_reply(struct ctx *c, struct smtp_connection *n, int64_t timeout);
 /* Reads a reply and compares its first digit: SMTP_OK, REFUSED, TEMPORARY or BROKEN. */
 enum smtp_stage_result smtp_expect(struct ctx *c, struct smtp_connection *n, int64_t timeout, char digit);
+/* The same for a reply that was read before. */
+enum smtp_stage_result smtp_judge_reply(struct ctx *c, struct smtp_connection *n, char digit);
 /* Notes and sends a command (CRLF is added). 0 or SMTP_BROKEN. `flush` false: it is gathered for pipelining. */
 enum smtp_stage_result smtp_command(struct ctx *c, struct smtp_connection *n, bool flush, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));

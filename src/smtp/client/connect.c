@@ -78,11 +78,28 @@ static bool keyword(struct str line, const char *word, struct str *ret_args) {
   return true;
 }
 
+/* "LIMITS RCPTMAX=50 MAILMAX=5" (RFC 9422, section 4); what is not a number there limits nothing. */
+static void note_limits(struct smtp_offers *f, struct str args) {
+  while (str_is_set(args)) {
+    struct str word = str_cut(&args, ' '), value = word, name = str_cut(&value, '=');
+    uint64_t n;
+    if (!str_is_set(value) || !str_to_u64(value, &n) || n == 0 || n > INT32_MAX)
+      continue;
+    if (str_ieq_c(name, "MAILMAX"))
+      f->limit_mails = (int64_t)n;
+    else if (str_ieq_c(name, "RCPTMAX"))
+      f->limit_rcpts = (int64_t)n;
+    else if (str_ieq_c(name, "RCPTDOMAINMAX"))
+      f->limit_domains = (int64_t)n;
+  }
+}
+
 /* Reads the keywords of an EHLO answer (RFC 5321 4.1.1.1). The text is the server's: bounded, tainted. */
 static void note_offers(struct attempt *t) {
   struct smtp_offers *f = &t->n->offers;
   struct str rest = t->n->reply.text, args;
   uint64_t n;
+  struct str limits = STR_UNSET;
   *f = (struct smtp_offers){.auth_mechanisms = STR_EMPTY};
   (void)str_cut(&rest, '\n'); /* the greeting line */
   while (str_is_set(rest)) {
@@ -95,6 +112,8 @@ static void note_offers(struct attempt *t) {
       f->auth = true;
       f->auth_mechanisms = f->auth_mechanisms.len ? str_printf(t->n->arena, "%.*s %.*s", STRF(f->auth_mechanisms), STRF(args))
                                                   : str_dup(t->n->arena, args);
+    } else if (keyword(line, "LIMITS", &args)) {
+      limits = args;
     } else {
       f->pipelining |= keyword(line, "PIPELINING", &args);
       f->starttls |= keyword(line, "STARTTLS", &args);
@@ -105,6 +124,9 @@ static void note_offers(struct attempt *t) {
       f->utf8 |= keyword(line, "SMTPUTF8", &args);
     }
   }
+  if (t->n->tls || !f->starttls) /* else anybody may have put it in */
+    note_limits(f, limits);
+  f->prdr = f->prdr && host_in(t, &t->o->hosts_try_prdr);
   f->pipelining = f->pipelining && !host_in(t, &t->o->hosts_avoid_pipelining);
   f->chunking = f->chunking && host_in(t, &t->o->hosts_try_chunking);
 }

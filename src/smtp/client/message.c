@@ -25,8 +25,10 @@ struct transaction {
   struct str mail_command;
   struct tls_info *tls; /* a copy: the log line is written when the connection may be gone */
   int sent, accepted;
-  bool pipelining, chunking;
+  bool pipelining, chunking, prdr;
   bool early_data; /* the whole message went out with MAIL and RCPT */
+  int64_t max;     /* recipients at a time */
+  struct str only_domain; /* RCPTDOMAINMAX: set when only recipients of this domain go into the transaction */
 };
 
 struct str smtp_rcpt_address(struct ctx *c, const struct instance *t, const struct address *a) {
@@ -90,14 +92,39 @@ struct str smtp_auth_parameter(struct ctx *c, const struct smtp_connection *n) {
   return buf_str(&b);
 }
 
+/* Is this one for the present transaction? */
+static bool wanted_now(const struct transaction *t, const struct address *a) {
+  return pending(a) && (!str_is_set(t->only_domain) || str_ieq(a->domain, t->only_domain));
+}
+
+/* What the server's LIMITS (RFC 9422) and our options leave for one transaction. PRDR is worth asking for when there are
+several recipients. */
+static void choose_limits(struct transaction *t) {
+  const struct smtp_offers *f = &t->n->offers;
+  int64_t wanted = 0;
+  if (expand_option_int(t->c, &t->o->max_rcpt, "max_rcpt", &t->max) || t->max <= 0)
+    t->max = INT32_MAX;
+  if (f->limit_rcpts > 0 && f->limit_rcpts < t->max)
+    t->max = f->limit_rcpts;
+  t->only_domain = STR_UNSET;
+  for (const struct address *a = t->chain; f->limit_domains > 0 && a; a = a->next)
+    if (pending(a)) {
+      t->only_domain = a->domain;
+      break;
+    }
+  for (const struct address *a = t->chain; a && wanted < t->max; a = a->next)
+    wanted += wanted_now(t, a);
+  t->prdr = f->prdr && wanted > 1 && !t->o->lmtp;
+}
+
 static enum smtp_stage_result send_mail(struct transaction *t) {
   struct ctx *c = t->c;
   char size[40] = "";
   if (t->n->offers.size)
     snprintf(size, sizeof size, " SIZE=%lld", (long long)(t->m->size + t->o->size_addition + (int64_t)c->message->lines));
   struct str auth = smtp_auth_parameter(c, t->n);
-  enum smtp_stage_result r = smtp_command(c, t->n, !t->pipelining, "MAIL FROM:<%.*s>%s%.*s%.*s", STRF(t->m->return_path), size,
-      STRF(auth), STRF(smtp_dsn_mail(c, t->n)));
+  enum smtp_stage_result r = smtp_command(c, t->n, !t->pipelining, "MAIL FROM:<%.*s>%s%s%.*s%.*s", STRF(t->m->return_path), size,
+      t->prdr ? " PRDR" : "", STRF(auth), STRF(smtp_dsn_mail(c, t->n)));
   t->mail_command = t->n->command;
   return r;
 }
@@ -116,6 +143,13 @@ static enum smtp_stage_result take_mail_reply(struct transaction *t) {
   return r;
 }
 
+/* The number says the last digits of the code, and how the host was found. */
+static void raise_deferred(struct transaction *t, struct address *a) {
+  int number = t->n->reply.code % 100 * 256 + (t->c->host && t->c->host->mx >= 0 ? 'M' : 'A');
+  event_address(t->c, a, "msg:rcpt:host:defer", a->message, number);
+  event_address(t->c, a, "msg:rcpt:defer", a->message, number);
+}
+
 static enum smtp_stage_result take_rcpt_reply(struct transaction *t, struct address *a) {
   t->n->command = str_printf(t->c->arena, "RCPT TO:<%.*s>", STRF(rcpt_address(t, a)));
   t->n->command_pipelined = t->pipelining;
@@ -129,20 +163,16 @@ static enum smtp_stage_result take_rcpt_reply(struct transaction *t, struct addr
   t->n->command_pipelined = false; /* a refused recipient is logged the same way either way */
   smtp_note_refusal(t->c, t->n, r == SMTP_TEMPORARY ? ERROR_RCPT_4XX : 0);
   settle(t, a, r == SMTP_REFUSED ? OUTCOME_FAIL : OUTCOME_DEFER, t->n->error, t->n->error_text);
-  if (r == SMTP_TEMPORARY) {
-    /* Its number says the last digits of the code, and how the host was found. */
-    int number = t->n->reply.code % 100 * 256 + (t->c->host && t->c->host->mx >= 0 ? 'M' : 'A');
-    event_address(t->c, a, "msg:rcpt:host:defer", a->message, number);
-    event_address(t->c, a, "msg:rcpt:defer", a->message, number);
-  }
+  if (r == SMTP_TEMPORARY)
+    raise_deferred(t, a);
   return SMTP_OK;
 }
 
 static bool in_transaction(const struct address *a) { return pending(a) && a->smtp_in_transaction; }
 
-static enum smtp_stage_result send_rcpts(struct transaction *t, int64_t max) {
-  for (struct address *a = t->chain; a && t->sent < max; a = a->next) {
-    if (!pending(a))
+static enum smtp_stage_result send_rcpts(struct transaction *t) {
+  for (struct address *a = t->chain; a && t->sent < t->max; a = a->next) {
+    if (!wanted_now(t, a))
       continue;
     a->smtp_in_transaction = true;
     t->sent++;
@@ -194,16 +224,71 @@ static void confirm(struct transaction *t, struct address *a) {
   set_host(t, a);
 }
 
-/* After the data: one answer for all, or with LMTP one for each accepted recipient. */
+/* The last answer of a block of PRDR replies decides for all if it refuses; else each recipient has its own. */
+static enum smtp_stage_result settle_prdr(struct transaction *t, const struct smtp_reply *answers) {
+  struct ctx *c = t->c;
+  struct str final = t->n->reply.text;
+  for (struct address *a = t->chain; a; a = a->next) {
+    if (!in_transaction(a))
+      continue;
+    t->n->reply = *answers++;
+    a->used_prdr = true;
+    if (t->n->reply.code / 100 == 2) {
+      confirm(t, a);
+      a->confirmation = str_tainted(str_printf(c->arena, "%.*s\n%.*s", STRF(t->n->reply.text), STRF(final)));
+      continue;
+    }
+    bool fails = t->n->reply.code / 100 == 5;
+    settle(t, a, fails ? OUTCOME_FAIL : OUTCOME_DEFER, 0,
+        str_tainted(str_printf(c->arena, "PRDR error after DATA: %.*s", STRF(t->n->reply.text))));
+    if (!fails)
+      raise_deferred(t, a);
+  }
+  return SMTP_OK;
+}
+
+/* After 353: an answer for each accepted recipient, and one for the message (draft-hall-prdr, 4.6). */
+static enum smtp_stage_result take_prdr(struct transaction *t) {
+  size_t n = 0, count = (size_t)t->accepted;
+  struct smtp_reply *answers = arena_array(t->c->arena, struct smtp_reply, count + 1);
+  while (n < count) {
+    enum smtp_stage_result r = smtp_expect(t->c, t->n, t->o->final_timeout, '2');
+    if (r == SMTP_BROKEN)
+      return r;
+    answers[n++] = t->n->reply;
+  }
+  enum smtp_stage_result r = smtp_expect(t->c, t->n, t->o->final_timeout, '2');
+  if (r == SMTP_BROKEN)
+    return r;
+  if (r == SMTP_OK)
+    return settle_prdr(t, answers);
+  smtp_note_refusal(t->c, t->n, r == SMTP_TEMPORARY ? ERROR_DATA_4XX : 0);
+  for (struct address *a = t->chain; a; a = a->next)
+    if (in_transaction(a))
+      settle(t, a, r == SMTP_REFUSED ? OUTCOME_FAIL : OUTCOME_DEFER, t->n->error, t->n->error_text);
+  return r;
+}
+
+/* The first answer to the data: SMTP_OK with reply.code 353 opens a block of PRDR replies. */
+static enum smtp_stage_result expect_final(struct transaction *t) {
+  if (!t->prdr)
+    return smtp_expect(t->c, t->n, t->o->final_timeout, '2');
+  enum smtp_stage_result r = smtp_read_reply(t->c, t->n, t->o->final_timeout);
+  return r || t->n->reply.code == 353 ? r : smtp_judge_reply(t->c, t->n, '2');
+}
+
+/* After the data: one answer for all, or with LMTP and PRDR one for each accepted recipient. */
 static enum smtp_stage_result take_final(struct transaction *t) {
   for (struct address *a = t->chain; a; a = a->next) {
     if (!in_transaction(a))
       continue;
     t->n->command = STR("end of data");
     t->n->command_pipelined = t->early_data;
-    enum smtp_stage_result r = smtp_expect(t->c, t->n, t->o->final_timeout, '2');
+    enum smtp_stage_result r = expect_final(t);
     if (r == SMTP_BROKEN)
       return r;
+    if (r == SMTP_OK && t->n->reply.code == 353)
+      return take_prdr(t);
     if (r)
       smtp_note_refusal(t->c, t->n, r == SMTP_TEMPORARY ? ERROR_DATA_4XX : 0);
     enum outcome o = r == SMTP_REFUSED ? OUTCOME_FAIL : OUTCOME_DEFER;
@@ -371,11 +456,9 @@ static enum smtp_stage_result continue_transaction(struct transaction *t) {
 enum smtp_stage_result smtp_send_message(struct ctx *c, struct smtp_connection *n, struct address *chain,
     const struct transport_message *m) {
   struct transaction t = {.c = c, .n = n, .o = smtp_client_options(n->transport), .chain = chain, .m = m};
-  int64_t max = 0;
   for (struct address *a = chain; a; a = a->next)
     a->smtp_in_transaction = false;
-  if (expand_option_int(c, &t.o->max_rcpt, "max_rcpt", &max) || max <= 0)
-    max = INT32_MAX;
+  choose_limits(&t);
   t.pipelining = n->offers.pipelining;
   t.chunking = n->offers.chunking && !t.o->lmtp;
   t.early_data = t.pipelining && t.chunking && smtp_fits_chunk(c, m);
@@ -397,7 +480,7 @@ enum smtp_stage_result smtp_send_message(struct ctx *c, struct smtp_connection *
   if (!r && !t.pipelining)
     r = take_mail_reply(&t);
   if (!r)
-    r = send_rcpts(&t, max);
+    r = send_rcpts(&t);
   if (!r && t.early_data) {
     r = send_text(&t);
     return r ? r : take_early(&t);

@@ -55,7 +55,7 @@ const struct option_def smtp_client_option_table[] = {
     HOSTS(hosts_try_chunking, "*", 0),
     HOSTS(hosts_try_dane, NULL, OPTION_LATER),
     HOSTS(hosts_try_fastopen, NULL, OPTION_LATER),
-    HOSTS(hosts_try_prdr, NULL, OPTION_LATER),
+    HOSTS(hosts_try_prdr, "*", 0),
     HOSTS(hosts_verify_avoid_tls, NULL, 0),
     {"interface", OPTION_EXPR, OFF(interface)},
     {"keepalive", OPTION_BOOL, OFF(keepalive), "true"},

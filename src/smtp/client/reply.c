@@ -115,8 +115,10 @@ enum smtp_stage_result smtp_read_reply(struct ctx *c, struct smtp_connection *n,
 
 enum smtp_stage_result smtp_expect(struct ctx *c, struct smtp_connection *n, int64_t timeout, char digit) {
   enum smtp_stage_result r = smtp_read_reply(c, n, timeout);
-  if (r)
-    return r;
+  return r ? r : smtp_judge_reply(c, n, digit);
+}
+
+enum smtp_stage_result smtp_judge_reply(struct ctx *c, struct smtp_connection *n, char digit) {
   char got = (char)('0' + n->reply.code / 100);
   if (got == digit)
     return SMTP_OK;

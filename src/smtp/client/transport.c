@@ -209,6 +209,17 @@ static void log_host_error(struct delivery *d, struct host *h, int error, struct
   d->chain->host_errors = str_printf(d->c->arena, "%.*s%.*s\n", STRF(d->chain->host_errors), STRF(line));
 }
 
+/* Messages that one connection may carry, by our option and by what the server says; 0: any number. */
+static int64_t messages_max(const struct delivery *d, const struct smtp_connection *n) {
+  int64_t max = d->o->connection_max_messages, limit = n->offers.limit_mails;
+  return limit > 0 && (max <= 0 || limit < max) ? limit : max;
+}
+
+static bool used_up(const struct delivery *d, const struct smtp_connection *n) {
+  int64_t max = messages_max(d, n);
+  return max > 0 && n->messages >= max;
+}
+
 /* Sends as often as max_rcpt makes it necessary over one connection. */
 static enum smtp_stage_result send_all(struct delivery *d, struct smtp_connection *n) {
   enum smtp_stage_result r = SMTP_OK;
@@ -220,7 +231,7 @@ static enum smtp_stage_result send_all(struct delivery *d, struct smtp_connectio
         a->transaction = d->transactions;
     if (r || n->gone)
       return r;
-    if (d->o->connection_max_messages > 0 && n->messages >= d->o->connection_max_messages)
+    if (used_up(d, n))
       break;
   }
   return r;
@@ -314,7 +325,7 @@ static void try_host(struct delivery *d, struct host *h) {
       try_host(d, h);
       return;
     }
-  } else if (n->gone || (d->o->connection_max_messages > 0 && n->messages >= d->o->connection_max_messages)) {
+  } else if (n->gone || used_up(d, n)) {
     smtp_disconnect(n, !n->gone);
     again = r == SMTP_OK && any_pending(d->chain);
   } else {
