@@ -14,7 +14,7 @@ build='build-essential meson ninja-build pkg-config libevent-dev libssl-dev libc
   libidn2-dev libsqlite3-dev libcrypt-dev libcmocka-dev libdb-dev libjansson-dev libpsl-dev libpq-dev libldap-dev
   libmariadb-dev libseccomp-dev libpam0g-dev python3 netbase'
 test='python3-pytest python3-pytest-xdist python3-pytest-timeout swaks openssl perl util-linux sqlite3
-  redis-tools postgresql mariadb-server-core mariadb-client-core db-util libnet-ssleay-perl lmdb-utils slapd freeradius haproxy
+  redis-tools postgresql mariadb-server-core mariadb-client-core db-util libnet-ssleay-perl lmdb-utils slapd freeradius haproxy nsd unbound
   python3-spf python3-dkim python3-nacl'
 
 fuzz='clang'
@@ -69,11 +69,20 @@ MSG
   fi
 fi
 
+# The tests start the servers themselves, on ports of their own: the packages' services are not to be started.
+policy=/usr/sbin/policy-rc.d
+quiet() {
+  [ -e $policy ] && return
+  trap '$as_root rm -f $policy' EXIT
+  printf '#!/bin/sh\nexit 101\n' | $as_root tee $policy >/dev/null && $as_root chmod 755 $policy
+}
+
 install() {
   $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $lack </dev/null
 }
 
 echo "Installing Debian packages: $lack"
+quiet
 # A new machine has no package lists yet, an old one has outdated ones: both are mended by an update.
 if ! install >/dev/null 2>&1; then
   $as_root apt-get update </dev/null || echo "deps.sh: apt-get update failed; trying all the same" >&2

@@ -16,6 +16,7 @@ from support import certs, dns, place, procs, smtp          # noqa: E402
 from support.exim import Exim                               # noqa: E402
 from support.martlet import Martlet                         # noqa: E402
 from support.postfix import Postfix, Sink                   # noqa: E402
+from support.talk import Conversation                       # noqa: E402
 from support.util import free_loopback                      # noqa: E402
 
 
@@ -136,6 +137,19 @@ def nameserver():
 def martlet(make):
     """martlet(**keywords): a running Martlet (support.martlet.Martlet)."""
     return lambda **kw: make(Martlet, **kw)
+
+
+@pytest.fixture
+def talk():
+    """talk(martlet): a conversation with its -be."""
+    running = []
+
+    def start(m):
+        running.append(Conversation(m))
+        return running[-1]
+    yield start
+    for c in running:
+        c.end()
 
 
 @pytest.fixture

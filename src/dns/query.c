@@ -193,6 +193,10 @@ static enum dns_result query_one(struct ctx *c, struct arena *a, struct str name
     r = ask(c, a, next, type, o, &reply);
     secure = secure && is_secure(c, &reply);
   }
+  if (r == DNS_NODATA && str_is_set(reply.cname)) {
+    log_write(LOG_MAIN, c ? c->message : NULL, "CNAME loop for %.*s encountered", STRF(name));
+    r = DNS_FAIL;
+  }
   fill(c, &reply, secure, ret);
   ret->qualified = qualified;
   DEBUG(dns, "DNS lookup of %.*s (%s) %s%s\n", STRF(name), type_name(type), dns_result_text(r), secure ? " (secure)" : "");

@@ -114,17 +114,20 @@ static int parse(struct query *q, struct str s, struct str *ret_domains) {
   return 0;
 }
 
+/* The root, which says "none" as a target, is shown as nothing. */
+static struct str target(const struct dns_record *r) { return str_eq_c(r->text, ".") ? STR_EMPTY : r->text; }
+
 static void add_fields(struct query *q, const struct dns_record *r, char sep) {
   struct buf *b = &q->out;
   switch (r->type) {
   case DNS_MX:
     if (q->type->pseudo != PSEUDO_MXH)
       buf_printf(b, "%d%c", r->preference, sep);
-    buf_add(b, r->text);
+    buf_add(b, target(r));
     break;
   case DNS_SRV:
     buf_printf(b, "%d%c%d%c%d%c", r->preference, sep, r->weight, sep, r->port, sep);
-    buf_add(b, r->text);
+    buf_add(b, target(r));
     break;
   case DNS_SOA:
     for (size_t i = 0; i < (q->field_given ? r->chunks_n : 1); i++) {
@@ -150,7 +153,7 @@ static void add_fields(struct query *q, const struct dns_record *r, char sep) {
       buf_printf(b, "%02x", (unsigned char)r->text.p[i]);
     break;
   default:
-    buf_add(b, r->text);
+    buf_add(b, target(r));
   }
 }
 

@@ -3,7 +3,6 @@ and passwords, which nobody may see. One process asks all of a test's questions,
 import base64
 import os
 import re
-import select
 import signal
 
 import pytest
@@ -16,54 +15,6 @@ pytestmark = pytest.mark.plain
 BIG = 16 << 20
 MEMORY = 1 << 20  # kB; what an answer without end would soon exceed
 BYTES = bytes(range(256))
-
-
-class Conversation:
-    """martlet -be that is asked line by line."""
-
-    def __init__(self, m):
-        self.process = m.popen('-be')
-        self.buffer = b''
-        self.answer()
-
-    def say(self, line):
-        self.process.stdin.write(line.encode() + b'\n')
-        self.process.stdin.flush()
-
-    def answer(self):
-        """What comes in front of the next prompt."""
-        while not self.buffer.endswith(b'\n> ') and self.buffer != b'> ':
-            ready, _, _ = select.select([self.process.stdout], [], [], 120)
-            assert ready, f'no answer, only {self.buffer!r}'
-            piece = os.read(self.process.stdout.fileno(), 1 << 16)
-            assert piece, f'it ended: {self.buffer[-2000:]!r}'
-            self.buffer += piece
-        text, self.buffer = self.buffer[:-2], b''
-        return text.decode('latin-1').rstrip('\n')
-
-    def ask(self, line):
-        self.say(line)
-        return self.answer()
-
-    def peak(self):
-        with open(f'/proc/{self.process.pid}/status') as f:
-            return int(re.search(r'VmHWM:\s+(\d+)', f.read()).group(1))
-
-    def end(self):
-        self.process.stdin.close()
-        self.process.wait(60)
-
-
-@pytest.fixture
-def talk():
-    running = []
-
-    def start(m):
-        running.append(Conversation(m))
-        return running[-1]
-    yield start
-    for c in running:
-        c.end()
 
 
 def has_unread(port):
