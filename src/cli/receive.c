@@ -39,6 +39,7 @@ static void accepted(void *arg, struct ctx *c, struct message *m, bool queue) {
     return;
   }
   if (run->foreground) {
+    m->foreground = true;
     deliver_take_over(c, m);
     queue_mode_deliver_kept(&run->kept);
     return;

@@ -80,10 +80,14 @@ void module_builtin_macros(void (*add)(void *arg, const char *name, const char *
   const struct maker m = {add, arg};
   for (const struct select_name *s = log_selector_names(); s->name != NULL; s++)
     make(&m, "_LOG_", "", s->name);
-  for (size_t i = 0; modules[i] != NULL; i++) {
-    make_options(&m, "_OPT_MAIN_", "", modules[i]->main_options);
+  /* The order in which -bP shows them. */
+  for (size_t i = 0; modules[i] != NULL; i++)
     make_drivers(&m, modules[i]);
+  for (size_t i = 0; modules[i] != NULL; i++)
+    make_options(&m, "_OPT_MAIN_", "", modules[i]->main_options);
+  for (size_t i = 0; modules[i] != NULL; i++)
     make_words(&m, modules[i]);
+  for (size_t i = 0; modules[i] != NULL; i++) {
     for (const char *const *name = modules[i]->macros; name != NULL && *name != NULL; name++) {
       char text[120];
       const char *equals = strchr(*name, '=');

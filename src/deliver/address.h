@@ -90,7 +90,7 @@ struct address {
   struct str return_file;         /* output of a pipe, returned to the sender */
   struct tls_info *tls_out;
   struct str auth_out, auth_id_out;
-  bool used_pipelining, used_chunking, used_dsn, used_prdr;
+  bool used_pipelining, used_early, used_chunking, used_dsn, used_prdr;
   bool continued;                 /* over a connection that had carried another message: "*" after the host in logs */
   int transaction;                /* of the chain's: the log's "=>" stands for the first address of each */
   bool smtp_in_transaction;       /* the smtp transport's own: sent in the present transaction */

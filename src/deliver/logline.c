@@ -169,7 +169,7 @@ static void add_smtp_features(struct buf *b, const struct address *a) {
       buf_printf(b, ":%.*s", STRF(a->auth_id_out));
   }
   if (log_selected(LOGSEL_pipelining) && a->used_pipelining)
-    buf_add_c(b, " L");
+    buf_add_c(b, a->used_early ? " L*" : " L");
   if (a->used_prdr)
     buf_add_c(b, " PRDR");
   if (a->used_chunking)

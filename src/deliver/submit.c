@@ -173,7 +173,8 @@ int submit_message(struct ctx *c, struct submit *s) {
     return rc;
   }
   memcpy(s->id, m->id, sizeof s->id);
-  if (main_options(c->config)->queue_only && (!deliver_take_over || build.deliver_without_daemon)) {
+  m->foreground = s->parent && s->parent->foreground;
+  if (main_options(c->config)->queue_only && !m->foreground && (!deliver_take_over || build.deliver_without_daemon)) {
     message_free(m); /* it waits in the queue like all mail */
     return 0;
   }

@@ -70,6 +70,17 @@ static void dump_rate(struct dump *d, struct str key, struct str value) {
     (int)((when - (double)seconds) * 1e6), rate, STRF(key)), d->arg);
 }
 
+/* What smtp/client/early.c remembers of a server: "time FF summary FF …". */
+static void dump_ehlo(struct dump *d, struct str key, struct str value) {
+  struct str end = STR(".EHLO");
+  if (key.len <= end.len || !str_eq(str_from(key, key.len - end.len), end))
+    return;
+  (void)str_cut(&value, '\f');
+  struct str host = str_slice(key, 0, key.len - end.len), summary = str_cut(&value, '\f');
+  if (str_is_set(summary))
+    d->write(str_printf(d->a, "helo/ehlo %.*s %.*s\n", STRF(host), STRF(summary)), d->arg);
+}
+
 static bool dump_one(struct str key, struct str value, int64_t stamp, void *arg) {
   struct dump *d = arg;
   struct str when = hints_time(d->a, stamp, d->o->utc);
@@ -87,6 +98,8 @@ static bool dump_one(struct str key, struct str value, int64_t stamp, void *arg)
     d->write(str_printf(d->a, "%.*s\t%.*s\n", STRF(key), STRF(when)), d->arg);
   else
     d->write(str_printf(d->a, "%.*s %.*s\n", STRF(when), STRF(key)), d->arg);
+  if (!d->o->keys_only && strcmp(d->db, "misc") == 0)
+    dump_ehlo(d, key, value);
   arena_reset(d->a);
   return true;
 }

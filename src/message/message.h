@@ -72,6 +72,7 @@ struct message {
   bool deliver_forced; /* this delivery is: retry times do not count. Not kept in the spool. */
   bool deliver_bypassed; /* this delivery only pretends (-N): transports do all but deliver. Not kept in the spool. */
   bool frozen, manual_thaw, deliver_first_time, dont_deliver, submission, spool_file_wireformat, smtputf8;
+  bool foreground;            /* -odi: it and what is written about it are delivered at once, queue_only or not */
   bool deliver_freeze, queue_only_policy, no_multiline, local_error_message;
   bool allow_unqualified_sender, allow_unqualified_recipient;
   bool local_submission, sender_local;

@@ -17,12 +17,14 @@ static int converse(void *arg, struct str line, int *ret_code, struct str *ret_t
   bool first = str_starts(line, STR("AUTH "));
   struct str shown = first ? str_slice(line, 0, 5 + (size_t)str_find_byte(str_cat(v->c->arena, str_from(line, 5), STR(" ")), ' '))
                            : STR("(authentication data)");
+  if (!v->n->tls && smtp_early_settle(v->c, v->n)) /* no secrets in clear before we know who listens */
+    return OUTCOME_ERROR;
   if (stream_write(v->n->stream, line) || stream_write(v->n->stream, STR("\r\n")) || stream_flush(v->n->stream))
     return OUTCOME_ERROR;
   v->n->command = shown; /* secrets stay out of messages and logs */
   v->n->command_pipelined = false;
   DEBUG(transport, "  SMTP>> %.*s ****\n", STRF(shown));
-  if (smtp_read_reply(v->c, v->n, v->timeout))
+  if (smtp_early_settle(v->c, v->n) || smtp_read_reply(v->c, v->n, v->timeout))
     return OUTCOME_ERROR;
   *ret_code = v->n->reply.code;
   *ret_text = v->n->reply.text.len > 4 ? str_from(v->n->reply.text, 4) : STR_EMPTY;

@@ -6,6 +6,7 @@ a connection that is made once and may carry several messages. */
 #include "core/ctx.h"
 #include "deliver/address.h"
 #include "loop/stream.h"
+#include "smtp/client/early.h"
 #include "smtp/client/options.h"
 #include "transport/header.h"
 
@@ -14,7 +15,7 @@ a connection that is made once and may carry several messages. */
 
 /* What the server offered in its EHLO answer. */
 struct smtp_offers {
-  bool pipelining, size, starttls, chunking, eightbit, auth, dsn, prdr, utf8;
+  bool pipelining, size, starttls, chunking, eightbit, auth, dsn, prdr, utf8, early /* PIPECONNECT and its older names */;
   int64_t size_limit;
   int64_t limit_mails, limit_rcpts, limit_domains; /* LIMITS (RFC 9422): MAILMAX, RCPTMAX, RCPTDOMAINMAX; 0: none */
   struct str auth_mechanisms; /* blank-separated */
@@ -46,6 +47,9 @@ struct smtp_connection {
   struct tls_info *tls_info;
   struct str auth_name, auth_id, auth_sender;
   int messages;                /* sent over it */
+  struct smtp_early early;
+  bool stale;                  /* after a failure: what was remembered of the server does not hold, another connection may do */
+  bool unusable;               /* it is not kept for another message */
   bool gone;                   /* the other side has hung up when nothing was left to be said */
   /* A transaction that a callout has left open (MAIL and RCPT are done), for the message itself. */
   bool txn_open;
@@ -77,6 +81,8 @@ void smtp_note_refusal(struct ctx *c, struct smtp_connection *n, int error);
 void smtp_note_broken(struct ctx *c, struct smtp_connection *n, int error);
 
 /* --- connections --- */
+/* Reads the keywords of an EHLO answer into conn->offers, as far as the options let them be used. [suspends] */
+void smtp_note_offers(struct ctx *c, struct smtp_connection *n, struct str reply);
 /* Connects to c->host, greets, starts TLS and authenticates as the options ask. [suspends] NULL on failure, with *ret_why
 (SMTP_BROKEN: host error; SMTP_REFUSED; SMTP_TEMPORARY) and error, text in *ret_errno, *ret_text. */
 struct smtp_connection *smtp_connect(struct ctx *c, const struct instance *t, int port, enum smtp_stage_result *ret_why,

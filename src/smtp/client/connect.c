@@ -95,10 +95,11 @@ static void note_limits(struct smtp_offers *f, struct str args) {
 }
 
 /* Reads the keywords of an EHLO answer (RFC 5321 4.1.1.1). The text is the server's: bounded, tainted. */
-static void note_offers(struct attempt *t) {
-  struct smtp_offers *f = &t->n->offers;
-  struct str rest = t->n->reply.text, args;
-  uint64_t n;
+void smtp_note_offers(struct ctx *c, struct smtp_connection *n, struct str reply) {
+  struct attempt at = {.c = c, .n = n, .o = smtp_client_options(n->transport)}, *t = &at;
+  struct smtp_offers *f = &n->offers;
+  struct str rest = reply, args;
+  uint64_t number;
   struct str limits = STR_UNSET;
   *f = (struct smtp_offers){.auth_mechanisms = STR_EMPTY};
   (void)str_cut(&rest, '\n'); /* the greeting line */
@@ -107,11 +108,11 @@ static void note_offers(struct attempt *t) {
     line = line.len > 4 ? str_from(line, 4) : STR_EMPTY;
     if (keyword(line, "SIZE", &args)) {
       f->size = true;
-      f->size_limit = str_to_u64(args, &n) && n <= INT64_MAX ? (int64_t)n : 0;
+      f->size_limit = str_to_u64(args, &number) && number <= INT64_MAX ? (int64_t)number : 0;
     } else if (keyword(line, "AUTH", &args)) {
       f->auth = true;
-      f->auth_mechanisms = f->auth_mechanisms.len ? str_printf(t->n->arena, "%.*s %.*s", STRF(f->auth_mechanisms), STRF(args))
-                                                  : str_dup(t->n->arena, args);
+      f->auth_mechanisms = f->auth_mechanisms.len ? str_printf(n->arena, "%.*s %.*s", STRF(f->auth_mechanisms), STRF(args))
+                                                  : str_dup(n->arena, args);
     } else if (keyword(line, "LIMITS", &args)) {
       limits = args;
     } else {
@@ -122,9 +123,10 @@ static void note_offers(struct attempt *t) {
       f->dsn |= keyword(line, "DSN", &args);
       f->prdr |= keyword(line, "PRDR", &args);
       f->utf8 |= keyword(line, "SMTPUTF8", &args);
+      f->early |= keyword(line, "PIPECONNECT", &args) || keyword(line, "PIPE_CONNECT", &args) || keyword(line, "X_PIPE_CONNECT", &args);
     }
   }
-  if (t->n->tls || !f->starttls) /* else anybody may have put it in */
+  if (n->tls || !f->starttls) /* else anybody may have put it in */
     note_limits(f, limits);
   f->prdr = f->prdr && host_in(t, &t->o->hosts_try_prdr);
   f->pipelining = f->pipelining && !host_in(t, &t->o->hosts_avoid_pipelining);
@@ -143,15 +145,20 @@ static enum smtp_stage_result say_hello(struct attempt *t) {
   struct smtp_connection *n = t->n;
   struct str name = n->helo_name, ehlo_text = STR_EMPTY;
   enum smtp_stage_result r;
-  n->offers = (struct smtp_offers){.auth_mechanisms = STR_EMPTY};
   n->esmtp = t->o->lmtp || !host_in(t, &t->o->hosts_avoid_esmtp);
+  if (n->esmtp && smtp_early_offers(t->c, n)) {
+    n->early.used = n->early.owes_ehlo = true;
+    return smtp_command(t->c, n, false, "EHLO %.*s", STRF(name));
+  }
+  n->offers = (struct smtp_offers){.auth_mechanisms = STR_EMPTY};
   if (n->esmtp) {
     r = smtp_command(t->c, n, true, "%s %.*s", t->o->lmtp ? "LHLO" : "EHLO", STRF(name));
     if (!r)
       r = smtp_expect(t->c, n, t->o->command_timeout, '2');
     if (!r) {
       n->ehlo_reply = str_dup(n->arena, n->reply.text);
-      note_offers(t);
+      smtp_note_offers(t->c, n, n->ehlo_reply);
+      smtp_early_learn(t->c, n);
       struct str unused;
       if (!t->o->callout)
         (void)event_raise(t->c, t->n->transport, "smtp:ehlo", t->n->ehlo_reply, 0, &unused);
@@ -233,6 +240,8 @@ static enum smtp_stage_result starttls(struct attempt *t, bool avoid, bool *ret_
     return required ? require_tls(t, "the server did not offer TLS support") : SMTP_OK;
   enum smtp_stage_result r = smtp_command(t->c, t->n, true, "STARTTLS");
   if (!r)
+    r = smtp_early_settle(t->c, t->n);
+  if (!r)
     r = smtp_expect(t->c, t->n, t->o->command_timeout, '2');
   if (r == SMTP_REFUSED || (r == SMTP_TEMPORARY && t->o->tls_tempfail_tryclear))
     return required ? require_tls(t, "an attempt to start TLS failed") : SMTP_OK;
@@ -295,14 +304,19 @@ static enum smtp_stage_result set_up(struct attempt *t, bool avoid_tls, bool *re
   if (expand_option(c, &t->o->helo_data, &helo))
     return fail(t, ERROR_EXPAND_FAIL, "failed to expand transport's helo_data value for callout: ", str_dup_c(c->arena, c->error));
   t->n->helo_name = str_dup(t->n->arena, helo.len ? helo : default_helo(c));
+  smtp_early_prepare(c, t->n, t->interface);
   if (t->o->tls_on_connect) {
     struct str error = STR_EMPTY;
     if (start_tls_layer(t, &error))
       return tls_failed(t, error);
   }
-  r = read_banner(t);
-  if (!r)
-    r = vetoed(t, "smtp:connect", t->n->greeting);
+  if (smtp_early_offers(c, t->n)) {
+    t->n->early.owes_banner = true;
+  } else {
+    r = read_banner(t);
+    if (!r)
+      r = vetoed(t, "smtp:connect", t->n->greeting);
+  }
   if (!r)
     r = say_hello(t);
   if (!r && !t->n->tls)
@@ -354,11 +368,11 @@ struct smtp_connection *smtp_connect_told(struct ctx *c, const struct instance *
     *ret_text = at.n->error_text;
     *ret_command = str_dup(c->arena, at.n->command);
     *ret_reply = str_dup(c->arena, at.n->reply.text);
-    bool said_no = *ret_why != SMTP_BROKEN;
+    bool said_no = *ret_why != SMTP_BROKEN, stale = at.n->stale;
     smtp_disconnect(at.n, said_no);
-    if (!clear_again)
+    if (!clear_again && !stale)
       return NULL;
-    avoid_tls = true;
+    avoid_tls |= clear_again;
   }
 }
 

@@ -26,6 +26,7 @@ struct transaction {
   struct tls_info *tls; /* a copy: the log line is written when the connection may be gone */
   int sent, accepted;
   bool pipelining, chunking, prdr;
+  bool early;      /* it began before the server's banner or answer to EHLO (PIPECONNECT) */
   bool early_data; /* the whole message went out with MAIL and RCPT */
   int64_t max;     /* recipients at a time */
   struct str only_domain; /* RCPTDOMAINMAX: set when only recipients of this domain go into the transaction */
@@ -220,6 +221,7 @@ static void confirm(struct transaction *t, struct address *a) {
   a->message = STR_UNSET;
   a->confirmation = t->n->reply.text;
   a->used_pipelining = t->pipelining;
+  a->used_early = t->early;
   a->used_chunking = t->chunking;
   set_host(t, a);
 }
@@ -461,7 +463,8 @@ enum smtp_stage_result smtp_send_message(struct ctx *c, struct smtp_connection *
   choose_limits(&t);
   t.pipelining = n->offers.pipelining;
   t.chunking = n->offers.chunking && !t.o->lmtp;
-  t.early_data = t.pipelining && t.chunking && smtp_fits_chunk(c, m);
+  t.early = smtp_early_owed(&n->early) || (n->early.used && n->messages == 0);
+  t.early_data = t.pipelining && t.chunking && !smtp_early_owed(&n->early) && smtp_fits_chunk(c, m);
   n->messages++;
   enum smtp_stage_result r = SMTP_OK;
   bool continues = continues_transaction(&t);
@@ -490,6 +493,8 @@ enum smtp_stage_result smtp_send_message(struct ctx *c, struct smtp_connection *
       r = smtp_command(c, n, true, "DATA");
     else if (stream_flush(n->stream))
       r = SMTP_BROKEN;
+    if (!r && (r = smtp_early_settle(c, n)))
+      return r;
     if (!r) {
       r = take_pipelined(&t);
       if (r != SMTP_BROKEN && !t.chunking) {

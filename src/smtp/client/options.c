@@ -43,7 +43,7 @@ const struct option_def smtp_client_option_table[] = {
     HOSTS(hosts_nopass_tls, NULL, 0),
     HOSTS(hosts_noproxy_tls, NULL, 0),
     {"hosts_override", OPTION_BOOL, OFF(hosts_override)},
-    HOSTS(hosts_pipe_connect, NULL, OPTION_LATER),
+    HOSTS(hosts_pipe_connect, NULL, 0),
     {"hosts_randomize", OPTION_EXPR_BOOL, OFF(hosts_randomize)},
     HOSTS(hosts_request_ocsp, NULL, OPTION_LATER),
     HOSTS(hosts_require_alpn, NULL, 0),

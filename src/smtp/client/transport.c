@@ -319,6 +319,12 @@ static void try_host(struct delivery *d, struct host *h) {
   enum smtp_stage_result r = send_all(d, n);
   error = n->error;
   text = n->error_text;
+  bool busy_early = n->unusable;
+  if (n->stale) { /* nothing was said to the message yet */
+    smtp_disconnect(n, true);
+    try_host(d, h);
+    return;
+  }
   if (r == SMTP_BROKEN) {
     smtp_disconnect(n, false);
     if (reused && any_pending(d->chain)) { /* a kept connection may have been closed by the other side: not the host's fault */
@@ -332,7 +338,9 @@ static void try_host(struct delivery *d, struct host *h) {
     smtp_pool_keep(n);
   }
   bool filter_failed = error == ERROR_FILTER_FAIL; /* nothing that the host did */
-  if ((r == SMTP_BROKEN && !filter_failed) || (r == SMTP_TEMPORARY && any_pending(d->chain)))
+  if (r == SMTP_TEMPORARY && busy_early)
+    log_host_error(d, h, error, text); /* at its banner, when we were early: the next time we are not */
+  else if ((r == SMTP_BROKEN && !filter_failed) || (r == SMTP_TEMPORARY && any_pending(d->chain)))
     host_failed(d, h, error, text);
   else if (!filter_failed) {
     if (error == ERROR_MAIL_4XX || error == ERROR_DATA_4XX)

@@ -20,7 +20,7 @@ void smtp_data_params(struct smtp_session *s, struct receive_params *p, bool chu
       .qualify_headers = !s->p->no_qualify,
       .submitter = s->p->submitter,
       .bounced_id = s->p->bounced_id,
-      .used_pipelining = s->used_pipelining,
+      .used_pipelining = s->used_pipelining || s->was_early,
       .offered_pipelining = s->ad_pipelining,
       .early = s->ad_early || s->was_early ? s->was_early ? '*' : '.' : 0,
       .prdr = s->prdr_requested && s->message->recipients.n > 1,

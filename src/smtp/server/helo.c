@@ -292,4 +292,8 @@ static enum smtp_next hello(struct smtp_session *s, struct str args, bool extend
 }
 
 enum smtp_next smtp_verb_helo(struct smtp_session *s, struct str args) { return hello(s, args, false); }
-enum smtp_next smtp_verb_ehlo(struct smtp_session *s, struct str args) { return hello(s, args, true); }
+enum smtp_next smtp_verb_ehlo(struct smtp_session *s, struct str args) {
+  /* Commands came with it, before our answer: from a client that knows the answer. */
+  s->was_early |= s->may_be_early && stream_peek(s->stream).len > 0;
+  return hello(s, args, true);
+}

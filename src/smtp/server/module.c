@@ -68,7 +68,7 @@ static const char *const macros[] = {"_HAVE_DSN", "_HAVE_ESMTP_LIMITS", "_HAVE_P
 /* The server's verbs and parameters are in its own tables: modules add to them. */
 const struct module smtp_server_module = {
     .name = "smtp-server",
-    .support = "DSN ESMTP_Limits PRDR PROXY Experimental_XCLIENT",
+    .support = "DSN ESMTP_Limits PIPECONNECT PRDR PROXY Experimental_XCLIENT",
     .summary = "SMTP server, local submission",
     .acl_controls = controls,
     .variables = variables,
