@@ -10,6 +10,7 @@
 #include "queue/retry.h"
 #include "route/options.h"
 #include "sasl/sasl.h"
+#include "smtp/client/international.h"
 #include "smtp/client/module.h"
 #include "smtp/server/server.h"
 #include "tls/module.h"
@@ -48,6 +49,7 @@ const struct module *const modules[] = {
   &dkim_module,
   &tls_module,
   &smtp_server_module,
+  &smtp_utf8_module,
   &sasl_module,
   &filter_module,
   &routers_module,

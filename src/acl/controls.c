@@ -203,7 +203,6 @@ const struct acl_control_def acl_core_controls[] = {
     {"submission", true, ACL_ONLY(ACL_BIT(ACL_MAIL) | ACL_BIT(ACL_RCPT) | ACL_BIT(ACL_PREDATA)), 0, control_submission},
     {"suppress_local_fixups", false, ACL_ONLY(ACL_BIT(ACL_MAIL) | ACL_BIT(ACL_RCPT) | ACL_BIT(ACL_PREDATA) |
             ACL_BIT(ACL_NOT_SMTP_START)), 0, control_suppress_fixups},
-    {"utf8_downconvert", true, 0, ACL_LATER, NULL},
     {0},
 };
 

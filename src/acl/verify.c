@@ -236,7 +236,7 @@ static int syntax_one(struct ctx *c, const struct header *h, struct str item, st
   struct mail_address address;
   struct str error;
   int rc = address_parse(c->arena, item,
-      address_flags(c, ADDRESS_ALLOW_EMPTY | ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8), &address, &error);
+      address_flags(c, ADDRESS_ALLOW_EMPTY | ADDRESS_ALLOW_DOMAIN_LITERAL), &address, &error);
   if (rc == 0) {
     if (address.domain.len > 0 || address.address.len == 0)
       return 0;
@@ -281,7 +281,7 @@ static int blind_one(struct ctx *c, const struct header *h, struct str item, str
   const struct blind *b = arg;
   struct mail_address address;
   struct str error, local, domain, want_local, want_domain;
-  if (address_parse(c->arena, item, address_flags(c, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8), &address, &error) < 0)
+  if (address_parse(c->arena, item, address_flags(c, ADDRESS_ALLOW_DOMAIN_LITERAL), &address, &error) < 0)
     return 0;
   address_split(address.address, &local, &domain);
   address_split(b->recipient, &want_local, &want_domain);
@@ -437,7 +437,7 @@ static int header_sender_one(struct ctx *c, const struct header *h, struct str i
   struct header_sender *s = arg;
   struct mail_address address;
   struct str error;
-  if (address_parse(c->arena, item, address_flags(c, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8), &address, &error) < 0 ||
+  if (address_parse(c->arena, item, address_flags(c, ADDRESS_ALLOW_DOMAIN_LITERAL), &address, &error) < 0 ||
       address.domain.len == 0)
     return 0;
   struct answer found;

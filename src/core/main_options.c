@@ -47,7 +47,7 @@ static const struct option_def options[] = {
   {"admin_groups", OPTION_GROUP_LIST, AT(admin_groups)},
   {"allow_domain_literals", OPTION_BOOL, AT(allow_domain_literals)},
   {"allow_mx_to_ip", OPTION_BOOL, AT(allow_mx_to_ip)},
-  {"allow_utf8_domains", OPTION_BOOL, AT(allow_utf8_domains), .flags = OPTION_LATER},
+  {"allow_utf8_domains", OPTION_BOOL, AT(allow_utf8_domains)},
   {"auth_advertise_hosts", OPTION_LIST, AT(auth_advertise_hosts), "*", .list = LIST_HOST},
   {"auto_thaw", OPTION_TIME, AT(auto_thaw)},
   {"av_scanner", OPTION_STRING, AT(av_scanner), "sophie:/var/run/sophie", .flags = OPTION_LATER},

@@ -73,6 +73,8 @@ static void add_address(struct buf *b, struct ctx *c, const struct address *a, b
   } else {
     if (routed) /* as the router saw it: without affixes, the case ignored unless it said caseful_local_part */
       shown = str_printf(c->arena, "%.*s@%.*s", STRF(a->local_part), STRF(a->domain));
+    if (success && str_is_set(a->sent_as))
+      shown = a->sent_as;
     if (!success && a->kind == ADDRESS_FILE && a->address.len && a->address.p[0] != '/')
       buf_add_c(b, "save ");
     buf_add(b, shown);
@@ -89,12 +91,13 @@ struct str logline_address(struct ctx *c, const struct address *a, bool success)
   struct buf b;
   buf_init(&b, c->arena, LINE_MAX);
   add_address(&b, c, a, success);
-  return log_printable(c->arena, buf_str(&b));
+  return log_printable_utf8(c->arena, buf_str(&b));
 }
 
-static void add_sender(struct buf *b, struct ctx *c) {
+static void add_sender(struct buf *b, struct ctx *c, const struct address *a) {
+  struct str sender = a->result == OUTCOME_OK && str_is_set(a->sent_sender) ? a->sent_sender : c->message->reverse_path;
   if (log_selected(LOGSEL_sender_on_delivery))
-    buf_printf(b, " F=<%.*s>", STRF(c->message->reverse_path));
+    buf_printf(b, " F=<%.*s>", STRF(sender));
 }
 
 static void add_return_path(struct buf *b, struct ctx *c, const struct address *a) {
@@ -182,7 +185,7 @@ static void add_item(void *arg, struct str item) {
   buf_add(b, item);
 }
 
-static void add_confirmation(struct buf *b, const struct address *a) {
+static void add_confirmation(struct buf *b, struct ctx *c, const struct address *a) {
   if (!log_selected(LOGSEL_smtp_confirmation) || !str_is_set(a->confirmation) || !a->confirmation.len)
     return;
   buf_add_c(b, " C=\"");
@@ -194,7 +197,7 @@ static void add_confirmation(struct buf *b, const struct address *a) {
     }
     if (ch == '"' || ch == '\\')
       buf_add_byte(b, '\\');
-    buf_add_byte(b, ch);
+    buf_add(b, log_printable(c->arena, str_n(&ch, 1))); /* the other side's words: whatever its character set */
   }
   buf_add_byte(b, '"');
 }
@@ -225,10 +228,10 @@ struct str logline_success(struct ctx *c, const struct address *a, const char *f
     buf_printf(&b, "%s <%.*s>", a->discarded ? "discarded" : ":blackhole:", STRF(a->address));
     if (a->router)
       buf_printf(&b, " R=%.*s", STRF(a->router->name));
-    return log_printable(c->arena, buf_str(&b));
+    return log_printable_utf8(c->arena, buf_str(&b));
   }
   add_address(&b, c, a, true);
-  add_sender(&b, c);
+  add_sender(&b, c, a);
   if (!a->bypassed)
     add_return_path(&b, c, a);
   add_drivers(&b, a);
@@ -245,9 +248,9 @@ struct str logline_success(struct ctx *c, const struct address *a, const char *f
   add_tls(&b, c, a);
   add_smtp_features(&b, a);
   add_modules(&b, c, a);
-  add_confirmation(&b, a);
+  add_confirmation(&b, c, a);
   add_times(&b, c, a, true);
-  return log_printable(c->arena, buf_str(&b));
+  return log_printable_utf8(c->arena, buf_str(&b));
 }
 
 /* ": Connection refused", ": why": of system errors the name, and what else is known. */
@@ -265,8 +268,8 @@ struct str logline_deferred(struct ctx *c, const struct address *a) {
   buf_init(&b, c->arena, LINE_MAX);
   add_address(&b, c, a, false);
   if (a->basic_errno == ERROR_ROUTING_RETRY || (a->kind != ADDRESS_MAIL && !a->router && !a->transport)) {
-    buf_printf(&b, " routing defer (%d): %.*s", a->basic_errno, STRF(a->message));
-    return log_printable(c->arena, buf_str(&b));
+    buf_printf(&b, " routing defer (%d): %.*s", a->basic_errno, STRF(log_printable(c->arena, a->message)));
+    return log_printable_utf8(c->arena, buf_str(&b));
   }
   add_drivers(&b, a);
   add_times(&b, c, a, false);
@@ -275,15 +278,15 @@ struct str logline_deferred(struct ctx *c, const struct address *a) {
   if (!message_is_errno(a))
     add_host(&b, c, a);
   if (str_is_set(a->message) && a->message.len && !message_is_errno(a))
-    buf_printf(&b, ": %.*s", STRF(a->message));
-  return log_printable(c->arena, buf_str(&b));
+    buf_printf(&b, ": %.*s", STRF(log_printable(c->arena, a->message)));
+  return log_printable_utf8(c->arena, buf_str(&b));
 }
 
 struct str logline_failed(struct ctx *c, const struct address *a) {
   struct buf b;
   buf_init(&b, c->arena, LINE_MAX);
   add_address(&b, c, a, false);
-  add_sender(&b, c);
+  add_sender(&b, c, a);
   if (a->transport && !a->bypassed)
     add_return_path(&b, c, a);
   add_drivers(&b, a);
@@ -295,6 +298,6 @@ struct str logline_failed(struct ctx *c, const struct address *a) {
   if (a->basic_errno > 0 && !message_is_errno(a))
     add_reason(&b, a);
   if (str_is_set(a->message) && a->message.len)
-    buf_printf(&b, ": %.*s", STRF(a->message));
-  return log_printable(c->arena, buf_str(&b));
+    buf_printf(&b, ": %.*s", STRF(log_printable(c->arena, a->message)));
+  return log_printable_utf8(c->arena, buf_str(&b));
 }

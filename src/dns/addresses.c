@@ -1,6 +1,7 @@
 /* Addresses of one host: from the DNS or from the system's functions. */
 #include <netdb.h>
 #include <stdlib.h>
+#include "base/idn.h"
 #include "core/build.h"
 #include "core/main_options.h"
 #include "core/session.h"
@@ -195,7 +196,8 @@ static enum host_find by_name_failed(struct ctx *c, struct str name, unsigned fl
 
 static enum host_find find_by_name(struct ctx *c, struct arena *a, struct host *h, unsigned flags,
     const struct option_expr *ignore) {
-  if (memchr(h->name.p, '\0', h->name.len))
+  const char *why;
+  if (memchr(h->name.p, '\0', h->name.len) || !idn_domain_to_ascii(a, h->name, &h->name, &why))
     return HOST_FIND_FAILED;
   bool v6 = use_ipv6(c, h->name, flags);
   struct by_name b = {.name = str_dup_c(a, h->name), .family = v6 ? AF_UNSPEC : AF_INET};

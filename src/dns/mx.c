@@ -1,5 +1,7 @@
 /* The hosts of a mail domain: SRV, MX, addresses, in order of use (manual,
 "The dnslookup router"; RFC 5321 section 5, RFC 7505, RFC 2782). */
+#include "base/buf.h"
+#include "base/idn.h"
 #include "base/vec.h"
 #include "core/main_options.h"
 #include "dns/host.h"
@@ -12,6 +14,7 @@ struct search {
   struct ctx *c;
   struct arena *a;
   struct str domain;
+  struct str ascii; /* the domain as the DNS has it */
   const struct host_find_params *p;
   struct dns_query_options o;
   bool require_secure;
@@ -98,6 +101,27 @@ static bool no_service(struct search *s, const struct dns_answer *answer) {
   return true;
 }
 
+/* A host's name in a record. Some zones have it in UTF-8, which the reader of packets shows as \ddd. */
+static struct str target_name(struct arena *a, struct str text) {
+  struct str name = without_dot(text), ascii;
+  struct buf b;
+  const char *why;
+  if (str_find_byte(name, '\\') < 0)
+    return name;
+  buf_init(&b, a, name.len);
+  for (size_t i = 0; i < name.len; i++) {
+    struct str digits = str_slice(name, i + 1, i + 4);
+    uint64_t byte = 0;
+    if (name.p[i] == '\\' && digits.len == 3 && str_to_u64(digits, &byte) && byte >= 0x80 && byte <= 0xff) {
+      buf_add_byte(&b, (char)byte);
+      i += 3;
+    } else {
+      buf_add_byte(&b, name.p[i]);
+    }
+  }
+  return idn_domain_to_ascii(a, buf_str(&b), &ascii, &why) ? str_tainted(ascii) : name;
+}
+
 static enum host_find find_records(struct search *s, enum dns_type type, struct str *ret_full) {
   bool srv = type == DNS_SRV;
   struct str name = srv ? str_printf(s->a, "_%.*s._tcp.%.*s", STRF(s->p->srv_service), STRF(s->domain)) : s->domain;
@@ -110,7 +134,7 @@ static enum host_find find_records(struct search *s, enum dns_type type, struct 
     return HOST_IGNORED; /* the caller turns it into a failure; nothing else is to be tried */
   order_records(s->a, answer.v, answer.n, srv);
   for (size_t i = 0; i < answer.n && s->hosts.n < HOSTS_MAX; i++) {
-    struct str target = without_dot(answer.v[i].text);
+    struct str target = target_name(s->a, answer.v[i].text);
     bool seen = false;
     for (size_t k = 0; k < s->hosts.n && !seen; k++)
       seen = str_ieq(s->hosts.v[k]->name, target) && s->hosts.v[k]->port == answer.v[i].port;
@@ -239,7 +263,7 @@ static enum host_find nothing_found(struct search *s, const struct tally *t) {
 
 /* The domain is its own host. */
 static enum host_find find_direct(struct search *s, unsigned flags, struct host **ret, struct str *ret_full) {
-  struct host *h = add_host(s, s->domain, -1, 0);
+  struct host *h = add_host(s, s->ascii, -1, 0);
   enum host_find r;
   if (!host_addresses_known(s->c, s->a, h, flags, s->p->ignore_target_hosts, &r))
     r = host_addresses_dns(s->c, s->a, h, flags & ~(HOST_FIND_BY_MX | HOST_FIND_BY_SRV), s->p->ignore_target_hosts, &s->o,
@@ -249,9 +273,9 @@ static enum host_find find_direct(struct search *s, unsigned flags, struct host 
   return r;
 }
 
-enum host_find host_find_by_dns(struct ctx *c, struct arena *a, struct str domain, const struct host_find_params *p,
+static enum host_find find_hosts(struct ctx *c, struct arena *a, struct str domain, struct str ascii, const struct host_find_params *p,
     struct host **ret, struct str *ret_full) {
-  struct search s = {.c = c, .a = a, .domain = without_dot(domain), .p = p};
+  struct search s = {.c = c, .a = a, .domain = domain, .ascii = ascii, .p = p};
   s.o.qualify_single = p->flags & HOST_FIND_QUALIFY_SINGLE;
   s.o.search_parents = p->flags & HOST_FIND_SEARCH_PARENTS;
   s.require_secure = in_option(c, p->dnssec_require, s.domain);
@@ -280,6 +304,23 @@ enum host_find host_find_by_dns(struct ctx *c, struct arena *a, struct str domai
   r = remove_local(&s, ret);
   for (struct host *h = *ret; h; h = h->next)
     DEBUG(host_lookup, "  %.*s [%.*s] MX=%d%s\n", STRF(h->name), STRF(h->address), h->mx, h->dnssec ? " DNSSEC" : "");
+  return r;
+}
+
+enum host_find host_find_by_dns(struct ctx *c, struct arena *a, struct str domain, const struct host_find_params *p,
+    struct host **ret, struct str *ret_full) {
+  struct str given = without_dot(domain), ascii;
+  const char *why;
+  if (!idn_domain_to_ascii(a, given, &ascii, &why)) {
+    c->error = STR_UNSET;
+    *ret = NULL;
+    *ret_full = given;
+    DEBUG(host_lookup, "%.*s is no domain name: %s\n", STRF(given), why);
+    return HOST_FIND_FAILED;
+  }
+  enum host_find r = find_hosts(c, a, given, ascii, p, ret, ret_full);
+  if (str_ieq(*ret_full, ascii)) /* another form of the same name does not make the address another one */
+    *ret_full = given;
   return r;
 }
 

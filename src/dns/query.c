@@ -5,6 +5,7 @@ configuration says about answers. */
 #include <stdlib.h>
 #include <sys/random.h>
 #include "base/ascii.h"
+#include "base/idn.h"
 #include "base/pcre.h"
 #include "core/main_options.h"
 #include "dns/cache.h"
@@ -210,6 +211,13 @@ static enum dns_result query_one(struct ctx *c, struct arena *a, struct str name
 
 enum dns_result dns_query_with(struct ctx *c, struct arena *a, struct str name, enum dns_type type,
     const struct dns_query_options *o, struct dns_answer *ret) {
+  const char *why;
+  /* In UTF-8 it may come from mail or the configuration; the DNS has the other form. */
+  if (!idn_domain_to_ascii(a, name, &name, &why)) {
+    *ret = (struct dns_answer){.canonical = name, .qualified = name};
+    DEBUG(dns, "DNS name syntax check failed: %.*s (%s): %s\n", STRF(name), type_name(type), why);
+    return DNS_NOMATCH;
+  }
   *ret = (struct dns_answer){.canonical = name, .qualified = name};
   if (name.len == 0 || !name_allowed(c, a, name, type)) {
     DEBUG(dns, "DNS name syntax check failed: %.*s (%s)\n", STRF(name), type_name(type));

@@ -1,9 +1,8 @@
 /* Operators on character sets: RFC 2047, UTF-8, international domain names. */
 #include "expand/items.h"
 
-#include <idn2.h>
-
 #include "base/encode.h"
+#include "base/idn.h"
 #include "base/punycode.h"
 #include "core/main_options.h"
 #include "expand/internal.h"
@@ -85,13 +84,6 @@ static int eval_utf8clean(struct ctx *c, const struct expand_operator_def *def, 
   return 0;
 }
 
-static bool is_ascii(struct str s) {
-  for (size_t i = 0; i < s.len; i++)
-    if ((unsigned char)s.p[i] >= 128)
-      return false;
-  return true;
-}
-
 /* What is no printable ASCII as escapes, but for tabs. */
 static struct str shown(struct ctx *c, struct str s) {
   struct buf b;
@@ -112,17 +104,10 @@ static int fail_alabel(struct ctx *c, bool to, struct str subject, const char *w
 }
 
 static int eval_domain_to(struct ctx *c, const struct expand_operator_def *def, struct str arg, struct str s, struct buf *out) {
-  uint8_t *text = NULL;
-  if (is_ascii(s)) {
-    buf_add(out, s);
-    return 0;
-  }
-  int rc = idn2_lookup_u8((const uint8_t *)str_dup_c(c->arena, s), &text, IDN2_NONTRANSITIONAL | IDN2_NFC_INPUT);
-  if (rc != IDN2_OK)
-    return fail_alabel(c, true, s, idn2_strerror(rc));
-  struct str value = str_dup(c->arena, str_c((char *)text));
-  idn2_free(text);
-  value.taint = s.taint;
+  struct str value;
+  const char *why;
+  if (!idn_domain_to_ascii(c->arena, s, &value, &why))
+    return fail_alabel(c, true, s, why);
   buf_add(out, value);
   return 0;
 }
@@ -145,12 +130,9 @@ static int eval_domain_from(
 /* A local part as if it were one label of a domain: "xn--" and Punycode. */
 static int eval_localpart_to(
     struct ctx *c, const struct expand_operator_def *def, struct str arg, struct str s, struct buf *out) {
-  struct str value = s;
-  if (!is_ascii(s)) {
-    if (!punycode_encode(c->arena, s, &value))
-      return fail_alabel(c, true, s, "l_u2a: bad UTF-8 input");
-    buf_add_c(out, "xn--");
-  }
+  struct str value;
+  if (!idn_local_part_to_ascii(c->arena, s, &value))
+    return fail_alabel(c, true, s, "l_u2a: bad UTF-8 input");
   buf_add(out, value);
   return 0;
 }

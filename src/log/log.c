@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "base/buf.h"
+#include "base/idn.h"
 #include "config/config.h"
 #include "core/build.h"
 #include "core/main_options.h"
@@ -134,32 +135,48 @@ struct str log_stamp(struct arena *a) {
   return str_dup(a, str_n(text, stamp_to(text, sizeof text, &now, &tm)));
 }
 
-struct str log_printable(struct arena *a, struct str s) {
+/* Length of what may stand in a log at the start of s; 0: its first byte may not. */
+static size_t printable(struct str s, bool utf8) {
+  unsigned char c = (unsigned char)s.p[0];
+  if ((c >= 32 && c < 127) || c == '\t' || (c > 127 && state.top_bits))
+    return 1;
+  if (!utf8 || c < 0xc2 || (c == 0xc2 && s.len > 1 && (unsigned char)s.p[1] < 0xa0))
+    return 0;
+  for (size_t n = 2; n <= 4 && n <= s.len; n++)
+    if (utf8_valid(str_slice(s, 0, n)))
+      return n;
+  return 0;
+}
+
+static struct str make_printable(struct arena *a, struct str s, bool utf8) {
   static const char escapes[] = {['\n'] = 'n', ['\r'] = 'r', ['\b'] = 'b', ['\f'] = 'f', ['\v'] = 'v'};
-  size_t i = 0;
-  for (; i < s.len; i++) {
-    unsigned char c = (unsigned char)s.p[i];
-    if ((c < 32 && c != '\t') || c == 127 || (c > 127 && !state.top_bits))
-      break;
-  }
+  size_t i = 0, n;
+  while (i < s.len && (n = printable(str_from(s, i), utf8)) > 0)
+    i += n;
   if (i == s.len)
     return s;
   struct buf b;
   buf_init(&b, a, (size_t)s.len * 4 + 1);
-  for (i = 0; i < s.len; i++) {
+  for (i = 0; i < s.len; i += n) {
     unsigned char c = (unsigned char)s.p[i];
-    if ((c >= 32 && c < 127) || c == '\t' || (c > 127 && state.top_bits)) {
-      buf_add_byte(&b, s.p[i]);
-    } else if (c < sizeof escapes && escapes[c] != 0) {
-      buf_add_byte(&b, '\\');
-      buf_add_byte(&b, escapes[c]);
-    } else {
-      buf_printf(&b, "\\%03o", c);
+    n = printable(str_from(s, i), utf8);
+    if (n > 0) {
+      buf_add_n(&b, s.p + i, n);
+      continue;
     }
+    n = 1;
+    if (c < sizeof escapes && escapes[c] != 0)
+      buf_printf(&b, "\\%c", escapes[c]);
+    else
+      buf_printf(&b, "\\%03o", c);
   }
   b.taint |= s.taint;
   return buf_str(&b);
 }
+
+struct str log_printable(struct arena *a, struct str s) { return make_printable(a, s, false); }
+
+struct str log_printable_utf8(struct arena *a, struct str s) { return make_printable(a, s, true); }
 
 /* --- one entry --- */
 

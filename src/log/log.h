@@ -52,6 +52,9 @@ void log_write_reject(const struct message *m, struct str line, struct str extra
 void log_write_with_headers(unsigned logs, const struct message *m, struct str line, struct str extra);
 /* Text made safe for a log line: non-printing bytes as \ooo. */
 struct str log_printable(struct arena *a, struct str s);
+/* The same, but well-formed UTF-8 stays as it is, C1 control characters aside: for lines with addresses in them, which the
+log shows as they are. */
+struct str log_printable_utf8(struct arena *a, struct str s);
 /* Reopen files after their removal by a log rotator (checked by inode at each write, cheaply). */
 void log_reopen(void);
 /* Copies of all lines go to fn as well (make run's coloured view, tests). */

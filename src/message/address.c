@@ -5,6 +5,7 @@ address inside of "<>", which is stricter. */
 #include "message/address.h"
 
 #include "base/buf.h"
+#include "base/idn.h"
 #include "base/outcome.h"
 
 struct parser {
@@ -194,6 +195,8 @@ static struct str read_domain(struct parser *p, bool strict) {
   }
   struct str s = buf_str(&out);
   s.taint = p->text.taint;
+  if (!p->error && !utf8_valid(s)) /* only where 8-bit bytes are let in at all */
+    p->error = "invalid UTF-8 byte sequence";
   return s;
 }
 

@@ -42,7 +42,7 @@ static bool take_result(struct ctx *c, const struct rewrite_rule *rule, unsigned
     struct str text, struct str *ret_address, struct str *ret_whole, struct str *ret_shown) {
   struct mail_address m;
   struct str error;
-  unsigned flags = address_flags(c, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8);
+  unsigned flags = address_flags(c, ADDRESS_ALLOW_DOMAIN_LITERAL);
   if (type & REWRITE_ENV_FROM)
     flags |= ADDRESS_ALLOW_EMPTY;
   if (address_parse(c->arena, text, flags, &m, &error)) {

@@ -103,7 +103,7 @@ size_t rewrite_start(struct str item, const struct mail_address *m) {
 static void rewrite_item(struct line *l, size_t from, size_t to) {
   struct str item = str_rtrim(str_slice(l->text, from, to)), error, address, whole;
   struct mail_address m;
-  unsigned flags = address_flags(l->c, ADDRESS_ALLOW_EMPTY | ADDRESS_ALLOW_UTF8 | ADDRESS_ALLOW_DOMAIN_LITERAL);
+  unsigned flags = address_flags(l->c, ADDRESS_ALLOW_EMPTY | ADDRESS_ALLOW_DOMAIN_LITERAL);
   if (address_parse(l->c->arena, item, flags, &m, &error)) {
     log_write(LOG_MAIN, l->c->message, "qualify/rewrite: %.*s", STRF(error));
     return;
@@ -229,7 +229,7 @@ void rewrite_test(struct ctx *c, struct str text, FILE *out) {
   }
   if (str_find_byte(text, '@') < 0)
     text = rewrite_qualify(c, text, false);
-  if (address_parse(c->arena, text, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8, &m, &error)) {
+  if (address_parse(c->arena, text, address_flags(c, ADDRESS_ALLOW_DOMAIN_LITERAL), &m, &error)) {
     char *e = str_dup_c(c->arena, error);
     if (*e >= 'a' && *e <= 'z')
       *e = (char)(*e - 32);

@@ -139,7 +139,7 @@ static bool take_address(struct ctx *c, struct message *m, struct str text, cons
     FILE *out) {
   struct mail_address parsed;
   struct str error;
-  unsigned flags = address_flags(c, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8);
+  unsigned flags = address_flags(c, ADDRESS_ALLOW_DOMAIN_LITERAL);
   if (address_parse(c->arena, text, flags, &parsed, &error))
     return edit_error(out, doing, text, error);
   if (!parsed.domain.len)

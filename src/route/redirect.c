@@ -374,7 +374,7 @@ static enum route_result redirect_route(struct ctx *c, const struct instance *r,
       .forbid_include = run.o->forbid_include,
       .skip_syntax_errors = run.o->skip_syntax_errors,
       .address_flags = (m->allow_domain_literals ? ADDRESS_ALLOW_DOMAIN_LITERAL : 0) |
-                       (m->strip_trailing_dot ? ADDRESS_STRIP_TRAILING_DOT : 0) | (a->prop.utf8_msg ? ADDRESS_ALLOW_UTF8 : 0),
+                       (m->strip_trailing_dot ? ADDRESS_STRIP_TRAILING_DOT : 0) | (m->allow_utf8_domains || a->prop.utf8_msg ? ADDRESS_ALLOW_UTF8 : 0),
       .include_directory = run.o->include_directory,
       .items_max = ITEMS_MAX,
       .read_file = read_included,

@@ -5,6 +5,7 @@ submitter, rewrites (Exim manual, chapter "Message processing"). */
 #include <string.h>
 
 #include "acl/acl.h"
+#include "base/idn.h"
 #include "base/pcre.h"
 #include "base/time.h"
 #include "core/main_options.h"
@@ -41,6 +42,7 @@ static void extract_recipients(struct reception *r, struct header *h) {
     }
     struct recipient rcpt = {.address = receive_qualify(r->c, r->m->arena, address.address, false), .parent = -1};
     rcpt.address.taint = STR_TAINTED;
+    r->m->smtputf8 |= !str_is_ascii(rcpt.address);
     bool known = false; /* addresses given as arguments are not to get the message, if the site wants it so */
     for (size_t i = 0; i < r->p.argument_recipients_n && !known; i++)
       known = str_eq(r->p.argument_recipients[i], rcpt.address);
@@ -268,7 +270,7 @@ static bool from_is(struct reception *r, const struct header *from, struct str e
   const struct main_options *o = main_options(r->c->config);
   struct mail_address address;
   struct str error, value = header_value(from), local, domain, want_local, want_domain;
-  if (address_parse(r->c->arena, value, address_flags(r->c, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8), &address, &error) < 0)
+  if (address_parse(r->c->arena, value, address_flags(r->c, ADDRESS_ALLOW_DOMAIN_LITERAL), &address, &error) < 0)
     return false;
   struct str full = receive_qualify(r->c, r->c->arena, address.address, true);
   address_split(full, &local, &domain);

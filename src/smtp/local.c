@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "acl/acl.h"
+#include "base/idn.h"
 #include "core/main_options.h"
 #include "expand/expand.h"
 #include "log/log.h"
@@ -77,6 +78,7 @@ static void set_sender(struct local *l) {
   }
   m->reverse_path = sender;
   m->reverse_path.taint = STR_TAINTED;
+  m->smtputf8 |= !str_is_ascii(sender);
   m->reverse_path_set_untrusted = !p->submitter->trusted;
 }
 
@@ -96,6 +98,7 @@ static void take_argument(struct local *l, struct str arg) {
         vec_push(l->arena, &l->arguments, full);
       else
         message_add_recipient(l->m, full);
+      l->m->smtputf8 |= !str_is_ascii(full); /* from here on UTF-8 is let in */
       continue;
     }
     struct bad_recipient bad = {item, error};

@@ -28,7 +28,7 @@ static void add_subject(struct ctx *c, struct buf *b, const struct message *m) {
     if (v.p[i] == '\n')
       buf_add_c(b, "\\n");
     else
-      buf_add_byte(b, v.p[i]);
+      buf_add(b, log_printable(c->arena, str_slice(v, i, i + 1)));
   }
   buf_add_byte(b, '"');
 }
@@ -103,7 +103,7 @@ void receive_log_arrival(struct reception *r) {
     buf_printf(&b, " PRX=%.*s", STRF(c->client->proxy->local_address));
   if (r->p.chunking)
     buf_add_c(&b, " K");
-  if (log_selected(LOGSEL_8bitmime) && r->p.body_8bit)
+  if (log_selected(LOGSEL_8bitmime))
     buf_printf(&b, " M8S=%d", r->p.body_8bit);
   buf_printf(&b, " S=%llu", (unsigned long long)m->size);
   for (size_t i = 0; modules[i]; i++)
@@ -131,7 +131,7 @@ void receive_log_arrival(struct reception *r) {
     for (size_t i = 0; i < m->recipients.n; i++)
       buf_printf(&b, "%s %.*s", i ? "" : " for", STRF(m->recipients.v[i].address));
   }
-  struct str line = log_printable(c->arena, buf_str(&b));
+  struct str line = log_printable_utf8(c->arena, buf_str(&b));
   acl_log(c, LOG_MAIN, "%.*s", STRF(line));
   m->arrival_text = str_dup(m->arena, str_from(line, 3));
 }

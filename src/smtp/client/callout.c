@@ -3,6 +3,7 @@ one of them has a definite answer (Exim manual, section "Callout
 verification"). */
 #include <errno.h>
 
+#include "acl/acl.h"
 #include "base/time.h"
 #include "core/main_options.h"
 #include "expand/expand.h"
@@ -30,6 +31,7 @@ struct callout {
   const struct smtp_client_options *o;
   struct str from;                /* sender of the main check */
   bool ask_random, ask_postmaster;
+  enum smtp_utf8 utf8;
   struct host *host;
   int port;
   bool one_host;
@@ -115,7 +117,15 @@ static enum smtp_stage_result simple(struct callout *k, struct smtp_connection *
   return r ? r : expect(k, n, n->command);
 }
 
+/* The address as it is sent; that it can be converted was seen before. */
+static struct str in_form(struct callout *k, struct str address) {
+  struct str as_sent, error;
+  (void)smtp_utf8_address(k->c, k->utf8, address, &as_sent, &error);
+  return as_sent;
+}
+
 static enum smtp_stage_result rcpt(struct callout *k, struct smtp_connection *n, struct str address) {
+  address = in_form(k, address);
   enum smtp_stage_result r = smtp_command(k->c, n, true, "RCPT TO:<%.*s>", STRF(address));
   return r ? r : expect(k, n, n->command);
 }
@@ -125,11 +135,13 @@ is about. */
 static enum smtp_stage_result transaction(struct callout *k, struct smtp_connection *n, struct str from, struct str to, bool with_size,
     bool *ret_mail) {
   struct ctx *c = k->c;
+  from = in_form(k, from);
   struct str size = STR_EMPTY, auth = smtp_auth_parameter(c, n), mail = str_printf(c->arena, "MAIL FROM:<%.*s>", STRF(from));
   *ret_mail = false;
   if (with_size && n->offers.size && c->message && c->message->size > 0)
     size = str_printf(c->arena, " SIZE=%lld", (long long)c->message->size + (long long)k->o->size_addition);
-  enum smtp_stage_result r = smtp_command(c, n, !n->offers.pipelining, "%.*s%.*s%.*s", STRF(mail), STRF(size), STRF(auth));
+  enum smtp_stage_result r = smtp_command(c, n, !n->offers.pipelining, "%.*s%.*s%s%.*s", STRF(mail), STRF(size),
+      k->utf8 == SMTP_UTF8_SEND ? " SMTPUTF8" : "", STRF(auth));
   if (r)
     return r;
   if (!n->offers.pipelining) {
@@ -137,7 +149,7 @@ static enum smtp_stage_result transaction(struct callout *k, struct smtp_connect
     *ret_mail = r == SMTP_OK;
     return r ? r : rcpt(k, n, to);
   }
-  r = smtp_command(c, n, true, "RCPT TO:<%.*s>", STRF(to));
+  r = smtp_command(c, n, true, "RCPT TO:<%.*s>", STRF(in_form(k, to)));
   if (r)
     return r;
   struct str rcpt_command = n->command;
@@ -236,9 +248,35 @@ static enum host_answer check_postmaster(struct callout *k, struct smtp_connecti
   return HOST_NO;
 }
 
+/* Does the server know SMTPUTF8, if that is needed? What must be converted has an ASCII form? Else *ret is the answer. */
+static bool speaks_utf8(struct callout *k, struct smtp_connection *n, enum host_answer *ret) {
+  struct ctx *c = k->c;
+  struct str why = STR_EMPTY, unused;
+  bool international = k->a->prop.utf8_msg || (c->message && c->message->smtputf8);
+  int rc = smtp_utf8_mode(c, n, international, &k->utf8, &why);
+  if (rc == OUTCOME_DEFER) {
+    *ret = no_answer(k, why);
+    return false;
+  }
+  if (rc)
+    why = STR("response to \"EHLO\" did not include SMTPUTF8");
+  else if (smtp_utf8_address(c, k->utf8, k->from, &unused, &why) &&
+           smtp_utf8_address(c, k->utf8, smtp_rcpt_address(c, k->t, k->a), &unused, &why))
+    return true;
+  bool in_rcpt = c->acl && c->acl->where == ACL_RCPT;
+  k->out->failure = STR("recipient");
+  k->out->log = tainted(str_printf(c->arena, "%.*s [%.*s] : %.*s", STRF(k->host->name), STRF(k->host->address), STRF(why)));
+  k->out->user = in_rcpt ? STR("533 no support for internationalised mailbox name") : STR("550 mailbox unavailable");
+  *ret = HOST_NO;
+  return false;
+}
+
 /* The checks over a connection that is ready. */
 static enum host_answer ask(struct callout *k, struct smtp_connection *n) {
   bool mail_ok, go_on = true;
+  enum host_answer answer;
+  if (!speaks_utf8(k, n, &answer))
+    return answer;
   if (k->ask_random) {
     enum host_answer h = check_random(k, n, &go_on);
     if (!go_on)
@@ -271,7 +309,7 @@ void callout_drop(struct callout_kept *k) {
 }
 
 static void note_recipient(struct callout *k, struct smtp_connection *n) {
-  vec_push(n->arena, &n->txn_rcpts, str_dup(n->arena, smtp_rcpt_address(k->c, k->t, k->a)));
+  vec_push(n->arena, &n->txn_rcpts, str_dup(n->arena, in_form(k, smtp_rcpt_address(k->c, k->t, k->a))));
 }
 
 /* Keeps a connection with its open transaction, if the caller wants that and it can be used for more. */
@@ -281,7 +319,7 @@ static bool keep(struct callout *k, struct smtp_connection *n) {
   n->transport = transport_for(k, n->arena); /* the one at hand goes with this evaluation */
   k->p->kept->connection = n;
   n->txn_open = true;
-  n->txn_sender = str_dup(n->arena, k->from);
+  n->txn_sender = str_dup(n->arena, in_form(k, k->from));
   n->txn_rcpts.n = 0;
   note_recipient(k, n);
   DEBUG(verify, "holding verify callout open for further recipients");
@@ -303,7 +341,8 @@ static bool ask_kept(struct callout *k, enum host_answer *ret) {
   struct str interface = STR_EMPTY;
   if (str_is_set(k->o->interface.text) && expand_option(k->c, &k->o->interface, &interface))
     return false;
-  if (!k->p->hold || k->ask_random || k->ask_postmaster || !str_eq(n->txn_sender, k->from) || n->txn_rcpts.n >= KEPT_RCPTS_MAX ||
+  enum host_answer unused;
+  if (!speaks_utf8(k, n, &unused) || !k->p->hold || k->ask_random || k->ask_postmaster || !str_eq(n->txn_sender, in_form(k, k->from)) || n->txn_rcpts.n >= KEPT_RCPTS_MAX ||
       !same_place(n, smtp_pool_key(k->c, k->t, k->port, interface)) || stream_input_pending(n->stream)) {
     if (k->p->drop_other)
       callout_drop(kept);

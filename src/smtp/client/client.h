@@ -118,6 +118,18 @@ struct str smtp_auth_parameter(struct ctx *c, const struct smtp_connection *n);
 /* The address as RCPT has it: with or without the router's affixes. */
 struct str smtp_rcpt_address(struct ctx *c, const struct instance *t, const struct address *a);
 
+/* --- internationalised addresses (international.c) --- */
+enum smtp_utf8 {
+  SMTP_UTF8_NONE,    /* an ordinary message: addresses go as they are */
+  SMTP_UTF8_SEND,    /* with SMTPUTF8 */
+  SMTP_UTF8_CONVERT, /* in ASCII */
+};
+/* How the addresses of c->message go to this server; `international`: it needs SMTPUTF8 by itself. OUTCOME_OK; with *ret_error:
+OUTCOME_FAIL, the server does not know SMTPUTF8 and nothing may be converted; OUTCOME_DEFER, the option is wrong. [suspends] */
+int smtp_utf8_mode(struct ctx *c, const struct smtp_connection *n, bool international, enum smtp_utf8 *ret, struct str *ret_error);
+/* The address as it is sent. False: it cannot be converted; *ret is as it was. */
+bool smtp_utf8_address(struct ctx *c, enum smtp_utf8 mode, struct str address, struct str *ret, struct str *ret_error);
+
 /* --- hosts --- */
 /* The hosts for an address, the router's or the transport's own, and the transport's port. False: *ret_error. [suspends] */
 bool smtp_choose_hosts(struct ctx *c, const struct instance *t, const struct address *a, struct host **ret, int *ret_port,

@@ -6,6 +6,7 @@ STARTTLS, AUTH. */
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include "base/idn.h"
 #include "core/build.h"
 #include "core/main_options.h"
 #include "deliver/errors.h"
@@ -212,6 +213,9 @@ static int start_tls_layer(struct attempt *t, struct str *ret_error) {
     p.verify = verify_wanted(t);
   if (p.verify && host_in(t, &o->tls_verify_cert_hostnames))
     p.verify_host = t->n->host_name;
+  const char *why; /* certificates and SNI have names in ASCII (RFC 6066 3, RFC 6125 6.4.2) */
+  (void)idn_domain_to_ascii(c->arena, p.verify_host, &p.verify_host, &why);
+  (void)idn_domain_to_ascii(c->arena, p.sni, &p.sni, &why);
   struct tls_info *info = NULL;
   int e = tls_client_start(t->n->stream, &p, deadline_in(o->command_timeout), t->n->arena, &info, ret_error);
   if (e)
@@ -303,7 +307,10 @@ static enum smtp_stage_result set_up(struct attempt *t, bool avoid_tls, bool *re
     return r;
   if (expand_option(c, &t->o->helo_data, &helo))
     return fail(t, ERROR_EXPAND_FAIL, "failed to expand transport's helo_data value for callout: ", str_dup_c(c->arena, c->error));
-  t->n->helo_name = str_dup(t->n->arena, helo.len ? helo : default_helo(c));
+  struct str ascii;
+  const char *why;
+  helo = helo.len ? helo : default_helo(c);
+  t->n->helo_name = str_dup(t->n->arena, idn_domain_to_ascii(c->arena, helo, &ascii, &why) ? ascii : helo);
   smtp_early_prepare(c, t->n, t->interface);
   if (t->o->tls_on_connect) {
     struct str error = STR_EMPTY;

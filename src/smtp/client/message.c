@@ -27,6 +27,8 @@ struct transaction {
   int sent, accepted;
   bool pipelining, chunking, prdr;
   bool early;      /* it began before the server's banner or answer to EHLO (PIPECONNECT) */
+  enum smtp_utf8 utf8;
+  struct str return_path; /* in the form that the server gets */
   bool early_data; /* the whole message went out with MAIL and RCPT */
   int64_t max;     /* recipients at a time */
   struct str only_domain; /* RCPTDOMAINMAX: set when only recipients of this domain go into the transaction */
@@ -37,7 +39,9 @@ struct str smtp_rcpt_address(struct ctx *c, const struct instance *t, const stru
 }
 
 static struct str rcpt_address(struct transaction *t, const struct address *a) {
-  return smtp_rcpt_address(t->c, t->c->transport, a);
+  struct str as_sent, error;
+  (void)smtp_utf8_address(t->c, t->utf8, smtp_rcpt_address(t->c, t->c->transport, a), &as_sent, &error);
+  return as_sent;
 }
 
 static bool pending(const struct address *a) { return a->result == OUTCOME_DEFER && a->basic_errno == SMTP_PENDING; }
@@ -124,8 +128,8 @@ static enum smtp_stage_result send_mail(struct transaction *t) {
   if (t->n->offers.size)
     snprintf(size, sizeof size, " SIZE=%lld", (long long)(t->m->size + t->o->size_addition + (int64_t)c->message->lines));
   struct str auth = smtp_auth_parameter(c, t->n);
-  enum smtp_stage_result r = smtp_command(c, t->n, !t->pipelining, "MAIL FROM:<%.*s>%s%s%.*s%.*s", STRF(t->m->return_path), size,
-      t->prdr ? " PRDR" : "", STRF(auth), STRF(smtp_dsn_mail(c, t->n)));
+  enum smtp_stage_result r = smtp_command(c, t->n, !t->pipelining, "MAIL FROM:<%.*s>%s%s%s%.*s%.*s", STRF(t->return_path), size,
+      t->prdr ? " PRDR" : "", t->utf8 == SMTP_UTF8_SEND ? " SMTPUTF8" : "", STRF(auth), STRF(smtp_dsn_mail(c, t->n)));
   t->mail_command = t->n->command;
   return r;
 }
@@ -137,7 +141,7 @@ static enum smtp_stage_result take_mail_reply(struct transaction *t) {
   enum smtp_stage_result r = smtp_expect(t->c, t->n, t->o->command_timeout, '2');
   if (r == SMTP_REFUSED || r == SMTP_TEMPORARY) {
     /* The log shows the address without parameters. */
-    t->n->command = t->early_data ? STR("end of data") : str_printf(t->c->arena, "MAIL FROM:<%.*s>", STRF(t->m->return_path));
+    t->n->command = t->early_data ? STR("end of data") : str_printf(t->c->arena, "MAIL FROM:<%.*s>", STRF(t->return_path));
     smtp_note_refusal(t->c, t->n, r == SMTP_TEMPORARY ? ERROR_MAIL_4XX : 0);
     settle_all(t, r == SMTP_REFUSED ? OUTCOME_FAIL : OUTCOME_DEFER, t->n->error);
   }
@@ -220,6 +224,10 @@ static void confirm(struct transaction *t, struct address *a) {
   a->basic_errno = 0;
   a->message = STR_UNSET;
   a->confirmation = t->n->reply.text;
+  if (t->utf8 == SMTP_UTF8_CONVERT) {
+    a->sent_as = rcpt_address(t, a);
+    a->sent_sender = t->return_path;
+  }
   a->used_pipelining = t->pipelining;
   a->used_early = t->early;
   a->used_chunking = t->chunking;
@@ -424,7 +432,7 @@ static bool txn_has(const struct smtp_connection *n, struct str rcpt) {
 static bool continues_transaction(struct transaction *t) {
   struct smtp_connection *n = t->n;
   size_t waiting = 0;
-  if (!n->txn_open || !str_eq(n->txn_sender, t->m->return_path) || t->o->lmtp)
+  if (!n->txn_open || !str_eq(n->txn_sender, t->return_path) || t->o->lmtp)
     return false;
   for (const struct address *a = t->chain; a; a = a->next) {
     if (!pending(a))
@@ -465,8 +473,18 @@ enum smtp_stage_result smtp_send_message(struct ctx *c, struct smtp_connection *
   t.chunking = n->offers.chunking && !t.o->lmtp;
   t.early = smtp_early_owed(&n->early) || (n->early.used && n->messages == 0);
   t.early_data = t.pipelining && t.chunking && !smtp_early_owed(&n->early) && smtp_fits_chunk(c, m);
-  n->messages++;
   enum smtp_stage_result r = SMTP_OK;
+  struct str why = STR_EMPTY;
+  int rc = smtp_utf8_mode(c, n, chain->prop.utf8_msg, &t.utf8, &why);
+  if (!rc && !smtp_utf8_address(c, t.utf8, m->return_path, &t.return_path, &why))
+    rc = OUTCOME_FAIL;
+  if (rc) {
+    n->error = ERROR_UTF8;
+    n->error_text = why;
+    settle_all(&t, rc == OUTCOME_FAIL ? OUTCOME_FAIL : OUTCOME_DEFER, ERROR_UTF8);
+    return SMTP_OK;
+  }
+  n->messages++;
   bool continues = continues_transaction(&t);
   n->txn_open = false;
   if (continues) {

@@ -82,7 +82,7 @@ const struct option_def smtp_client_option_table[] = {
     HOSTS(tls_verify_cert_hostnames, "*", 0),
     {"tls_verify_certificates", OPTION_EXPR, OFF(tls_verify_certificates), "system"},
     HOSTS(tls_verify_hosts, NULL, 0),
-    {"utf8_downconvert", OPTION_EXPR, OFF(utf8_downconvert), NULL, OPTION_LATER},
+    {"utf8_downconvert", OPTION_EXPR, OFF(utf8_downconvert), "-1"},
     OPTIONS_END,
 };
 

@@ -272,6 +272,27 @@ static bool enter_host(struct delivery *d, const struct host *h, struct str *ret
   return true;
 }
 
+/* What cannot be sent to a server like this: it does not know SMTPUTF8, or an address has no ASCII form. */
+static void settle_unsendable(struct delivery *d, struct smtp_connection *n, struct host *h) {
+  enum smtp_utf8 mode;
+  struct str why = STR_EMPTY, unused;
+  int rc = smtp_utf8_mode(d->c, n, d->chain->prop.utf8_msg, &mode, &why);
+  if (!rc && !smtp_utf8_address(d->c, mode, d->message.return_path, &unused, &why))
+    rc = OUTCOME_FAIL;
+  if (rc) {
+    settle_pending(d, rc == OUTCOME_FAIL ? OUTCOME_FAIL : OUTCOME_DEFER, ERROR_UTF8, why, h);
+    log_host_error(d, h, ERROR_UTF8, why);
+    return;
+  }
+  for (struct address *a = d->chain; a; a = a->next)
+    if (a->result == OUTCOME_DEFER && a->basic_errno == SMTP_PENDING &&
+        !smtp_utf8_address(d->c, mode, smtp_rcpt_address(d->c, d->t, a), &unused, &why)) {
+      a->result = OUTCOME_FAIL;
+      a->basic_errno = ERROR_UTF8;
+      a->message = why;
+    }
+}
+
 /* Everything over one host: connect or take a kept connection, send. */
 static void try_host(struct delivery *d, struct host *h) {
   struct ctx *c = d->c;
@@ -306,6 +327,11 @@ static void try_host(struct delivery *d, struct host *h) {
   if (n->offers.size && n->offers.size_limit > 0 && d->message.size > n->offers.size_limit) {
     settle_pending(d, OUTCOME_FAIL, 0, STR("message exceeds the size limit of the remote host"), h);
     smtp_pool_keep(n);
+    return;
+  }
+  settle_unsendable(d, n, h);
+  if (!any_pending(d->chain)) {
+    smtp_disconnect(n, true);
     return;
   }
   struct command filter;

@@ -193,6 +193,9 @@ static void collect_ehlo(struct smtp_session *s, struct lines *l) {
   s->ad_prdr = o->prdr_enable;
   if (s->ad_prdr)
     add_line(l, STR("PRDR"));
+  s->ad_utf8 = o->accept_8bitmime && smtp_match_host(s, &o->smtputf8_advertise_hosts);
+  if (s->ad_utf8)
+    add_line(l, STR("SMTPUTF8"));
   s->ad_xclient = s->xclient_done || (smtp_is_tcp(s) && smtp_match_host(s, &o->hosts_xclient));
   if (s->ad_xclient)
     add_line(l, STR("XCLIENT ADDR PORT NAME DESTADDR DESTPORT LOGIN"));
@@ -218,7 +221,7 @@ static struct str greeting(struct smtp_session *s) {
 }
 
 void smtp_clear_offers(struct smtp_session *s) {
-  s->ad_pipelining = s->ad_chunking = s->ad_auth = s->ad_tls = s->ad_size = s->ad_dsn = s->ad_prdr = s->ad_early = s->ad_xclient = false;
+  s->ad_pipelining = s->ad_chunking = s->ad_auth = s->ad_tls = s->ad_size = s->ad_dsn = s->ad_prdr = s->ad_early = s->ad_xclient = s->ad_utf8 = false;
   s->auth_advertised = STR_EMPTY;
 }
 

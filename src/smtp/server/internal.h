@@ -10,6 +10,8 @@
 #define SMTP_LINE_MAX 16384
 #define SMTP_CODE_DEFAULT_DENY "550"
 
+struct mail_address; /* message/address.h */
+
 enum smtp_transaction { TXN_NONE, TXN_MAIL, TXN_RCPT };
 enum smtp_chunk { CHUNK_NONE, CHUNK_ACTIVE, CHUNK_FAILED };
 
@@ -25,7 +27,7 @@ struct smtp_session {
 
   /* what was agreed */
   bool helo_seen, esmtp, helo_required;
-  bool ad_pipelining, ad_chunking, ad_auth, ad_tls, ad_size, ad_8bitmime, ad_dsn, ad_prdr, ad_early, ad_xclient;
+  bool ad_pipelining, ad_chunking, ad_auth, ad_tls, ad_size, ad_8bitmime, ad_dsn, ad_prdr, ad_early, ad_xclient, ad_utf8;
   bool allow_unqualified_sender, allow_unqualified_recipient;
   bool helo_verify_must, helo_verify_try, helo_accept_junk;
   bool used_pipelining;          /* of the message that comes in */
@@ -45,6 +47,7 @@ struct smtp_session {
   struct str authenticated_sender; /* before any AUTH= of MAIL */
   int64_t size_given;
   bool prdr_requested;           /* PRDR of MAIL */
+  bool utf8;                     /* SMTPUTF8 of MAIL */
   int dsn_ret;                   /* DSN parameters: of MAIL, of the RCPT at hand; 0, unset: not given */
   struct str dsn_envid, rcpt_orcpt;
   unsigned rcpt_dsn_flags;
@@ -164,7 +167,6 @@ void smtp_hand_over(struct smtp_session *s);
 void smtp_copy_client(struct smtp_session *s);
 
 /* --- rcpt.c --- */
-struct mail_address;
 /* What the conditions of the RCPT and VRFY ACLs and $local_part, $domain see; and no more. */
 void smtp_set_recipient(struct smtp_session *s, struct acl_recipient *r, const struct mail_address *a);
 void smtp_clear_recipient(struct smtp_session *s);
@@ -178,6 +180,14 @@ void smtp_dsn_message(struct smtp_session *s);
 void smtp_dsn_recipient(struct smtp_session *s, struct recipient *r);
 /* No notices about this message: what its sender asked for is forgotten. */
 void smtp_dsn_forget(struct smtp_session *s);
+
+/* --- international.c: SMTPUTF8 (RFC 6531) --- */
+int smtp_param_utf8(struct smtp_session *s, struct str value);
+/* SMTPUTF8 at the end of VRFY's or EXPN's operand, when it was offered: cut off. */
+bool smtp_cut_utf8(struct smtp_session *s, struct str *text);
+int smtp_parse_query(struct smtp_session *s, struct str text, struct mail_address *ret, struct str *ret_error);
+/* What address_parse is to allow of MAIL's and RCPT's operand, and what it cannot know: 0, or OUTCOME_FAIL with *ret_error. */
+int smtp_parse_path(struct smtp_session *s, struct str text, unsigned flags, struct mail_address *ret, struct str *ret_error);
 
 /* --- prdr.c --- */
 int smtp_param_prdr(struct smtp_session *s, struct str value);

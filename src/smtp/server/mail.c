@@ -119,7 +119,7 @@ struct parameter {
 static const struct parameter mail_parameters[] = {
     {{"SIZE", param_size}, offered_size}, {{"BODY", param_body}, offered_body}, {{"AUTH", param_auth}, NULL},
     {{"RET", smtp_param_ret}, offered_dsn}, {{"ENVID", smtp_param_envid}, offered_dsn}, {{"PRDR", smtp_param_prdr}, offered_prdr},
-    {{0}, NULL}};
+    {{"SMTPUTF8", smtp_param_utf8}, NULL}, {{0}, NULL}};
 
 static const struct parameter rcpt_parameters[] = {
     {{"NOTIFY", smtp_param_notify}, offered_dsn}, {{"ORCPT", smtp_param_orcpt}, offered_dsn}, {{0}, NULL}};
@@ -253,8 +253,7 @@ enum smtp_next smtp_verb_mail(struct smtp_session *s, struct str args) {
     return SMTP_GO_ON;
   rewrite_smtp(c, true, &text);
   struct mail_address address;
-  unsigned flags = address_flags(c, ADDRESS_ALLOW_EMPTY);
-  if (address_parse(c->arena, text, flags, &address, &error) < 0)
+  if (smtp_parse_path(s, text, ADDRESS_ALLOW_EMPTY, &address, &error) < 0)
     return smtp_synprot(s, false, 501, s->mail_data, "%.*s", STRF(error));
   if (refused_by_size(s, address.address))
     return SMTP_GO_ON;
@@ -268,6 +267,7 @@ enum smtp_next smtp_verb_mail(struct smtp_session *s, struct str args) {
   struct message *m = smtp_begin_message(s);
   m->reverse_path = str_dup(m->arena, address.address);
   m->reverse_path.taint = STR_TAINTED;
+  m->smtputf8 = s->utf8;
   smtp_dsn_message(s);
   m->size = s->size_given > 0 ? (uint64_t)s->size_given : 0;
   s->mail_seen = true;

@@ -1,6 +1,7 @@
 /* The small verbs: RSET, NOOP, QUIT, HELP, VRFY, EXPN. */
 #include <errno.h>
 
+#include "base/idn.h"
 #include "deliver/address.h"
 #include "expand/expand.h"
 #include "message/address.h"
@@ -76,8 +77,9 @@ enum smtp_next smtp_verb_quit(struct smtp_session *s, struct str args) {
 enum smtp_next smtp_verb_vrfy(struct smtp_session *s, struct str args) {
   struct ctx *c = s->c;
   struct mail_address address;
-  struct str error;
-  if (address_parse(c->arena, args, address_flags(c, 0), &address, &error) < 0) {
+  struct str error, text = args;
+  smtp_cut_utf8(s, &text);
+  if (smtp_parse_query(s, text, &address, &error) < 0) {
     smtp_say(s, "501 %.*s", STRF(error));
     return SMTP_GO_ON;
   }
@@ -98,7 +100,7 @@ enum smtp_next smtp_verb_vrfy(struct smtp_session *s, struct str args) {
   struct address *found = NULL;
   c->user_message = c->log_message = STR_UNSET;
   int rc = verify_address(c, address.address, &p, &found);
-  struct str text = str_is_set(c->user_message) ? c->user_message : c->log_message;
+  text = str_is_set(c->user_message) ? c->user_message : c->log_message;
   if (rc == OUTCOME_OK)
     smtp_say(s, "250 <%.*s> is deliverable", STRF(address.address));
   else if (rc == OUTCOME_DEFER)
@@ -130,8 +132,9 @@ enum smtp_next smtp_verb_expn(struct smtp_session *s, struct str args) {
   if (r != ACL_OK)
     return smtp_acl_refused(s, ACL_EXPN, r, str_printf(c->arena, "EXPN %.*s", STRF(args)));
   struct mail_address address;
-  struct str error;
-  if (address_parse(c->arena, args, address_flags(c, 0), &address, &error) < 0) {
+  struct str error, operand = args;
+  bool utf8 = smtp_cut_utf8(s, &operand);
+  if (smtp_parse_query(s, operand, &address, &error) < 0) {
     smtp_say(s, "501 %.*s", STRF(error));
     return SMTP_GO_ON;
   }
@@ -141,6 +144,11 @@ enum smtp_next smtp_verb_expn(struct smtp_session *s, struct str args) {
   struct expn e = {.arena = c->arena};
   enum outcome rc = route_expand(c, full, expn_line, &e);
   c->user_message = c->log_message = STR_UNSET;
+  for (size_t n = 0; n < e.lines.n && !utf8; n++)
+    if (!str_is_ascii(e.lines.v[n])) { /* RFC 6531 3.7.4.2 */
+      smtp_say(s, "252 2.6.8 SMTPUTF8 is needed for the answer");
+      return SMTP_GO_ON;
+    }
   const char *code = rc == OUTCOME_OK ? "250" : rc == OUTCOME_DEFER ? "451" : "553";
   for (size_t n = 0; n < e.lines.n; n++)
     smtp_say(s, "%s%c%.*s", code, n + 1 < e.lines.n ? '-' : ' ', STRF(e.lines.v[n]));

@@ -117,8 +117,7 @@ enum smtp_next smtp_verb_rcpt(struct smtp_session *s, struct str args) {
   }
   struct str operand = text;
   rewrite_smtp(c, false, &text);
-  unsigned flags = address_flags(c, 0);
-  if (address_parse(c->arena, text, flags, &address, &error) < 0) {
+  if (smtp_parse_path(s, text, 0, &address, &error) < 0) {
     s->rcpt_failed++;
     return smtp_synprot(s, false, 501, args, "%.*s", STRF(error));
   }

@@ -178,7 +178,7 @@ static void test_simple(void **state) {
   read_config("acl_smtp_rcpt = accept", "");
   struct str out = SESSION(SESSION_SMTP, "EHLO client\r\nMAIL FROM:<a@b.test> SIZE=100\r\nRCPT TO:<c@dom.test>\r\nDATA\r\n"
                                          "Subject: x\r\nFrom: a@b.test\r\n\r\nhello\r\n..dot\r\n.\r\nQUIT\r\n");
-  assert_has(out, "250-mx.test Hello client [10.0.0.1]\r\n250-SIZE 52428800\r\n250-8BITMIME\r\n250-PIPELINING\r\n250-CHUNKING\r\n250 HELP\r\n");
+  assert_has(out, "250-mx.test Hello client [10.0.0.1]\r\n250-SIZE 52428800\r\n250-8BITMIME\r\n250-PIPELINING\r\n250-CHUNKING\r\n250-SMTPUTF8\r\n250 HELP\r\n");
   assert_has(out, "250 OK\r\n250 Accepted\r\n354 Enter message, ending with \".\" on a line by itself\r\n250 OK id=");
   assert_has(out, "221 mx.test closing connection\r\n");
   assert_int_equal(accepted, 1);
@@ -313,11 +313,53 @@ static void test_local_t(void **state) {
   assert_str(last_body, ".\nx\n");
 }
 
+/* SMTPUTF8 (RFC 6531): the addresses of one transaction, and what is said to MAIL and RCPT. */
+static void test_smtputf8(void **state) {
+  static const struct {
+    const char *options, *mail, *rcpt, *replies, *protocol; /* protocol NULL: no message */
+  } cases[] = {
+      {"", "<j\u00f6@\u00fcb.test> SMTPUTF8", "<k\u00e4@\u00fcd.test>", "250 OK\r\n250 Accepted\r\n354", "P=utf8esmtp "},
+      {"", "<a@b.test> SMTPUTF8", "<c@dom.test>", "250 OK\r\n250 Accepted\r\n354", "P=utf8esmtp "},
+      {"", "<a@b.test>", "<c@dom.test>", "250 OK\r\n250 Accepted\r\n354", "P=esmtp "},
+      {"", "<> smtputf8 BODY=8BITMIME", "<\u4ed6@dom.test>", "250 OK\r\n250 Accepted\r\n354", "P=utf8esmtp "},
+      {"", "<\"j\u00f6 x\"@b.test> SMTPUTF8", "<c@dom.test>", "250 OK\r\n250 Accepted\r\n354", "P=utf8esmtp "},
+      /* without it domains are ASCII; local parts may be anything, as they always could */
+      {"", "<a@\u00fcb.test>", "<c@dom.test>", "501 <a@\u00fcb.test>: domain missing or malformed\r\n503", NULL},
+      {"", "<a@b.test>", "<c@\u00fcd.test>", "250 OK\r\n501 <c@\u00fcd.test>: domain missing or malformed\r\n503", NULL},
+      {"", "<\u00e4@b.test>", "<c@dom.test>", "250 OK\r\n250 Accepted\r\n354", "P=esmtp "},
+      {"allow_utf8_domains", "<a@\u00fcb.test>", "<c@\u00fcd.test>", "250 OK\r\n250 Accepted\r\n354", "P=esmtp "},
+      {"allow_utf8_domains", "<a@b\xff.test>", "<c@\u00fcd.test>", "501 <a@b\xff.test>: invalid UTF-8 byte sequence\r\n503", NULL},
+      /* with it nothing may only look like UTF-8 */
+      {"", "<a@b\xff.test> SMTPUTF8", "<c@dom.test>", "501 <a@b\xff.test> SMTPUTF8: invalid UTF-8 byte sequence\r\n503", NULL},
+      {"", "<a\xc3@b.test> SMTPUTF8", "<c@dom.test>", "501 <a\xc3@b.test> SMTPUTF8: invalid UTF-8 byte sequence\r\n503", NULL},
+      {"", "<a@b.test> SMTPUTF8", "<c\xed\xa0\x80@dom.test>", "250 OK\r\n501 <c\xed\xa0\x80@dom.test>: invalid UTF-8 byte sequence\r\n503", NULL},
+      {"", "<a@b.test> SMTPUTF8=1", "<c@dom.test>", "501 <a@b.test> SMTPUTF8=1: malformed address: SMTPUTF8=1 may not follow <a@b.test> \r\n503",
+          NULL},
+      {"smtputf8_advertise_hosts =", "<a@b.test> SMTPUTF8", "<c@dom.test>", "501 SMTPUTF8 used when not advertised\r\n503", NULL},
+      {"no_accept_8bitmime", "<a@b.test> SMTPUTF8", "<c@dom.test>", "501 SMTPUTF8 used when not advertised\r\n503", NULL},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    struct str options = str_printf(arena, "%s\nacl_smtp_rcpt = accept", cases[i].options);
+    read_config(str_dup_c(arena, options), "");
+    buf_truncate(&logged, 0);
+    accepted = 0;
+    /* The second message shows that nothing of the first is left. */
+    struct str out = run_kind(SESSION_SMTP, str_printf(arena, "EHLO c\r\nMAIL FROM:%s\r\nRCPT TO:%s\r\nDATA\r\n%sRSET\r\nMAIL FROM:<a@b.test>\r\n"
+        "RCPT TO:<z@\u00fc.test>\r\nQUIT\r\n", cases[i].mail, cases[i].rcpt, cases[i].protocol ? "Subject: x\r\n\r\n.\r\n" : ""));
+    assert_has(out, str_dup_c(arena, str_printf(arena, "250 HELP\r\n%s", cases[i].replies)));
+    if (*cases[i].options != 'a')
+      assert_has(out, "501 <z@\u00fc.test>: domain missing or malformed");
+    assert_int_equal(accepted, cases[i].protocol != NULL);
+    if (cases[i].protocol)
+      assert_has(buf_str(&logged), cases[i].protocol);
+  }
+}
+
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
   const struct CMUnitTest t[] = {
       T(test_simple), T(test_sequence_errors), T(test_acl_messages), T(test_all_rejected), T(test_untrusted_local), T(test_bdat),
-      T(test_data_acl), T(test_sync), T(test_size_limit), T(test_lost), T(test_local), T(test_local_t),
+      T(test_data_acl), T(test_sync), T(test_size_limit), T(test_lost), T(test_local), T(test_local_t), T(test_smtputf8),
   };
   return cmocka_run_group_tests(t, NULL, NULL);
 }
