@@ -1,4 +1,5 @@
-/* redis (manual, "More about Redis"). Servers of a cluster are all in the list: one that answers MOVED is passed over. */
+/* redis (manual, "More about Redis"). Servers of a cluster are all in the list: one that says
+which other one has the key (MOVED, ASK) is believed if that one is there, too, else it is passed over. */
 #include <errno.h>
 #include <netdb.h>
 #include <stdlib.h>
@@ -18,9 +19,12 @@
 #define COMMAND_SECONDS 5
 #define DEFAULT_PORT 6379
 #define TLS_PREFIX "rediss:"
+#define REDIRECTIONS_MAX 5
 
 struct request {
   struct buf command;
+  const struct db_servers *servers;
+  struct str only;
   struct str *ret;
 };
 
@@ -170,21 +174,81 @@ static bool is_elsewhere(struct str error) {
   return false;
 }
 
-static int ask(struct ctx *c, const struct db_server *server, void *arg) {
-  struct request *q = arg;
-  struct str db = server->fields[0], reply;
-  uint64_t number;
-  if (server->host.len == 0 || (db.len > 0 && !str_to_u64(db, &number)))
-    return ctx_fail(c, OUTCOME_ERROR, "incomplete Redis server data: %.*s", STRF(server->host));
+/* Is the server of the list at this address, as another one writes it? */
+static bool is_at(struct str host, struct str wanted) {
+  struct str name[2] = {host, wanted}, port[2];
+  struct ip_addr ip[2];
+  uint64_t number[2];
+  if (str_istarts(host, STR(TLS_PREFIX)))
+    name[0] = str_from(host, strlen(TLS_PREFIX));
+  /* IPv6 addresses come with a port behind a colon and without brackets. */
+  ptrdiff_t colon = str_rfind_byte(wanted, ':');
+  if (colon <= 0)
+    return false;
+  name[1] = str_slice(wanted, 0, (size_t)colon);
+  port[1] = str_from(wanted, (size_t)colon + 1);
+  db_host_port(name[0], &name[0], &port[0]);
+  for (int i = 0; i < 2; i++)
+    if (!str_is_set(port[i]))
+      number[i] = DEFAULT_PORT;
+    else if (!str_to_u64(port[i], &number[i]))
+      return false;
+  if (ip_parse(name[0], &ip[0]) && ip_parse(name[1], &ip[1]))
+    return number[0] == number[1] && ip_eq(&ip[0], &ip[1]);
+  return number[0] == number[1] && str_ieq(name[0], name[1]);
+}
+
+/* "MOVED slot address" or "ASK slot address", of a server in the list. */
+static bool is_redirection(struct ctx *c, const struct request *q, struct str error, struct db_server *ret, bool *ret_asking) {
+  struct str word = str_cut(&error, ' ');
+  *ret_asking = str_eq_c(word, "ASK");
+  if (!*ret_asking && !str_eq_c(word, "MOVED"))
+    return false;
+  str_cut(&error, ' ');
+  if (!db_servers_find(c, q->servers, q->only, is_at, error, ret))
+    return false;
+  DEBUG(lookup, "REDIS: %.*s: the key is at %.*s\n", STRF(word), STRF(ret->shown));
+  return true;
+}
+
+static int ask_server(struct ctx *c, const struct db_server *server, bool asking, struct request *q, int *ret_kind, struct str *ret) {
   struct stream *s;
-  int kind, r = get_connection(c, server, &s);
+  int r = get_connection(c, server, &s);
+  struct buf command;
+  if (r == OUTCOME_OK && asking) {
+    struct str word = STR("ASKING");
+    buf_init(&command, c->arena, 64);
+    redis_command(&command, &word, 1);
+    r = converse(c, server, s, &command, ret_kind, ret);
+    if (r != OUTCOME_OK)
+      stream_free(s);
+  }
   if (r != OUTCOME_OK)
     return r;
-  if ((r = converse(c, server, s, &q->command, &kind, &reply)) != OUTCOME_OK) {
+  if ((r = converse(c, server, s, &q->command, ret_kind, ret)) != OUTCOME_OK) {
     stream_free(s);
     return r;
   }
   db_pool_give("redis", server->key, s, stream_fd(s), close_connection);
+  return OUTCOME_OK;
+}
+
+static int ask(struct ctx *c, const struct db_server *first, void *arg) {
+  struct request *q = arg;
+  struct db_server server = *first;
+  struct str reply = STR_EMPTY;
+  bool asking = false;
+  int kind = REDIS_NIL;
+  for (int i = 0; i <= REDIRECTIONS_MAX; i++) {
+    uint64_t number;
+    if (server.host.len == 0 || (server.fields[0].len > 0 && !str_to_u64(server.fields[0], &number)))
+      return ctx_fail(c, OUTCOME_ERROR, "incomplete Redis server data: %.*s", STRF(server.host));
+    int r = ask_server(c, &server, asking, q, &kind, &reply);
+    if (r != OUTCOME_OK)
+      return r;
+    if (kind != REDIS_REFUSED || !is_redirection(c, q, reply, &server, &asking))
+      break;
+  }
   if (kind == REDIS_REFUSED)
     return ctx_fail(c, is_elsewhere(reply) ? OUTCOME_DEFER : OUTCOME_ERROR, "REDIS: query failed: %.*s", STRF(reply));
   *q->ret = reply;
@@ -211,7 +275,7 @@ static int redis_find(struct ctx *c, const struct lookup_def *def, void *handle,
   struct str only = db_servers_prefix(c, &key);
   if (!str_is_set(only))
     only = lookup_option(options, "servers");
-  struct request q = {.ret = ret};
+  struct request q = {.ret = ret, .servers = &servers, .only = only};
   struct str *args = arena_array(c->arena, struct str, REDIS_ARGS_MAX);
   int n = redis_split(c->arena, key, args);
   if (n <= 0)

@@ -61,20 +61,38 @@ static bool find_by_host(struct ctx *c, const struct db_servers *s, struct str h
   return false;
 }
 
-static int ask_one(struct ctx *c, const struct db_servers *s, struct str item, bool own_list, void *arg) {
+/* An item of the list, looked up in the main option if it is only a host of a query's own list. */
+static int understand(struct ctx *c, const struct db_servers *s, struct str item, bool own_list, struct db_server *ret) {
   if (own_list && host_of(item).len == item.len) {
     struct str host = item;
     if (!find_by_host(c, s, host, &item))
       return ctx_fail(c, OUTCOME_ERROR, "%s server \"%.*s\" not found in %s", s->title, STRF(host), s->option);
     item.taint |= host.taint;
   }
-  struct db_server server;
-  bool whole = take_apart(c, s, item, &server);
+  bool whole = take_apart(c, s, item, ret);
   if (str_is_tainted(item))
-    return ctx_fail(c, OUTCOME_ERROR, "%s server \"%.*s\" is tainted", s->title, STRF(server.shown));
+    return ctx_fail(c, OUTCOME_ERROR, "%s server \"%.*s\" is tainted", s->title, STRF(ret->shown));
   if (!whole)
-    return ctx_fail(c, OUTCOME_ERROR, "incomplete %s server data: %.*s", s->title, STRF(server.host));
-  return s->ask(c, &server, arg);
+    return ctx_fail(c, OUTCOME_ERROR, "incomplete %s server data: %.*s", s->title, STRF(ret->host));
+  return OUTCOME_OK;
+}
+
+static int ask_one(struct ctx *c, const struct db_servers *s, struct str item, bool own_list, void *arg) {
+  struct db_server server;
+  int r = understand(c, s, item, own_list, &server);
+  return r == OUTCOME_OK ? s->ask(c, &server, arg) : r;
+}
+
+bool db_servers_find(struct ctx *c, const struct db_servers *s, struct str only, bool (*is_it)(struct str host, struct str wanted),
+    struct str wanted, struct db_server *ret) {
+  bool own_list = str_is_set(only), found = false;
+  struct str item, error = c->error;
+  struct list_iter i;
+  list_iter_init(&i, c->arena, own_list ? only : s->list);
+  while (!found && list_next(&i, &item))
+    found = is_it(host_of(item), wanted) && understand(c, s, item, own_list, ret) == OUTCOME_OK;
+  c->error = error;
+  return found;
 }
 
 int db_servers_ask(struct ctx *c, const struct db_servers *s, struct str only, void *arg) {

@@ -27,5 +27,8 @@ struct db_servers {
 struct str db_servers_prefix(struct ctx *c, struct str *query);
 /* `only`: the list of this query, or unset. OUTCOME_OK, FAIL, DEFER (c->error). [suspends] */
 int db_servers_ask(struct ctx *c, const struct db_servers *s, struct str only, void *arg) MUST_CHECK;
+/* The first server of the list that db_servers_ask would use whose host `is_it`. false: there is none. */
+bool db_servers_find(struct ctx *c, const struct db_servers *s, struct str only, bool (*is_it)(struct str host, struct str wanted),
+    struct str wanted, struct db_server *ret);
 /* "name:port", "1.2.3.4:port", "::1.port", "[::1]:port": taken apart. *ret_port is unset if there is none. */
 void db_host_port(struct str text, struct str *ret_host, struct str *ret_port);

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 
+from . import procs
 from .util import free_port, listening, read, wait_for, write
 
 
@@ -105,14 +106,20 @@ class Database:
             self.process.wait()
         self.process = None
 
+    def pids(self):
+        return procs.tree(self.process.pid)
+
     def freeze(self):
-        """Accepts connections (in its backlog), answers nothing."""
-        self.process.send_signal(signal.SIGSTOP)
-        tasks = f'/proc/{self.process.pid}/task'
-        wait_for(lambda: all('\nState:\tT' in read(f'{tasks}/{t}/status') for t in os.listdir(tasks)), 'it to stop')
+        """Accepts connections (in its backlog), answers nothing, in none of its processes and threads."""
+        pids = self.pids()
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        wait_for(lambda: all('\nState:\tT' in read(f'/proc/{p}/task/{t}/status') for p in pids for t in os.listdir(f'/proc/{p}/task')),
+                 'it to stop')
 
     def thaw(self):
-        self.process.send_signal(signal.SIGCONT)
+        for pid in self.pids():
+            os.kill(pid, signal.SIGCONT)
 
 
 class Redis(Database):

@@ -1,13 +1,10 @@
 """Name servers of Debian, run by the tests: on port 53 (for a resolv.conf) of a loopback address of their own, as root."""
 import os
-import shutil
 import signal
-import struct
 
 from . import procs
 from .databases import Database, program
-from .dns import encode_name
-from .util import free_loopback, listening, read, wait_for, write
+from .util import free_loopback, listening, wait_for, write
 
 
 class Nsd(Database):
@@ -64,19 +61,6 @@ remote-control:
 
     def ready(self):
         return listening(self.address, self.port)
-
-    def pids(self):
-        return procs.tree(self.process.pid)
-
-    def freeze(self):
-        pids = self.pids()
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        wait_for(lambda: all('\nState:\tT' in read(f'/proc/{p}/status') for p in pids), 'it to stop')
-
-    def thaw(self):
-        for pid in self.pids():
-            os.kill(pid, signal.SIGCONT)
 
     def stop(self, sig=signal.SIGTERM):
         """With SIGKILL all at once; none of its processes is left."""
