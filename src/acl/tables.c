@@ -189,9 +189,9 @@ static int eval_recipients(struct ctx *c, const struct acl_clause *clause, struc
   address.taint = STR_TAINTED;
   struct str list;
   if (is_constant(clause))
-    return match_address(c, &clause->arg, address, true, NULL);
+    return match_address(c, &clause->arg, address, false, NULL);
   int rc = expand_list(c, clause, &list);
-  return rc ? rc : match_text(c, LIST_ADDRESS, list, address, true, NULL);
+  return rc ? rc : match_text(c, LIST_ADDRESS, list, address, false, NULL);
 }
 
 static int eval_senders(struct ctx *c, const struct acl_clause *clause, struct str arg) {

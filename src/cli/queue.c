@@ -6,7 +6,7 @@
 
 #include "cli/queue_modes.h"
 #include "core/main_options.h"
-#include "deliver/deliver.h"
+#include "deliver/follow.h"
 #include "log/log.h"
 #include "message/message.h"
 #include "queue/list.h"
@@ -43,11 +43,14 @@ static bool deliver_one(struct process *p, struct queue_mode_kept *kept, struct 
   struct arena *a = arena_new("delivery");
   struct ctx *c = ctx_new(a, p->config);
   struct message *m = NULL;
+  struct smtp_connection *held;
   enum spool_read got = spool_read_message(c, queue_name(p), id, true, &m);
   switch (got) {
     case SPOOL_OK:
       (void)deliver_message(c, m, how);
+      held = deliver_held(m);
       message_free(m);
+      deliver_follow(p->config, held, how);
       break;
     case SPOOL_LOCKED:
       if (log_selected(LOGSEL_skip_delivery))
@@ -63,7 +66,7 @@ static bool deliver_one(struct process *p, struct queue_mode_kept *kept, struct 
 
 static int deliver_all(struct process *p, struct str letters) {
   struct queue_mode_kept kept;
-  struct deliver_how how = {.dont_deliver = p->cli.no_delivery, .give_up_reason = STR_UNSET};
+  struct deliver_how how = {.follows = true, .dont_deliver = p->cli.no_delivery, .give_up_reason = STR_UNSET};
   how.select_recipient = STR_UNSET;
   how.give_up = str_eq_c(letters, "g");
   how.force = how.force_frozen = !str_eq_c(letters, "c");

@@ -10,7 +10,7 @@ process, in order (Exim manual, chapter "The Exim command line", -q, -R, -S). */
 #include "cli/queue_modes.h"
 #include "core/build.h"
 #include "core/main_options.h"
-#include "deliver/deliver.h"
+#include "deliver/follow.h"
 #include "log/log.h"
 #include "message/message.h"
 #include "queue/spool.h"
@@ -41,7 +41,11 @@ static bool selected(struct runner *r, const struct message *m) {
   return false;
 }
 
-static void run_one(struct runner *r, const char *id) {
+static void run_one(struct runner *r, const char *id, bool route_only) {
+  struct smtp_connection *held = NULL;
+  struct deliver_how how = {.queue_run = true, .force = r->q->force, .force_frozen = r->q->force_frozen, .local_only = r->q->local_only,
+      .route_only = route_only, .follows = !route_only, .dont_deliver = r->p->cli.no_delivery, .give_up_reason = STR_UNSET,
+      .select_recipient = r->p->cli.select_recipient};
   struct arena *a = arena_new("delivery");
   struct ctx *c = ctx_new(a, r->p->config);
   struct message *m = NULL;
@@ -49,12 +53,12 @@ static void run_one(struct runner *r, const char *id) {
   if (got == SPOOL_BAD)
     log_write(LOG_MAIN, NULL, "%s %.*s", id, STRF(c->error));
   if (got == SPOOL_OK && selected(r, m) && !(r->q->first_only && !m->deliver_first_time)) {
-    struct deliver_how how = {.queue_run = true, .force = r->q->force, .force_frozen = r->q->force_frozen, .local_only = r->q->local_only,
-        .dont_deliver = r->p->cli.no_delivery, .give_up_reason = STR_UNSET, .select_recipient = r->p->cli.select_recipient};
     (void)deliver_message(c, m, &how);
+    held = deliver_held(m);
   }
   if (got == SPOOL_OK)
     message_free(m);
+  deliver_follow(r->p->config, held, &how);
   arena_free(a);
   queue_mode_deliver_kept(&r->kept); /* bounces that it made */
 }
@@ -88,9 +92,10 @@ static int run_queue(struct process *p, const struct cli_queue_run *q) {
   log_write(LOG_MAIN, NULL, "Start %s%.*squeue run: pid=%d%.*s", q->queue_name.len ? "'" : "",
       STRF(q->queue_name.len ? str_printf(p->arena, "%.*s' ", STRF(q->queue_name)) : STR_EMPTY), (int)getpid(), STRF(what));
   if (spool_scan(p->ctx, q->queue_name, p->arena, &v, &n) == 0)
-    for (size_t i = 0; i < n; i++)
-      if (in_range(p, v[i].id))
-        run_one(&r, v[i].id);
+    for (int stage = q->two_stage ? 1 : 2; stage <= 2; stage++)
+      for (size_t i = 0; i < n; i++)
+        if (in_range(p, v[i].id))
+          run_one(&r, v[i].id, stage == 1);
   if (!p->served)
     smtp_pool_close_all();
   log_write(LOG_MAIN, NULL, "End %s%.*squeue run: pid=%d%.*s", q->queue_name.len ? "'" : "",
@@ -151,8 +156,11 @@ void queue_mode_deliver_kept(struct queue_mode_kept *k) {
     struct ctx *c = ctx_new(a, k->p->config);
     struct deliver_how how = {.first = true, .dont_deliver = k->p->cli.no_delivery,
         .queue_smtp = k->p->cli.delivery_given && k->p->cli.delivery == DELIVER_QUEUE_SMTP, .give_up_reason = STR_UNSET, .select_recipient = STR_UNSET};
+    how.follows = true;
     (void)deliver_message(c, m, &how);
+    struct smtp_connection *held = deliver_held(m);
     message_free(m);
+    deliver_follow(k->p->config, held, &how);
     arena_free(a);
   }
 }

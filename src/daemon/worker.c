@@ -21,8 +21,9 @@ of one thread (DESIGN §4). */
 #include "daemon/options.h"
 #include "daemon/sandbox.h"
 #include "daemon/worker.h"
-#include "deliver/deliver.h"
+#include "deliver/follow.h"
 #include "deliver/msglog.h"
+#include "smtp/client/client.h"
 #include "expand/perl.h"
 #include "hints/hints.h"
 #include "log/log.h"
@@ -85,6 +86,25 @@ static void attempt_ended(struct queue_entry *e, struct message *m, enum deliver
   atomic_store(&w.slot->queued, (int)queue_count());
 }
 
+/* Messages that are delivered before their time because a connection to their host is open. */
+static void *claim(struct str queue_name, const char *id) { return w.draining ? NULL : queue_take_now(id, queue_name); }
+
+static void release(void *claimed, const struct message *m, enum deliver_result end) {
+  struct queue_entry *e = claimed, before = *e;
+  if (end == DELIVER_COMPLETE) {
+    attempt_ended(e, NULL, end);
+    return;
+  }
+  /* What is left of it has its turn as if nothing had been. */
+  queue_put_back(e, before.due, m ? m->frozen : before.frozen);
+  e->first = before.first;
+  e->forced = before.forced;
+  e->forced_frozen = before.forced_frozen;
+  wake_scheduler();
+}
+
+static const struct deliver_claims claims = {claim, release};
+
 static void deliver_fiber(void *arg) {
   struct delivery_job *job = arg;
   struct message *m = job->message;
@@ -92,7 +112,7 @@ static void deliver_fiber(void *arg) {
   struct ctx *c = ctx_new(a, w.config);
   enum deliver_result end = DELIVER_TROUBLE;
   struct deliver_how how = {.first = m != NULL, .queue_run = m == NULL, .force = job->entry->forced, .force_frozen = job->entry->forced_frozen,
-      .dont_deliver = w.p.daemon->no_delivery || job->how.no_delivery, .queue_smtp = job->how.queue_smtp, .give_up_reason = STR_UNSET, .select_recipient = STR_UNSET};
+      .follows = true, .dont_deliver = w.p.daemon->no_delivery || job->how.no_delivery, .queue_smtp = job->how.queue_smtp, .give_up_reason = STR_UNSET, .select_recipient = STR_UNSET};
   if (!m) {
     enum spool_read r = spool_read_message(c, job->entry->queue_name, str_c(job->entry->id), true, &m);
     if (r != SPOOL_OK) {
@@ -107,9 +127,11 @@ static void deliver_fiber(void *arg) {
   char id[sizeof job->entry->id];
   struct str queue_name = job->entry->queue_name;
   memcpy(id, job->entry->id, sizeof id);
+  struct smtp_connection *held = m ? deliver_held(m) : NULL;
   attempt_ended(job->entry, m, end);
   if (m)
     message_free(m);
+  deliver_follow(w.config, held, &how);
   if (w.draining && end != DELIVER_COMPLETE)
     hand_over(id, queue_name);
   arena_free(a);
@@ -366,6 +388,7 @@ static int drop_privilege(void) {
 }
 
 static bool id_is_ours(const char *id, void *arg) { return daemon_owner(id, w.p.count) == w.p.index; }
+static bool waits_here(const char *id) { return id_is_ours(id, NULL); }
 
 /* What a dead process's log of writes brings back may belong to another worker, which may have read the spool before. */
 struct orphan {
@@ -403,6 +426,8 @@ static int worker_main(void *arg) {
     identity_set_can_switch(true);
   }
   deliver_take_over = submitted;
+  deliver_claims = &claims;
+  smtp_wait_is_ours = waits_here;
   if (main_options(w.config)->perl_at_start && perl_start_early(c) != 0)
     log_write(LOG_MAIN | LOG_PANIC, NULL, "%.*s", STRF(c->error));
   int rc = spool_log_start(c, recovered, orphans);

@@ -100,6 +100,8 @@ struct address {
   const char *dsn_action;         /* of a success notice: "delivered", "relayed", "expanded" */
   struct str dsn_orcpt;
   int64_t started, time_taken;    /* usec */
+  bool retry_address;             /* its failure has a retry record of the address, not of the host */
+  bool put_off;                   /* not this time, without a word: another attempt will do it */
   bool waits;                     /* deferred without an attempt (held, queued): no retry record */
   bool retry_timed_out;           /* failed because its last retry cut-off has passed */
   struct str retry_key;           /* D:… T:… R:… */

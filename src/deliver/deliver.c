@@ -11,6 +11,7 @@
 #include "log/log.h"
 #include "queue/retry.h"
 #include "queue/spool.h"
+#include "smtp/client/client.h"
 #include "transport/event.h"
 
 /* --- frozen messages --- */
@@ -199,11 +200,12 @@ static enum deliver_result finish(struct delivery *d) {
   }
   if (d->freeze)
     freeze(d);
-  m->deliver_first_time = false;
+  if (!d->how->over)
+    m->deliver_first_time = false;
   msglog_write(&d->log, d->c, m);
   /* What was crossed off must survive; that an attempt was made need not. */
   bool must = d->done.n || d->rewrite_header;
-  if (must || first) {
+  if (must || (first && !d->how->over)) {
     int rc = spool_write_header(d->c, m, must);
     if (rc) {
       log_write(LOG_MAIN | LOG_PANIC, m, "failed to update spool file: %s", strerror(-rc));
@@ -242,7 +244,8 @@ static enum deliver_result deliver(struct delivery *d, struct deliver_how *how) 
   delivery_notify_success(d);
   settle_duplicates(d);
   keep_one_time(d);
-  delivery_warn(d);
+  if (!d->how->over)
+    delivery_warn(d);
   return finish(d);
 }
 
@@ -255,7 +258,12 @@ enum deliver_result deliver_message(struct ctx *c, struct message *m, const stru
   d.c->queue_running = how->queue_run;
   d.seen = map_new(arena);
   msglog_init(&d.log, arena);
+  m->over = how->over;
+  m->follows = how->follows || how->over;
   enum deliver_result result = deliver(&d, &own);
+  if (m->over)
+    smtp_disconnect(m->over, true);
+  m->over = NULL;
   arena_free(arena);
   return result;
 }

@@ -16,6 +16,9 @@ struct deliver_how {
   struct str give_up_reason; /* unset: that text */
   bool local_only;     /* -ql, -odqr: remote addresses wait */
   bool queue_smtp;     /* -odqs: routed, but remote addresses wait */
+  bool route_only;     /* the first stage of -qq: as queue_smtp, and nothing is said about it */
+  struct smtp_connection *over; /* deliver by this connection only, what cannot go over it waits; NULL: ordinarily */
+  bool follows;        /* the caller takes what deliver_held (follow.h) gives */
   bool dont_deliver;   /* -N: no transport is run, all else is as if */
   struct str select_recipient; /* -R: only for the retry checks; unset: all */
 };

@@ -56,6 +56,8 @@ bool delivery_same_batch(const struct address *a, const struct address *b);
 /* After an attempt, or instead of one: logs, crosses off or puts the address on the list of failed or deferred ones.
 `first` of a group gets "=>", the others "->". */
 void delivery_outcome(struct delivery *d, struct address *a, bool first);
+/* The address waits for another attempt, and nothing is said about it. */
+void delivery_put_off(struct delivery *d, struct address *a);
 /* The outcomes of a whole chain, in its order. */
 void delivery_outcomes(struct delivery *d, struct address *chain);
 /* The address, and its ancestors without other children, need nothing more. */

@@ -167,6 +167,10 @@ void delivery_run_local(struct delivery *d) {
     struct address *a = d->local;
     d->local = a->next;
     a->next = NULL;
+    if (d->how->over) {
+      delivery_put_off(d, a);
+      continue;
+    }
     if (too_early(d, a))
       continue;
     const struct transport_def *def = (const struct transport_def *)a->transport->driver;

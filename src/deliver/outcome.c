@@ -68,6 +68,11 @@ static void succeeded(struct delivery *d, struct address *a, bool first) {
 }
 
 static void deferred(struct delivery *d, struct address *a) {
+  if (a->put_off) {
+    a->next = d->deferred;
+    d->deferred = a;
+    return;
+  }
   struct str line = logline_deferred(d->c, a);
   bool tried = a->basic_errno > ERROR_RETRY_BASE;
   if (a->special_action_freeze)
@@ -107,6 +112,12 @@ void delivery_outcome(struct delivery *d, struct address *a, bool first) {
     deferred(d, a);
 }
 
+void delivery_put_off(struct delivery *d, struct address *a) {
+  a->result = OUTCOME_DEFER;
+  a->waits = a->put_off = true;
+  delivery_outcome(d, a, true);
+}
+
 void delivery_outcomes(struct delivery *d, struct address *chain) {
   bool first = true;
   struct address *next;
@@ -118,10 +129,11 @@ void delivery_outcomes(struct delivery *d, struct address *chain) {
   int transaction = 0;
   for (struct address *a = chain; a; a = next) {
     next = a->next;
-    delivery_outcome(d, a, first || a->transaction != transaction);
+    delivery_outcome(d, a, first || a->transaction > transaction);
     if (a->result == OUTCOME_OK) {
       first = false;
-      transaction = a->transaction;
+      if (a->transaction > transaction)
+        transaction = a->transaction;
     }
   }
 }

@@ -9,6 +9,7 @@ and the option remote_max_parallel). */
 #include "log/log.h"
 #include "loop/fiber.h"
 #include "match/match.h"
+#include "smtp/client/client.h"
 #include "transport/header.h"
 #include "transport/transport.h"
 
@@ -188,9 +189,31 @@ static void run_parallel(struct remote_run *r, size_t n) {
     fiber_join(fibers[i]);
 }
 
+/* What cannot go over the one connection that is to be used waits. */
+static void keep_fitting(struct delivery *d) {
+  struct address *list = d->remote, **tail = &d->remote;
+  d->remote = NULL;
+  while (list) {
+    struct address *a = list;
+    list = a->next;
+    a->next = NULL;
+    address_set_vars(d->c, a);
+    bool fits = smtp_goes_over(d->c, d->how->over, a);
+    address_clear_vars(d->c);
+    if (!fits) {
+      delivery_put_off(d, a);
+      continue;
+    }
+    *tail = a;
+    tail = &a->next;
+  }
+}
+
 void delivery_run_remote(struct delivery *d) {
   struct remote_run r = {.d = d};
   delivery_hold_remote(d);
+  if (d->how->over)
+    keep_fitting(d);
   if (!d->remote)
     return;
   sort_domains(d);

@@ -191,6 +191,10 @@ static struct address *choose_fresh(struct delivery *d) {
     }
     if (held(d, a))
       continue;
+    if (d->how->over && retry_routing_failed(d->c, a)) {
+      defer(d, a, ERROR_ROUTING_RETRY, STR("reusing SMTP connection skips previous routing defer"));
+      continue;
+    }
     if (d->how->queue_run && !d->how->force && !retry_address_ready(d->c, a, true)) {
       defer(d, a, ERROR_ROUTING_RETRY, STR("retry time not reached"));
       continue;
@@ -306,6 +310,14 @@ void delivery_route(struct delivery *d) {
 /* A remote address may have to wait although it is routed. */
 static bool waits(struct delivery *d, struct address *a) {
   const struct main_options *o = main_options(d->c->config);
+  const struct transport_def *def = (const struct transport_def *)a->transport->driver;
+  if ((d->how->route_only || d->how->queue_smtp) && def->waits) {
+    address_set_vars(d->c, a);
+    def->waits(d->c, a->transport, a);
+    address_clear_vars(d->c);
+  }
+  if (d->how->route_only)
+    return delivery_put_off(d, a), true;
   if (d->how->local_only)
     return defer(d, a, ERROR_LOCAL_ONLY, STR("remote deliveries wait")), true;
   if (d->how->queue_smtp)

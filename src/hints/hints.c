@@ -510,8 +510,8 @@ int hints_update(struct ctx *c, const char *db, struct str key, int (*fn)(struct
   return r;
 }
 
-int hints_each_stamped(struct ctx *c, const char *db, bool (*fn)(struct str key, struct str value, int64_t stamp, void *arg),
-    void *arg) {
+static int each(struct ctx *c, const char *db, struct str from,
+    bool (*fn)(struct str key, struct str value, int64_t stamp, void *arg), void *arg) {
   struct access t;
   int r = begin(c, db, false, &t);
   if (r != OUTCOME_OK)
@@ -520,7 +520,9 @@ int hints_each_stamped(struct ctx *c, const char *db, bool (*fn)(struct str key,
   MDB_val k, v;
   int e = mdb_cursor_open(t.txn, t.dbi, &cursor);
   if (e == 0) {
-    while ((e = mdb_cursor_get(cursor, &k, &v, MDB_NEXT)) == 0) {
+    MDB_cursor_op op = str_is_set(from) ? MDB_SET_RANGE : MDB_NEXT;
+    k = (MDB_val){from.len, (void *)(uintptr_t)from.p};
+    for (; (e = mdb_cursor_get(cursor, &k, &v, op)) == 0; op = MDB_NEXT) {
       struct record rec;
       if (decode(k, v, &rec) && !fn(rec.key, rec.value, rec.stamp, arg))
         break;
@@ -531,6 +533,11 @@ int hints_each_stamped(struct ctx *c, const char *db, bool (*fn)(struct str key,
   return e == 0 || e == MDB_NOTFOUND ? OUTCOME_OK : fail(c, "failed to read hints database", e);
 }
 
+int hints_each_stamped(struct ctx *c, const char *db, bool (*fn)(struct str key, struct str value, int64_t stamp, void *arg),
+    void *arg) {
+  return each(c, db, STR_UNSET, fn, arg);
+}
+
 struct plain {
   bool (*fn)(struct str key, struct str value, void *arg);
   void *arg;
@@ -539,6 +546,12 @@ struct plain {
 static bool call_plain(struct str key, struct str value, int64_t stamp, void *arg) {
   struct plain *p = arg;
   return p->fn(key, value, p->arg);
+}
+
+int hints_each_from(struct ctx *c, const char *db, struct str from, bool (*fn)(struct str key, struct str value, void *arg),
+    void *arg) {
+  struct plain p = {fn, arg};
+  return from.len > KEY_MAX ? OUTCOME_OK : each(c, db, from, call_plain, &p);
 }
 
 int hints_each(struct ctx *c, const char *db, bool (*fn)(struct str key, struct str value, void *arg), void *arg) {

@@ -29,6 +29,9 @@ int hints_update(struct ctx *c, const char *db, struct str key,
     int (*fn)(struct arena *a, struct str *value, void *arg), void *arg);
 /* Each record in key order; fn returns false to stop. */
 int hints_each(struct ctx *c, const char *db, bool (*fn)(struct str key, struct str value, void *arg), void *arg);
+/* Those whose key is `from` or comes behind it. */
+int hints_each_from(struct ctx *c, const char *db, struct str from, bool (*fn)(struct str key, struct str value, void *arg),
+    void *arg);
 /* The same with the time of the record's last change. */
 int hints_each_stamped(struct ctx *c, const char *db, bool (*fn)(struct str key, struct str value, int64_t stamp, void *arg),
     void *arg);

@@ -181,20 +181,31 @@ static void test_dump(void **state) {
 
 static bool exists(struct str id, void *arg) { return str_starts(id, STR("1HERE1-")); }
 
+static bool add_key(struct str key, struct str value, void *arg) {
+  buf_printf(arg, "%.*s;", STRF(key));
+  return true;
+}
+
 static void test_tidy(void **state) {
   struct arena *a = arena_new("test");
   struct str v;
-  assert_int_equal(hints_put(NULL, "wait-smtp", STR("h"), STR("1HERE1-000000001bo-D342 1GONE1-000000001bo-D342")), OUTCOME_OK);
-  assert_int_equal(hints_put(NULL, "wait-smtp", STR("empty"), STR("1GONE1-000000001bo-D342")), OUTCOME_OK);
+  assert_int_equal(hints_put(NULL, "wait-smtp", STR("h 1HERE1-000000001bo-D342"), STR_EMPTY), OUTCOME_OK);
+  assert_int_equal(hints_put(NULL, "wait-smtp", STR("h 1HERE1-000000002bo-D342"), STR_EMPTY), OUTCOME_OK);
+  assert_int_equal(hints_put(NULL, "wait-smtp", STR("h 1GONE1-000000001bo-D342"), STR_EMPTY), OUTCOME_OK);
+  assert_int_equal(hints_put(NULL, "wait-smtp", STR("i 1HERE1-000000001bo-D342"), STR_EMPTY), OUTCOME_OK);
   struct buf b;
   buf_init(&b, a, 10000);
   assert_int_equal(hints_tidy(NULL, "wait-smtp", 1000, exists, write_line, &b), OUTCOME_OK);
-  assert_str(buf_str(&b), "deleted empty (empty)\n");
-  assert_int_equal(hints_get(NULL, "wait-smtp", STR("h"), a, &v), OUTCOME_OK);
-  assert_str(v, "1HERE1-000000001bo-D342");
-  assert_int_equal(hints_get(NULL, "wait-smtp", STR("empty"), a, &v), OUTCOME_FAIL);
+  assert_str(buf_str(&b), "deleted h 1GONE1-000000001bo-D342 (no message)\n");
+  struct hints_dump_options o = {.utc = true};
+  buf_truncate(&b, 0);
+  assert_int_equal(hints_dump(NULL, "wait-smtp", &o, write_line, &b), OUTCOME_OK);
+  assert_str(buf_str(&b), "h 1HERE1-000000001bo-D342 1HERE1-000000002bo-D342\ni 1HERE1-000000001bo-D342\n");
+  buf_truncate(&b, 0);
+  assert_int_equal(hints_each_from(NULL, "wait-smtp", STR("h 1HERE1-000000002"), add_key, &b), OUTCOME_OK);
+  assert_str(buf_str(&b), "h 1HERE1-000000002bo-D342;i 1HERE1-000000001bo-D342;");
   assert_int_equal(hints_tidy(NULL, "wait-smtp", -10, exists, write_line, &b), OUTCOME_OK);
-  assert_int_equal(hints_get(NULL, "wait-smtp", STR("h"), a, &v), OUTCOME_FAIL);
+  assert_int_equal(hints_get(NULL, "wait-smtp", STR("h 1HERE1-000000001bo-D342"), a, &v), OUTCOME_FAIL);
   arena_free(a);
 }
 

@@ -15,7 +15,7 @@ struct hint_retry {
 struct str hint_retry_encode(struct arena *a, const struct hint_retry *r);
 bool hint_retry_decode(struct str value, struct hint_retry *ret);
 
-/* Database "wait-TRANSPORT". Keys: host names; the value: message ids separated by blanks. */
+/* Database "wait-TRANSPORT". Keys: "host id", a message that waits for the host; the value: its named queue, or empty. */
 
 /* Database "callout". Keys: domain, address, "address/<sender>". */
 enum hint_answer { HINT_UNKNOWN, HINT_ACCEPT, HINT_REJECT, HINT_REJECT_MAIL /* MAIL FROM:<> refused */, HINT_NOT_TESTED };

@@ -23,6 +23,7 @@ struct dump {
   struct arena *a;
   void (*write)(struct str line, void *arg);
   void *arg;
+  char host[256]; /* whose waiting messages are being shown */
 };
 
 static void dump_retry(struct dump *d, struct str key, struct str value) {
@@ -81,6 +82,18 @@ static void dump_ehlo(struct dump *d, struct str key, struct str value) {
     d->write(str_printf(d->a, "helo/ehlo %.*s %.*s\n", STRF(host), STRF(summary)), d->arg);
 }
 
+/* One line for each host, with the ids of all that wait for it. */
+static void dump_waiting(struct dump *d, struct str key) {
+  struct str id = key, host = str_cut(&id, ' ');
+  if (!str_is_set(id))
+    return;
+  if (!str_eq_c(host, d->host)) {
+    d->write(str_printf(d->a, "%s%.*s", d->host[0] ? "\n" : "", STRF(host)), d->arg);
+    snprintf(d->host, sizeof d->host, "%.*s", STRF(host));
+  }
+  d->write(str_printf(d->a, " %.*s", STRF(id)), d->arg);
+}
+
 static bool dump_one(struct str key, struct str value, int64_t stamp, void *arg) {
   struct dump *d = arg;
   struct str when = hints_time(d->a, stamp, d->o->utc);
@@ -93,7 +106,7 @@ static bool dump_one(struct str key, struct str value, int64_t stamp, void *arg)
   else if (strcmp(d->db, "ratelimit") == 0)
     dump_rate(d, key, value);
   else if (strncmp(d->db, "wait-", 5) == 0)
-    d->write(str_printf(d->a, "%.*s %.*s\n", STRF(key), STRF(value)), d->arg);
+    dump_waiting(d, key);
   else if (strcmp(d->db, "seen") == 0)
     d->write(str_printf(d->a, "%.*s\t%.*s\n", STRF(key), STRF(when)), d->arg);
   else
@@ -106,23 +119,21 @@ static bool dump_one(struct str key, struct str value, int64_t stamp, void *arg)
 
 int hints_dump(struct ctx *c, const char *db, const struct hints_dump_options *o,
     void (*write)(struct str line, void *arg), void *arg) {
-  struct dump d = {o, db, arena_new("dump"), write, arg};
+  struct dump d = {o, db, arena_new("dump"), write, arg, ""};
   int r = hints_each_stamped(c, db, dump_one, &d);
+  if (d.host[0])
+    write(STR("\n"), arg);
   arena_free(d.a);
   return r;
 }
 
 /* --- tidying --- */
 
-struct change {
-  struct str key, value; /* unset value: to be deleted */
-};
-
 struct tidy {
   const char *db;
   int64_t oldest;
   struct arena *a;
-  VEC(struct change) changes;
+  VEC(struct str) gone; /* keys of what is to be deleted */
   bool (*exists)(struct str id, void *arg);
   void (*write)(struct str line, void *arg);
   void *arg;
@@ -132,58 +143,24 @@ static bool is_id(struct str s) {
   return (s.len == 23 && s.p[6] == '-' && s.p[18] == '-') || (s.len == 16 && s.p[6] == '-' && s.p[13] == '-');
 }
 
-static void change(struct tidy *t, struct str key, struct str value) {
-  struct change x = {str_dup(t->a, key), str_is_set(value) ? str_dup(t->a, value) : STR_UNSET};
-  vec_push(t->a, &t->changes, x);
-}
-
-/* Messages that wait for a host: those that are gone are taken out. */
-static void tidy_wait(struct tidy *t, struct str key, struct str value) {
-  struct buf out;
-  bool changed = false;
-  buf_init(&out, t->a, 1u << 20);
-  struct str rest = value;
-  while (str_is_set(rest)) {
-    struct str id = str_cut(&rest, ' ');
-    if (id.len == 0)
-      continue;
-    if (!t->exists(id, t->arg)) {
-      changed = true;
-      continue;
-    }
-    if (out.len)
-      buf_add_byte(&out, ' ');
-    buf_add(&out, id);
-  }
-  if (!changed)
-    return;
-  if (out.len == 0) {
-    t->write(str_printf(t->a, "deleted %.*s (empty)\n", STRF(key)), t->arg);
-    change(t, key, STR_UNSET);
-  } else {
-    change(t, key, buf_str(&out));
-  }
-}
+static void delete(struct tidy *t, struct str key) { vec_push(t->a, &t->gone, str_dup(t->a, key)); }
 
 static bool tidy_one(struct str key, struct str value, int64_t stamp, void *arg) {
   struct tidy *t = arg;
   if (stamp < t->oldest) {
     t->write(str_printf(t->a, "deleted %.*s (too old)\n", STRF(key)), t->arg);
-    change(t, key, STR_UNSET);
+    delete(t, key);
     return true;
   }
   if (t->exists == NULL)
     return true;
-  if (strncmp(t->db, "wait-", 5) == 0) {
-    tidy_wait(t, key, value);
-    return true;
-  }
-  ptrdiff_t colon = str_rfind_byte(key, ':');
-  if (strcmp(t->db, "retry") == 0 && colon >= 0) {
-    struct str id = str_from(key, (size_t)colon + 1);
+  bool waiting = strncmp(t->db, "wait-", 5) == 0;
+  ptrdiff_t before = str_rfind_byte(key, waiting ? ' ' : ':');
+  if ((waiting || strcmp(t->db, "retry") == 0) && before >= 0) {
+    struct str id = str_from(key, (size_t)before + 1);
     if (is_id(id) && !t->exists(id, t->arg)) {
       t->write(str_printf(t->a, "deleted %.*s (no message)\n", STRF(key)), t->arg);
-      change(t, key, STR_UNSET);
+      delete(t, key);
     }
   }
   return true;
@@ -194,9 +171,8 @@ int hints_tidy(struct ctx *c, const char *db, int64_t max_age, bool (*exists)(st
   struct arena *a = arena_new("tidy");
   struct tidy t = {.db = db, .oldest = (int64_t)time(NULL) - max_age, .a = a, .exists = exists, .write = write, .arg = arg};
   int r = hints_each_stamped(c, db, tidy_one, &t);
-  for (size_t i = 0; i < t.changes.n && r == OUTCOME_OK; i++)
-    r = str_is_set(t.changes.v[i].value) ? hints_put(c, db, t.changes.v[i].key, t.changes.v[i].value)
-                                         : hints_delete(c, db, t.changes.v[i].key);
+  for (size_t i = 0; i < t.gone.n && r == OUTCOME_OK; i++)
+    r = hints_delete(c, db, t.gone.v[i]);
   arena_free(a);
   return r;
 }

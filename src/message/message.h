@@ -10,6 +10,7 @@ body is never in memory as a whole. */
 #include "core/session.h"
 
 struct map;
+struct smtp_connection;
 
 #define MESSAGE_ID_LEN 23      /* 6-11-4 */
 #define MESSAGE_ID_LEN_OLD 16  /* 6-6-2: still read */
@@ -70,6 +71,10 @@ struct message {
   bool sender_host_unknown;
   /* flags of the -H file */
   bool deliver_forced; /* this delivery is: retry times do not count. Not kept in the spool. */
+  /* Of this delivery, not kept in the spool: the connection over which alone it delivers (made for an earlier message), and
+  those that it leaves for others that wait for the same hosts (deliver/follow.h). */
+  struct smtp_connection *over, *held;
+  bool follows; /* somebody will look at `held` */
   bool deliver_bypassed; /* this delivery only pretends (-N): transports do all but deliver. Not kept in the spool. */
   bool frozen, manual_thaw, deliver_first_time, dont_deliver, submission, spool_file_wireformat, smtputf8;
   bool foreground;            /* -odi: it and what is written about it are delivered at once, queue_only or not */

@@ -190,6 +190,11 @@ bool retry_address_ready(struct ctx *c, const struct address *a, bool routing) {
     ready(c, key_with_sender(c, full), full, false);
 }
 
+bool retry_routing_failed(struct ctx *c, const struct address *a) {
+  struct hint_retry r;
+  return record_get(c, key_of(c, 'R', a->domain), &r);
+}
+
 static bool is_of_message(int error) {
   return error == ERROR_MAIL_4XX || error == ERROR_DATA_4XX || error == ERROR_QUOTA || error == EDQUOT;
 }
@@ -200,7 +205,7 @@ bool retry_address_deferred(struct ctx *c, struct address *a) {
     return false;
   if (a->transport && !((const struct transport_def *)a->transport->driver)->local) {
     bool prdr = a->basic_errno == 0 && a->used_prdr; /* the same, said after the data */
-    if ((a->basic_errno == ERROR_RCPT_4XX || prdr) && a->host_used)
+    if ((a->basic_errno == ERROR_RCPT_4XX || prdr || a->retry_address) && a->host_used)
       return retry_recipient_deferred(c, a->transport, a, a->host_used, a->message);
     return retry_hosts_exhausted(c, a->transport, a);
   }
@@ -372,7 +377,7 @@ bool retry_hosts_exhausted(struct ctx *c, const struct instance *t, const struct
 
 bool retry_recipient_deferred(struct ctx *c, const struct instance *t, const struct address *a, const struct host *h,
     struct str text) {
-  int error = ERROR_RCPT_4XX;
+  int error = a->retry_address ? a->basic_errno : ERROR_RCPT_4XX;
   struct str full = full_address(c, a);
   struct failure f = {.match = full, .alternate = STR_UNSET};
   f.text = text_of_host(c, h, text);

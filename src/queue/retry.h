@@ -15,6 +15,8 @@ extern const struct module retry_module;
 /* May the address be tried now? Asked in queue runs that are not forced, before it is routed (`routing`) and before a
 local transport takes it. An address whose message has been queued longer than the rule's last cut-off is always tried. */
 bool retry_address_ready(struct ctx *c, const struct address *a, bool routing);
+/* Has routing the address's domain failed, with a record that still stands, whether its time has come or not? */
+bool retry_routing_failed(struct ctx *c, const struct address *a);
 /* An attempt was deferred (basic_errno above ERROR_RETRY_BASE; a->transport is NULL when routing failed): writes the record
 of routing or of a local delivery - those of hosts and of 4xx replies to RCPT are the smtp transport's. True: no rule
 fits or its time is up, so the address fails with "retry timeout exceeded". */

@@ -125,6 +125,8 @@ void receive_log_arrival(struct reception *r) {
   }
   if (log_selected(LOGSEL_subject))
     add_subject(c, &b, m);
+  /* The message log has the envelope in the message's own file. */
+  m->arrival_text = str_dup(m->arena, log_printable(c->arena, str_from(buf_str(&b), 3)));
   if (log_selected(LOGSEL_received_sender))
     buf_printf(&b, " from <%.*s>", STRF(m->reverse_path));
   if (log_selected(LOGSEL_received_recipients)) {
@@ -133,5 +135,4 @@ void receive_log_arrival(struct reception *r) {
   }
   struct str line = log_printable_utf8(c->arena, buf_str(&b));
   acl_log(c, LOG_MAIN, "%.*s", STRF(line));
-  m->arrival_text = str_dup(m->arena, str_from(line, 3));
 }

@@ -28,6 +28,8 @@ struct transport_def {
   int64_t (*max_addresses)(struct ctx *c, const struct instance *t);
   /* Of a remote transport: does it use hosts of its own whatever the router found (hosts with hosts_override)? NULL: no. */
   bool (*overrides_hosts)(const struct instance *t);
+  /* Of a remote transport: the address was not tried, but waits for its hosts. NULL: nothing is noted. [suspends] */
+  void (*waits)(struct ctx *c, const struct instance *t, struct address *a);
   /* Delivers to all addresses of the chain (same transport, same hosts, batch limits applied already).
   Sets result, message … in each address. [suspends] */
   void (*deliver)(struct ctx *c, const struct instance *t, struct address *chain);

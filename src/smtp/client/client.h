@@ -62,6 +62,13 @@ struct smtp_connection {
   struct smtp_reply reply;
   int error;                   /* errno or enum delivery_error of a failure */
   struct str error_text;       /* in the arena of the context that ran it */
+  bool address_error;          /* SMTP_BROKEN was about a recipient: the host has done nothing wrong */
+  bool mail_answered;          /* by the other side, in the present transaction */
+  bool passed_on;              /* another message than the one that made it has it now */
+  struct smtp_waiting {        /* the message that is to be sent next over it */
+    char id[24];
+    struct str queue_name;
+  } waiting;
   struct smtp_connection *next;
   usec_t idle_since;
 };
@@ -97,6 +104,18 @@ struct smtp_connection *smtp_pool_take(struct str key);
 void smtp_pool_keep(struct smtp_connection *n);
 void smtp_pool_close_all(void);
 struct str smtp_pool_key(struct ctx *c, const struct instance *t, int port, struct str interface);
+
+/* --- messages that wait for a host (hints) --- */
+/* c->message waits for these hosts; or no more. */
+void smtp_wait_note(struct ctx *c, const struct instance *t, const struct host *hosts);
+void smtp_wait_forget(struct ctx *c, const struct instance *t, const struct host *hosts);
+/* The oldest of those that wait for the connection's host and may be sent over it: its record is taken out. *ret is in the
+context's arena. [suspends] */
+bool smtp_wait_next(struct ctx *c, const struct smtp_connection *n, struct smtp_waiting *ret);
+/* In a worker: is a message one of those that it delivers? NULL: all are. */
+extern bool (*smtp_wait_is_ours)(const char *id);
+/* May the address be delivered over the connection: same transport, and its host is one of the address's? [suspends] */
+bool smtp_goes_over(struct ctx *c, const struct smtp_connection *n, struct address *a);
 
 /* Runs the client authenticators that fit what the server offers. [suspends] NONE: none applied. */
 enum smtp_auth_result { SMTP_AUTH_OK, SMTP_AUTH_NONE, SMTP_AUTH_FAILED, SMTP_AUTH_BROKEN };

@@ -53,8 +53,12 @@ static void set_host(struct transaction *t, struct address *a) {
   if (!t->tls)
     t->tls = tls_info_copy(t->c->arena, t->n->tls_info);
   a->tls_out = t->tls;
-  a->auth_out = str_dup(t->c->arena, t->n->auth_name);
-  a->auth_id_out = str_dup(t->c->arena, t->n->auth_id);
+  if (!t->n->passed_on) { /* who we were is told once for a connection */
+    a->auth_out = str_dup(t->c->arena, t->n->auth_name);
+    a->auth_id_out = str_dup(t->c->arena, t->n->auth_id);
+  } else if (t->tls && str_is_set(t->tls->peer_dn)) {
+    t->tls->peer_dn = STR_EMPTY;
+  }
   a->smtp_greeting = str_dup(t->c->arena, t->n->greeting);
   a->helo_response = str_dup(t->c->arena, t->n->ehlo_reply);
 }
@@ -139,6 +143,7 @@ static enum smtp_stage_result take_mail_reply(struct transaction *t) {
   t->n->command = t->mail_command;
   t->n->command_pipelined = t->pipelining;
   enum smtp_stage_result r = smtp_expect(t->c, t->n, t->o->command_timeout, '2');
+  t->n->mail_answered = r != SMTP_BROKEN;
   if (r == SMTP_REFUSED || r == SMTP_TEMPORARY) {
     /* The log shows the address without parameters. */
     t->n->command = t->early_data ? STR("end of data") : str_printf(t->c->arena, "MAIL FROM:<%.*s>", STRF(t->return_path));
@@ -155,14 +160,37 @@ static void raise_deferred(struct transaction *t, struct address *a) {
   event_address(t->c, a, "msg:rcpt:defer", a->message, number);
 }
 
+/* Who is silent about one recipient may have trouble with that one only: no error of the host's. */
+static void note_slow_rcpt(struct transaction *t, struct address *slow) {
+  t->n->command_pipelined = false;
+  smtp_note_broken(t->c, t->n, -ETIMEDOUT);
+  t->n->address_error = true;
+  bool asked = true;
+  for (struct address *a = t->chain; a; a = a->next) {
+    if (!pending(a))
+      continue;
+    settle(t, a, OUTCOME_DEFER, ETIMEDOUT, t->n->error_text);
+    a->retry_address = a == slow;
+    if (!asked)
+      a->host_used = NULL;
+    asked &= a != slow;
+  }
+}
+
 static enum smtp_stage_result take_rcpt_reply(struct transaction *t, struct address *a) {
   t->n->command = str_printf(t->c->arena, "RCPT TO:<%.*s>", STRF(rcpt_address(t, a)));
   t->n->command_pipelined = t->pipelining;
   enum smtp_stage_result r = smtp_expect(t->c, t->n, t->o->command_timeout, '2');
+  if (r == SMTP_BROKEN && t->n->error == ETIMEDOUT)
+    note_slow_rcpt(t, a);
   if (r == SMTP_BROKEN)
     return r;
   if (r == SMTP_OK) {
     t->accepted++;
+    return SMTP_OK;
+  }
+  if (t->n->reply.code == 452 && t->accepted && t->pipelining) { /* too many for one transaction: another one follows */
+    a->smtp_in_transaction = false;
     return SMTP_OK;
   }
   t->n->command_pipelined = false; /* a refused recipient is logged the same way either way */

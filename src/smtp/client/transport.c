@@ -38,6 +38,8 @@ struct delivery {
   struct host *last;
   int last_error;
   struct str last_text;
+  struct smtp_connection *over; /* that alone may be used; taken by the first attempt */
+  bool only_over;
 };
 
 static bool any_pending(const struct address *chain) {
@@ -146,6 +148,26 @@ bool smtp_choose_hosts(struct ctx *c, const struct instance *t, const struct add
   *ret_port = d.default_port;
   *ret_error = one.message;
   return ok;
+}
+
+bool smtp_goes_over(struct ctx *c, const struct smtp_connection *n, struct address *a) {
+  struct host *hosts;
+  struct str error;
+  int port;
+  if (a->transport != n->transport || !smtp_choose_hosts(c, a->transport, a, &hosts, &port, &error))
+    return false;
+  for (const struct host *h = hosts; h; h = h->next)
+    if (str_ieq(h->name, n->host_name))
+      return true;
+  return false;
+}
+
+static void smtp_waits(struct ctx *c, const struct instance *t, struct address *a) {
+  struct host *hosts;
+  struct str error;
+  int port;
+  if (smtp_choose_hosts(c, t, a, &hosts, &port, &error))
+    smtp_wait_note(c, t, hosts);
 }
 
 static int host_port(struct delivery *d, const struct host *h) { return h->port > 0 ? h->port : d->default_port; }
@@ -293,6 +315,44 @@ static void settle_unsendable(struct delivery *d, struct smtp_connection *n, str
     }
 }
 
+static bool any_sent(const struct delivery *d, const struct host *h) {
+  for (const struct address *a = d->chain; a; a = a->next)
+    if (a->result == OUTCOME_OK && a->host_used == h)
+      return true;
+  return false;
+}
+
+/* The connection is good for more: another message that waits for the host gets it, or the pool. */
+static void keep(struct delivery *d, struct smtp_connection *n, const struct host *h) {
+  bool passes = !n->tls || !str_is_set(d->o->hosts_nopass_tls.text) ||
+                match_host(d->c, &d->o->hosts_nopass_tls, n->host_name, n->host_address, NULL) != OUTCOME_OK;
+  if (!passes) {
+    smtp_disconnect(n, true);
+    return;
+  }
+  if (d->c->message->follows && any_sent(d, h) && smtp_wait_next(d->c, n, &n->waiting)) {
+    n->waiting.queue_name = str_dup(n->arena, n->waiting.queue_name);
+    n->user = NULL;
+    n->next = d->c->message->held;
+    d->c->message->held = n;
+    return;
+  }
+  smtp_pool_keep(n);
+}
+
+/* The connection that an earlier message has left for this one, or one of the pool. */
+static struct smtp_connection *take_connection(struct delivery *d, int port) {
+  struct smtp_connection *n = d->over;
+  d->over = NULL;
+  if (!n)
+    n = smtp_pool_take(smtp_pool_key(d->c, d->t, port, d->interface));
+  if (!n)
+    return NULL;
+  n->transport = d->t; /* a callout that made it had its own time limits */
+  n->mail_answered = false;
+  return n;
+}
+
 /* Everything over one host: connect or take a kept connection, send. */
 static void try_host(struct delivery *d, struct host *h) {
   struct ctx *c = d->c;
@@ -301,10 +361,8 @@ static void try_host(struct delivery *d, struct host *h) {
   struct str text = STR_EMPTY;
   c->host = h;
   h->port = port;
-  struct smtp_connection *n = smtp_pool_take(smtp_pool_key(c, d->t, port, d->interface));
+  struct smtp_connection *n = take_connection(d, port);
   bool reused = n != NULL, again = false;
-  if (n)
-    n->transport = d->t; /* a callout that made it had its own time limits */
   if (!n)
     n = smtp_connect(c, d->t, port, &why, &error, &text);
   if (!n) {
@@ -351,9 +409,11 @@ static void try_host(struct delivery *d, struct host *h) {
     try_host(d, h);
     return;
   }
+  bool blameless = error == ERROR_FILTER_FAIL || n->address_error; /* nothing that the host did */
   if (r == SMTP_BROKEN) {
+    bool answered = n->mail_answered;
     smtp_disconnect(n, false);
-    if (reused && any_pending(d->chain)) { /* a kept connection may have been closed by the other side: not the host's fault */
+    if (reused && !answered && any_pending(d->chain)) { /* a kept connection may have been closed by the other side: not the host's fault */
       try_host(d, h);
       return;
     }
@@ -361,14 +421,13 @@ static void try_host(struct delivery *d, struct host *h) {
     smtp_disconnect(n, !n->gone);
     again = r == SMTP_OK && any_pending(d->chain);
   } else {
-    smtp_pool_keep(n);
+    keep(d, n, h);
   }
-  bool filter_failed = error == ERROR_FILTER_FAIL; /* nothing that the host did */
   if (r == SMTP_TEMPORARY && busy_early)
     log_host_error(d, h, error, text); /* at its banner, when we were early: the next time we are not */
-  else if ((r == SMTP_BROKEN && !filter_failed) || (r == SMTP_TEMPORARY && any_pending(d->chain)))
+  else if ((r == SMTP_BROKEN && !blameless) || (r == SMTP_TEMPORARY && any_pending(d->chain)))
     host_failed(d, h, error, text);
-  else if (!filter_failed) {
+  else if (!blameless) {
     if (error == ERROR_MAIL_4XX || error == ERROR_DATA_4XX)
       retry_host_failed(c, d->t, h, port, error, text); /* of this message with this host */
     else
@@ -404,6 +463,10 @@ static void pretend(struct delivery *d, struct host *h) {
       a->confirmation = STR("delivery bypassed by -N option");
 }
 
+static bool is_at(const struct smtp_connection *n, const struct host *h, int port) {
+  return str_ieq(n->host_name, h->name) && str_eq(n->host_address, h->address) && n->port == port;
+}
+
 static void try_hosts(struct delivery *d, struct host *hosts) {
   struct host *next;
   for (struct host *h = hosts; h && any_pending(d->chain); h = next) {
@@ -418,7 +481,9 @@ static void try_hosts(struct delivery *d, struct host *hosts) {
       d->last_text = str_printf(d->c->arena, "%.*s transport found host %.*s to be local", STRF(d->t->name), STRF(h->name));
       continue;
     }
-    bool forced = d->c->message && d->c->message->deliver_forced;
+    if (d->only_over && (!d->over || !is_at(d->over, h, host_port(d, h))))
+      continue;
+    bool forced = d->only_over || (d->c->message && d->c->message->deliver_forced);
     if (!forced && !attempted_before(d, h) && !retry_host_ready(d->c, d->t, h, host_port(d, h))) {
       d->skipped++;
       continue;
@@ -449,6 +514,14 @@ static void try_hosts(struct delivery *d, struct host *hosts) {
 static void finish(struct delivery *d) {
   if (!any_pending(d->chain))
     return;
+  if (d->only_over && !d->last) { /* another host would have to be tried: in this message's own turn */
+    for (struct address *a = d->chain; a; a = a->next)
+      if (a->result == OUTCOME_DEFER && a->basic_errno == SMTP_PENDING) {
+        a->basic_errno = 0;
+        a->waits = a->put_off = true;
+      }
+    return;
+  }
   if (d->last) {
     bool gone = retry_hosts_exhausted(d->c, d->t, d->chain), vetoed = d->last_error == ERROR_EVENT;
     struct str unused;
@@ -473,9 +546,30 @@ static void finish(struct delivery *d) {
     settle_pending(d, OUTCOME_DEFER, ERROR_UNKNOWN, STR("no host found for the delivery"), NULL);
 }
 
+/* Others may find the host before this message's time has come: they take it along, unless it is the message that the host
+does not like. */
+static void note_waiting(struct delivery *d, const struct host *hosts) {
+  bool waits = false;
+  struct message *m = d->c->message;
+  if (m->deliver_bypassed)
+    return;
+  for (const struct address *a = d->chain; a; a = a->next) {
+    waits |= a->result == OUTCOME_DEFER;
+    if (a->result == OUTCOME_DEFER && (a->basic_errno == ERROR_MAIL_4XX || a->basic_errno == ERROR_DATA_4XX))
+      return;
+  }
+  if (waits)
+    smtp_wait_note(d->c, d->t, hosts);
+  else if (!m->deliver_first_time)
+    smtp_wait_forget(d->c, d->t, hosts);
+}
+
 static void smtp_deliver(struct ctx *c, const struct instance *t, struct address *chain) {
   struct delivery d = {.c = c, .t = t, .o = smtp_client_options(t), .chain = chain, .interface = STR_EMPTY};
   struct host *hosts, *saved = c->host;
+  d.over = c->message->over;
+  d.only_over = c->message->over != NULL;
+  c->message->over = NULL;
   for (struct address *a = chain; a; a = a->next) {
     a->result = OUTCOME_DEFER;
     a->basic_errno = SMTP_PENDING;
@@ -502,8 +596,11 @@ static void smtp_deliver(struct ctx *c, const struct instance *t, struct address
       if (any_pending(chain) && fallback)
         try_hosts(&d, fallback);
       finish(&d);
+      note_waiting(&d, hosts);
     }
   }
+  if (d.over)
+    smtp_disconnect(d.over, true);
   c->host = saved;
 }
 
@@ -528,5 +625,6 @@ const struct transport_def transport_smtp = {
     .max_addresses = smtp_max_addresses,
     .single_domain = smtp_single_domain,
     .overrides_hosts = smtp_overrides_hosts,
+    .waits = smtp_waits,
     .deliver = smtp_deliver,
 };
