@@ -126,7 +126,7 @@ static void write_bounce(struct report *r) {
     buf_printf(&r->submit.header, "Subject: Mail delivery failed%s\n",
         str_eq(r->recipient, r->m->reverse_path) ? ": returning message to sender" : "");
   }
-  buf_printf(b, "--%.*s\nContent-type: text/plain; charset=us-ascii\n\n", STRF(r->boundary));
+  report_text_part(r);
   introduction(r, &t);
   for (size_t i = 0; i < r->addresses.n; i++) {
     const struct address *a = r->addresses.v[i];

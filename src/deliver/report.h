@@ -16,13 +16,21 @@ struct report {
   struct str boundary;
   VEC(struct address *) addresses;
   struct submit submit;        /* what is being written */
+  bool global;                 /* it shows addresses in UTF-8 (RFC 6533) */
+  bool global_header;          /* the original's header has UTF-8 */
 };
 
 void report_init(struct report *r, struct ctx *c, struct message *m, struct str recipient);
-/* Auto-Submitted … MIME-Version. */
+/* Auto-Submitted … MIME-Version; decides about the form (report_choose_form): all addresses must be known. */
 void report_header(struct report *r);
 /* "  a@b" and where it was generated from. False: nothing more may be told about it. */
 bool report_address(const struct report *r, struct buf *out, const struct address *a, const char *before, const char *between);
+/* The start of the part that people read. */
+void report_text_part(struct report *r);
+/* May the report be internationalised, and need it be? (report_global.c) */
+void report_choose_form(struct report *r);
+/* What stands behind "utf-8;" in ORCPT, in UTF-8. In `a`, untouched where it is not well-formed. */
+struct str report_unitext(struct arena *a, struct str address);
 /* The reason under an address: `title` stands before it. */
 void report_reason(struct buf *out, const struct address *a, const char *title);
 /* The message/delivery-status part. `action` NULL: what each address says (dsn_action). */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pwd.h>
 #include <unistd.h>
+#include "base/idn.h"
 #include "core/build.h"
 #include "core/main_options.h"
 #include "deliver/deliver.h"
@@ -120,11 +121,13 @@ static struct message *make_message(struct ctx *c, const struct submit *s, struc
   m->deliver_first_time = true;
   m->allow_unqualified_sender = m->allow_unqualified_recipient = true;
   m->local_error_message = !s->sender.len;
+  m->smtputf8 = s->smtputf8 || !str_is_ascii(s->sender);
   if (s->parent)
     m->parent_id = str_dup(m->arena, str_c(s->parent->id));
   for (size_t i = 0; i < s->recipients.n; i++) {
     struct recipient r = {.address = str_dup(m->arena, s->recipients.v[i]), .errors_to = STR_UNSET, .orcpt = STR_UNSET, .parent = -1};
     vec_push(m->arena, &m->recipients, r);
+    m->smtputf8 |= !str_is_ascii(r.address);
   }
   *who = (struct submitter){.login = cl->ident, .name = account.name, .uid = m->originator_uid, .gid = m->originator_gid,
       .trusted = !user || is_trusted(main_options(c->config), s->uid), .admin = !user};

@@ -50,11 +50,12 @@ void delivery_notify_success(struct delivery *d) {
   report_header(&r);
   buf_add_c(&r.submit.header, "Subject: Delivery Status Notification\n");
   struct buf *b = &r.submit.body;
-  buf_printf(b, "--%.*s\nContent-type: text/plain; charset=us-ascii\n\n"
-                "This message was created automatically by mail delivery software.\n"
-                " ----- The following addresses had successful delivery notifications -----\n", STRF(r.boundary));
+  report_text_part(&r);
+  buf_add_c(b, "This message was created automatically by mail delivery software.\n"
+               " ----- The following addresses had successful delivery notifications -----\n");
   for (size_t i = 0; i < r.addresses.n; i++)
-    buf_printf(b, "<%.*s> (%s)\n\n", STRF(log_printable(d->c->arena, address_top(r.addresses.v[i])->address)), words(r.addresses.v[i]));
+    buf_printf(b, "<%.*s> (%s)\n\n", STRF(r.global ? log_printable_utf8(d->c->arena, address_top(r.addresses.v[i])->address)
+                                                 : log_printable(d->c->arena, address_top(r.addresses.v[i])->address)), words(r.addresses.v[i]));
   report_status(&r, NULL, "2.0.0");
   report_original(&r, true);
   (void)report_submit(&r); /* the log says it; the deliveries stand */

@@ -84,7 +84,7 @@ static void write_warning(struct report *r, int64_t queued) {
   } else {
     buf_printf(&r->submit.header, "Subject: Warning: message %s delayed %.*s\n", r->m->id, STRF(delay));
   }
-  buf_printf(b, "--%.*s\nContent-type: text/plain; charset=us-ascii\n\n", STRF(r->boundary));
+  report_text_part(r);
   if (str_is_set(t.items[1])) {
     buf_add(b, t.items[1]);
     add_line_end(b);

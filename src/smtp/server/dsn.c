@@ -2,6 +2,7 @@
 #include <ctype.h>
 
 #include "base/encode.h"
+#include "base/idn.h"
 #include "smtp/server/internal.h"
 
 #define ENVID_MAX 100
@@ -12,12 +13,12 @@ static int bad(struct smtp_session *s, const char *text) {
   return OUTCOME_FAIL;
 }
 
-/* Is it xtext of printable characters alone, so that the text can stand in a header field? UTF-8 passes where it may. */
+/* Is it xtext of printable characters alone, so that the text can stand in a header field? With the type utf-8 it may be
+UTF-8, but only in a transaction with SMTPUTF8 (RFC 6533, section 3). */
 static bool good_xtext(struct smtp_session *s, struct str x, bool utf8) {
   struct str text = x;
-  for (uint32_t i = 0; i < x.len; i++)
-    if ((unsigned char)x.p[i] >= 0x80 && !utf8)
-      return false;
+  if (!str_is_ascii(x) && !(utf8 && s->utf8 && utf8_valid(x)))
+    return false;
   if (!utf8 && !xtext_decode(s->c->arena, x, &text))
     return false;
   for (uint32_t i = 0; i < text.len; i++)
