@@ -16,6 +16,8 @@ build='build-essential meson ninja-build pkg-config libevent-dev libssl-dev libc
 test='python3-pytest python3-pytest-xdist python3-pytest-timeout swaks openssl perl util-linux sqlite3
   redis-tools postgresql mariadb-server-core mariadb-client-core db-util libnet-ssleay-perl lmdb-utils slapd freeradius haproxy nsd unbound
   python3-spf python3-dkim python3-nacl'
+  redis-tools postgresql mariadb-server-core mariadb-client-core db-util libnet-ssleay-perl lmdb-utils slapd freeradius haproxy
+  python3-spf python3-dkim python3-nacl opendkim-tools'
 
 fuzz='clang'
 

@@ -49,6 +49,7 @@ struct policy_vars {
   struct str bounce_recipient, warn_message_delay, warn_message_recipients;
   struct str prvscheck_address, prvscheck_keynum, prvscheck_result;
   struct str srs_recipient;
+  struct str signing_domain, signing_selector; /* while options of signatures are expanded */
 };
 
 /* While a filter runs: what its strings see, and what they may not do. */

@@ -55,6 +55,21 @@ struct log_selector_def {
 
 struct delivery_event;
 struct address;
+struct instance;
+
+/* A message that is about to be sent to another host. */
+struct message_signing {
+  const struct instance *transport;
+  struct address *chain;  /* for whom */
+  /* Makes `head` ready, which is only asked for when somebody signs: a transport filter may have to run. [suspends]
+  0, or negative with c->error; the sender of the message knows why. */
+  int (*open)(struct ctx *c, struct message_signing *s);
+  struct str head;        /* after open(): the header as it will be sent, LF line ends, with the empty line */
+  /* Gives the body in pieces with LF line ends, as often as it is called. [suspends] 0 or -errno. */
+  int (*body)(struct ctx *c, struct message_signing *s, void (*piece)(void *arg, struct str data), void *arg);
+  struct str added;       /* fields to go above the header; modules put theirs in front */
+  struct str log;         /* for the delivery's log line; unset: nothing */
+};
 
 /* Moments. Each may suspend its fiber. Those that return int can refuse:
 OUTCOME_OK goes on; OUTCOME_FAIL / OUTCOME_DEFER refuse for good / for now with
@@ -75,6 +90,10 @@ struct module_hooks {
   void (*rejected_log)(struct ctx *c, void (*add)(void *arg, struct str item), void *arg); /* for lines of rejections */
   /* Results for ${authresults}, "spf=pass smtp.mailfrom=a.example" (RFC 8601, section 2.2). */
   void (*authresults)(struct ctx *c, void (*add)(void *arg, struct str item), void *arg);
+  /* OUTCOME_OK: added and log say what to do. Other outcomes defer the delivery with c->error, which has been logged. */
+  int (*message_sign)(struct ctx *c, struct message_signing *s);
+  /* Would message_sign want to see what this transport sends? Then nothing is sent before it is here as a whole. */
+  bool (*signs)(const struct instance *transport);
   void (*delivery_log)(struct ctx *c, struct address *a, void (*add)(void *arg, struct str item), void *arg); /* => ** == */
   void (*event)(struct ctx *c, const struct delivery_event *e, int *veto); /* F21 */
 };

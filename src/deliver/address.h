@@ -80,6 +80,7 @@ struct address {
   bool panic;                     /* the configuration is to blame: the panic log shows the line, too */
   struct str host_errors;         /* what happened at hosts before, for the message log: lines, each with "\n" */
   struct str smtp_greeting, helo_response; /* F08 */
+  struct str signed_log;          /* what signed it, for the log line; unset: nothing did */
   struct str confirmation;        /* C="…" */
   struct str return_path;         /* that the transport used; unset: errors address or reverse-path */
   struct str sent_as, sent_sender; /* the address and its sender in ASCII, when they had to be converted; else unset */

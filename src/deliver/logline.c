@@ -177,6 +177,8 @@ static void add_smtp_features(struct buf *b, const struct address *a) {
     buf_add_c(b, " PRDR");
   if (a->used_chunking)
     buf_add_c(b, " K");
+  if (str_is_set(a->signed_log))
+    buf_printf(b, " %.*s", STRF(a->signed_log));
 }
 
 static void add_item(void *arg, struct str item) {

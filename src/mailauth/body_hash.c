@@ -41,3 +41,15 @@ void body_hashes_end(struct body_hashes *all) {
       h->digest_n = 0;
   }
 }
+
+void line_watch_add(struct line_watch *w, struct str data) {
+  while (data.len > 0 && !w->too_long) {
+    const char *nl = memchr(data.p, '\n', data.len);
+    size_t n = nl ? (size_t)(nl - data.p) : data.len;
+    w->length += n;
+    w->too_long = w->length + 2 > BODY_LINE_MAX;
+    if (nl)
+      w->length = 0;
+    data = str_from(data, n + (nl != NULL));
+  }
+}

@@ -27,3 +27,10 @@ struct body_hashes {
 struct body_hash *body_hash_want(struct body_hashes *all, const EVP_MD *md, enum canon how, uint64_t limit);
 void body_hashes_add(struct body_hashes *all, struct str data);
 void body_hashes_end(struct body_hashes *all);
+
+#define BODY_LINE_MAX 16384 /* bytes of a line with its CRLF: longer ones are not signed, and signatures over them not judged */
+struct line_watch {
+  size_t length; /* of the line so far */
+  bool too_long; /* one was */
+};
+void line_watch_add(struct line_watch *w, struct str data);

@@ -18,6 +18,7 @@ variables. */
 #define SIGNATURES_MAX 20  /* of one message; with more none is looked at */
 #define SECONDS_MAX 30     /* for all keys of a message */
 #define SIGNERS_MAX 200    /* runs of the ACL for a message */
+#define PLACE_NONE 10000
 
 static const struct result_word status_words[] = {
   {"none", DKIM_NONE, NULL}, {"invalid", DKIM_INVALID, NULL}, {"fail", DKIM_FAIL, NULL}, {"pass", DKIM_PASS, NULL}, {0},
@@ -36,6 +37,8 @@ struct verdict {
 
 struct dkim_state {
   bool on;
+  bool watched;                        /* verification was not turned off */
+  struct line_watch lines;
   struct body_hashes hashes;
   struct header_index *index;
   struct dkim_signature *first;
@@ -57,20 +60,39 @@ static struct dkim_state *state_of(struct ctx *c) { return c->message ? message_
 
 /* ---- while the message comes in ---- */
 
-static bool listed(struct ctx *c, struct str list, const char *word) {
+/* Where is the word in the list? A large number: it is not. */
+static int place_in(struct ctx *c, struct str list, const char *word) {
   struct list_iter iter;
   struct str item;
   list_iter_init(&iter, c->arena, list);
-  while (list_next(&iter, &item))
+  for (int n = 0; list_next(&iter, &item); n++)
     if (str_ieq_c(item, word))
-      return true;
-  return false;
+      return n;
+  return PLACE_NONE;
+}
+
+static const char *type_name(const struct dkim_signature *sig) { return sig->key_type == DKIM_RSA ? "rsa" : "ed25519"; }
+
+static int rank(struct ctx *c, const struct dkim_signature *sig) {
+  const struct dkim_options *o = options_of(c);
+  if (sig->md == NULL)
+    return PLACE_NONE * PLACE_NONE;
+  return place_in(c, o->hashes, sig->hash_name) * PLACE_NONE + place_in(c, o->key_types, type_name(sig));
+}
+
+/* They are judged in the order of the lists of hashes and types of keys, those of one kind from the top of the header. */
+static void insert(struct ctx *c, struct dkim_state *s, struct dkim_signature *sig) {
+  struct dkim_signature **p = &s->first;
+  while (*p && rank(c, *p) <= rank(c, sig))
+    p = &(*p)->next;
+  sig->next = *p;
+  *p = sig;
 }
 
 /* Signatures of other kinds are as good as not there. */
 static bool is_wanted(struct ctx *c, const struct dkim_signature *sig) {
   const struct dkim_options *o = options_of(c);
-  return listed(c, o->hashes, sig->hash_name) && listed(c, o->key_types, sig->key_type == DKIM_RSA ? "rsa" : "ed25519");
+  return place_in(c, o->hashes, sig->hash_name) < PLACE_NONE && place_in(c, o->key_types, type_name(sig)) < PLACE_NONE;
 }
 
 static int start(struct ctx *c) {
@@ -81,7 +103,8 @@ static int start(struct ctx *c) {
   int n = 0;
   if (c->session == NULL || c->session->kind == SESSION_STDIN || c->session->kind == SESSION_BATCH || (am && am->dkim_disable_verify))
     return OUTCOME_OK;
-  *s = (struct dkim_state){.hashes.arena = a, .signers = STR_EMPTY, .cur_signer = STR_EMPTY, .statuses = STR_UNSET, .passed = STR_UNSET};
+  *s = (struct dkim_state){.hashes.arena = a, .signers = STR_EMPTY, .cur_signer = STR_EMPTY, .statuses = STR_UNSET,
+    .passed = STR_UNSET, .watched = true};
   for (const struct header *h = c->message->headers; h; h = h->next) {
     if (h->type == HEADER_DELETED)
       continue;
@@ -99,8 +122,7 @@ static int start(struct ctx *c) {
       continue;
     if (sig->md != NULL && !is_wanted(c, sig))
       continue;
-    sig->next = s->first; /* the lowest comes first: it was made first */
-    s->first = sig;
+    insert(c, s, sig);
     if (sig->status != DKIM_INVALID)
       sig->hash = body_hash_want(&s->hashes, sig->md, sig->body_canon, sig->body_length);
   }
@@ -113,6 +135,8 @@ static int start(struct ctx *c) {
 
 static void add_body(struct ctx *c, struct str data) {
   struct dkim_state *s = state_of(c);
+  if (s->watched)
+    line_watch_add(&s->lines, data);
   if (s->on)
     body_hashes_add(&s->hashes, data);
 }
@@ -182,6 +206,12 @@ static void add_signer(struct buf *b, struct str who) {
 static int finish(struct ctx *c) {
   struct dkim_state *s = state_of(c);
   struct buf signers;
+  if (s->lines.too_long) {
+    log_write(LOG_MAIN, c->message, "DKIM: validation error: LONG_LINE");
+    log_write(LOG_MAIN, c->message, "DKIM: Error during validation, disabling signature verification: LONG_LINE");
+    s->on = false;
+    s->first = NULL;
+  }
   if (!s->on)
     return OUTCOME_OK;
   body_hashes_end(&s->hashes);
@@ -433,6 +463,10 @@ static int get(struct ctx *c, const struct variable_def *def, struct str *ret) {
   const struct dkim_state *s = state_of(c);
   if (s == NULL || s->verdicts == NULL)
     s = &none;
+  if (str_is_set(c->vars.signing_domain) && (def->flags == V_DOMAIN || def->flags == V_SELECTOR)) {
+    *ret = def->flags == V_DOMAIN ? c->vars.signing_domain : str_is_set(c->vars.signing_selector) ? c->vars.signing_selector : STR_EMPTY;
+    return 0;
+  }
   struct str v = def->flags <= V_SIGNERS ? state_value(c, s, def->flags) : signature_value(c, s->current, def->flags);
   *ret = str_is_set(v) ? v : STR_EMPTY;
   return 0;
@@ -543,6 +577,7 @@ const struct module dkim_module = {
   .main_size = sizeof(struct dkim_options),
   .acl_conditions = conditions,
   .variables = variables,
+  .macros = (const char *const[]){"_HAVE_DKIM", NULL},
   .message_state = {.size = sizeof(struct dkim_state)},
   .hooks = {.header_end = start, .body_chunk = add_body, .message_end = finish, .message_check = check_message,
     .received_log = log_item, .authresults = add_authresults},

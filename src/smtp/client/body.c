@@ -3,12 +3,15 @@ dot get another one (RFC 5321 4.5.2), for BDAT the text is cut into counted
 chunks (RFC 3030). The body is read in blocks; it is never in memory as a whole. */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "core/main_options.h"
+#include "core/module.h"
 #include "message/message.h"
 #include "loop/child.h"
 #include "smtp/client/client.h"
@@ -16,6 +19,7 @@ chunks (RFC 3030). The body is read in blocks; it is never in memory as a whole.
 
 #define BLOCK (32u << 10)
 #define CHUNK (128u << 10)
+#define STAGED_HEAD_MAX (64u << 20)
 
 struct wire {
   struct ctx *c;
@@ -89,13 +93,10 @@ static int put_text(struct wire *w, struct str s) {
 
 static int put_raw(void *arg, struct str s) { return put_text(arg, s); }
 
-/* Head and body as they are in the spool, in pieces. */
-static int each_piece(struct ctx *c, const struct transport_message *m, int fd, int (*give)(void *arg, struct str s), void *arg) {
-  int e = give(arg, m->head);
-  if (e || !m->with_body || fd < 0)
-    return e;
+/* The rest of a file, in pieces. */
+static int each_of_file(int fd, off_t at, int (*give)(void *arg, struct str s), void *arg) {
+  int e = 0;
   char *block = xmalloc(BLOCK);
-  off_t at = (off_t)strlen(c->message->id) + 3;
   for (;;) {
     ssize_t k = pread(fd, block, BLOCK, at);
     if (k < 0 && errno == EINTR)
@@ -110,6 +111,17 @@ static int each_piece(struct ctx *c, const struct transport_message *m, int fd, 
   }
   free(block);
   return e;
+}
+
+/* The body in the spool file, behind the line with the message's name. */
+static int each_of_body(struct ctx *c, const struct transport_message *m, int fd, int (*give)(void *arg, struct str s), void *arg) {
+  return m->with_body && fd >= 0 ? each_of_file(fd, (off_t)strlen(c->message->id) + 3, give, arg) : 0;
+}
+
+/* Head and body as they are in the spool, in pieces. */
+static int each_piece(struct ctx *c, const struct transport_message *m, int fd, int (*give)(void *arg, struct str s), void *arg) {
+  int e = give(arg, m->head);
+  return e ? e : each_of_body(c, m, fd, give, arg);
 }
 
 /* --- transport_filter: a fiber feeds the command while this one reads what it makes of the message --- */
@@ -144,24 +156,24 @@ static void feed(void *arg) {
   close(f->to);
 }
 
-static int filtered(struct wire *w, const struct transport_message *m, int fd) {
-  char **argv = arena_array(w->c->arena, char *, m->filter_n + 1);
+static int filtered(struct ctx *c, const struct transport_message *m, int fd, int (*give)(void *arg, struct str s), void *arg) {
+  char **argv = arena_array(c->arena, char *, m->filter_n + 1);
   for (size_t i = 0; i < m->filter_n; i++)
-    argv[i] = str_dup_c(w->c->arena, m->filter[i]);
+    argv[i] = str_dup_c(c->arena, m->filter[i]);
   struct child_spec spec = {.path = argv[0], .argv = argv, .envp = environ, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -3, .umask = -1,
       .new_group = true};
   struct child child;
   int status = 0, e = child_start(&spec, &child);
   if (e)
     return PLAN_FILTER_FAILED(127);
-  struct feed f = {w->c, m, fd, child.in, deadline_in(m->filter_timeout)};
+  struct feed f = {c, m, fd, child.in, deadline_in(m->filter_timeout)};
   child.in = -1;
   struct fiber *feeder = fiber_spawn_joinable("transport-filter", feed, &f);
   char *block = xmalloc(BLOCK);
   while (!e) {
     ssize_t n = read(child.out, block, BLOCK);
     if (n > 0) {
-      e = put_text(w, str_n(block, (size_t)n));
+      e = give(arg, str_n(block, (size_t)n));
     } else if (n == 0) {
       break;
     } else if (errno == EAGAIN) {
@@ -186,9 +198,123 @@ static int filtered(struct wire *w, const struct transport_message *m, int fd) {
   return e ? e : code ? PLAN_FILTER_FAILED(code) : 0;
 }
 
-static int run(struct wire *w, const struct transport_message *m, int fd) {
+/* --- signatures: what is sent is known as a whole before its first byte goes --- */
+
+struct signing {
+  struct message_signing base; /* first: hooks get this */
+  struct smtp_text *text;
+  int error;                   /* of staging: as smtp_send_body gives it */
+};
+
+static int write_out(void *arg, struct str s) {
+  const int *fd = arg;
+  while (s.len) {
+    ssize_t n = write(*fd, s.p, s.len);
+    if (n < 0 && errno != EINTR)
+      return -errno;
+    if (n > 0)
+      s = str_from(s, (size_t)n);
+  }
+  return 0;
+}
+
+/* A nameless file in the spool. */
+static int temporary_file(struct ctx *c) {
+  char *dir = str_dup_c(c->arena, main_options(c->config)->spool_directory);
+  int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR))
+    return fd < 0 ? -errno : fd;
+  char *name = str_dup_c(c->arena, str_printf(c->arena, "%s/signing.XXXXXX", dir));
+  fd = mkostemp(name, O_CLOEXEC);
+  if (fd < 0)
+    return -errno;
+  unlink(name);
+  return fd;
+}
+
+/* What the filter makes goes into a file, so that it can be read twice. Its header is read back. */
+static int stage(struct ctx *c, struct smtp_text *t) {
+  int fd = temporary_file(c), e;
+  if (fd < 0)
+    return fd;
+  t->staged = fd;
+  if ((e = filtered(c, t->m, t->body_fd, write_out, &fd)))
+    return e;
+  struct buf b;
+  char block[4096];
+  buf_init(&b, c->arena, STAGED_HEAD_MAX);
+  for (off_t at = 0;;) {
+    ssize_t n = pread(fd, block, sizeof block, at);
+    if (n <= 0 || b.overflow)
+      return n < 0 ? -errno : b.overflow ? -EFBIG : (t->head = buf_str(&b), t->body_at = (off_t)t->head.len, 0);
+    size_t from = b.len > 0 ? b.len - 1 : 0;
+    buf_add_n(&b, block, (size_t)n);
+    at += n;
+    ptrdiff_t end = b.p[0] == '\n' ? -1 : str_find(str_from(buf_str(&b), from), STR("\n\n"));
+    if (end < 0 && b.p[0] != '\n')
+      continue;
+    t->body_at = b.p[0] == '\n' ? 1 : (off_t)from + end + 2;
+    t->head = str_slice(buf_str(&b), 0, (size_t)t->body_at);
+    return 0;
+  }
+}
+
+static int signing_open(struct ctx *c, struct message_signing *base) {
+  struct signing *s = (struct signing *)base;
+  struct smtp_text *t = s->text;
+  if (t->m->filter_n && t->staged < 0 && (s->error = stage(c, t))) {
+    c->error = STR("the transport filter failed");
+    return s->error;
+  }
+  base->head = t->staged >= 0 ? t->head : t->m->head;
+  return 0;
+}
+
+struct piece_taker {
+  void (*piece)(void *arg, struct str data);
+  void *arg;
+};
+
+static int take_piece(void *arg, struct str s) {
+  const struct piece_taker *p = arg;
+  p->piece(p->arg, s);
+  return 0;
+}
+
+static int signing_body(struct ctx *c, struct message_signing *base, void (*piece)(void *arg, struct str data), void *arg) {
+  const struct smtp_text *t = ((struct signing *)base)->text;
+  struct piece_taker p = {piece, arg};
+  if (t->staged >= 0)
+    return each_of_file(t->staged, t->body_at, take_piece, &p);
+  return each_of_body(c, t->m, t->body_fd, take_piece, &p);
+}
+
+int smtp_sign_text(struct ctx *c, const struct instance *transport, struct address *chain, struct smtp_text *t) {
+  struct signing s = {.base = {.transport = transport, .chain = chain, .open = signing_open, .body = signing_body,
+    .head = STR_EMPTY, .added = STR_EMPTY, .log = STR_UNSET}, .text = t};
+  for (size_t i = 0; modules[i]; i++)
+    if (modules[i]->hooks.message_sign && modules[i]->hooks.message_sign(c, &s.base) != OUTCOME_OK)
+      return s.error ? s.error : -EACCES;
+  t->added = s.base.added;
+  t->log = s.base.log;
+  return 0;
+}
+
+void smtp_text_done(struct ctx *c, struct smtp_text *t) {
+  if (t->body_fd >= 0 && t->body_fd != c->message->data_fd)
+    close(t->body_fd);
+  if (t->staged >= 0)
+    close(t->staged);
+  t->body_fd = t->staged = -1;
+}
+
+static int run(struct wire *w, const struct smtp_text *t) {
   w->line_start = true;
-  int e = m->filter_n ? filtered(w, m, fd) : each_piece(w->c, m, fd, put_raw, w);
+  int e = put_text(w, t->added);
+  if (!e && t->staged >= 0)
+    e = each_of_file(t->staged, 0, put_raw, w);
+  else if (!e)
+    e = t->m->filter_n ? filtered(w->c, t->m, t->body_fd, put_raw, w) : each_piece(w->c, t->m, t->body_fd, put_raw, w);
   if (!e && !w->line_start)
     e = put(w, STR("\r\n"));
   return e;
@@ -200,10 +326,10 @@ bool smtp_fits_chunk(struct ctx *c, const struct transport_message *m) {
   return !m->filter_n && size < (int64_t)CHUNK / 2;
 }
 
-int smtp_send_body(struct ctx *c, struct smtp_connection *n, const struct transport_message *m, int body_fd, bool dots,
-    int64_t *ret_sent, int *ret_unanswered) {
+int smtp_send_body(struct ctx *c, struct smtp_connection *n, const struct smtp_text *t, bool dots, int64_t *ret_sent,
+    int *ret_unanswered) {
   struct wire w = {.c = c, .n = n, .dots = dots, .chunk = dots ? NULL : xmalloc(CHUNK)};
-  int e = run(&w, m, body_fd);
+  int e = run(&w, t);
   if (!e && dots)
     e = put(&w, STR(".\r\n"));
   else if (!e)

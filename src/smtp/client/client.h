@@ -159,8 +159,22 @@ bool smtp_find_address(struct ctx *c, const struct instance *t, struct host *h, 
 
 /* Is the message so small that BDAT LAST may be sent along with MAIL and RCPT? */
 bool smtp_fits_chunk(struct ctx *c, const struct transport_message *m);
-/* Streams head and body with CRLF line ends: dot-stuffed and ended by "." for DATA (dots), else in BDAT chunks, the last of
+/* What is sent as a message's text. */
+struct smtp_text {
+  const struct transport_message *m;
+  int body_fd;        /* the spool file, or -1 */
+  struct str added;   /* fields above the header: signatures */
+  struct str log;     /* about them, for the log line */
+  int staged;         /* what the transport filter made of it, in a file, or -1: `head`, and the body from `body_at` */
+  struct str head;
+  off_t body_at;
+};
+/* Lets modules sign it, into added and log. [suspends] 0; -EACCES: it must not go without, with c->error; or another error of
+smtp_send_body. */
+int smtp_sign_text(struct ctx *c, const struct instance *transport, struct address *chain, struct smtp_text *t);
+void smtp_text_done(struct ctx *c, struct smtp_text *t);
+/* Streams the text with CRLF line ends: dot-stuffed and ended by "." for DATA (dots), else in BDAT chunks, the last of
 them LAST. [suspends] 0; -EPROTO: a chunk was refused (the reply is noted); or another -errno. *ret_unanswered: replies to
 chunks before the last that are still to come. */
-int smtp_send_body(struct ctx *c, struct smtp_connection *n, const struct transport_message *m, int body_fd, bool dots,
-    int64_t *ret_sent, int *ret_unanswered);
+int smtp_send_body(struct ctx *c, struct smtp_connection *n, const struct smtp_text *t, bool dots, int64_t *ret_sent,
+    int *ret_unanswered);

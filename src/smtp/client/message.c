@@ -16,6 +16,8 @@ answers mean for each recipient (RFC 5321 4.1.1, 2920 3.1). */
 #include "tls/tls.h"
 #include "transport/options.h"
 
+#define SIGNATURES_IN_CHUNK 32768
+
 struct transaction {
   struct ctx *c;
   struct smtp_connection *n;
@@ -32,6 +34,9 @@ struct transaction {
   bool early_data; /* the whole message went out with MAIL and RCPT */
   int64_t max;     /* recipients at a time */
   struct str only_domain; /* RCPTDOMAINMAX: set when only recipients of this domain go into the transaction */
+  bool prepared;   /* text is ready */
+  struct smtp_text text;
+  int text_error;  /* it could not be made */
 };
 
 struct str smtp_rcpt_address(struct ctx *c, const struct instance *t, const struct address *a) {
@@ -259,6 +264,7 @@ static void confirm(struct transaction *t, struct address *a) {
   a->used_pipelining = t->pipelining;
   a->used_early = t->early;
   a->used_chunking = t->chunking;
+  a->signed_log = a == t->chain ? t->text.log : STR_UNSET;
   set_host(t, a);
 }
 
@@ -360,19 +366,39 @@ static enum smtp_stage_result note_data_refusal(struct transaction *t, enum smtp
   return r;
 }
 
+/* Opens and signs what is to be sent, once. */
+static enum smtp_stage_result prepare_text(struct transaction *t) {
+  struct ctx *c = t->c;
+  if (t->prepared)
+    return SMTP_OK;
+  t->prepared = true;
+  t->text = (struct smtp_text){.m = t->m, .body_fd = t->m->with_body ? spool_open_body(c, c->message) : -1, .staged = -1,
+    .added = STR_EMPTY, .log = STR_UNSET};
+  if (t->m->with_body && t->text.body_fd < 0) {
+    t->n->error = -t->text.body_fd;
+    t->n->error_text = str_printf(c->arena, "cannot open the message's body: %s", strerror(-t->text.body_fd));
+    return SMTP_BROKEN;
+  }
+  t->text_error = smtp_sign_text(c, t->n->transport, t->chain, &t->text);
+  if (t->text_error == -EACCES) {
+    t->n->error = EACCES;
+    t->n->error_text = str_printf(c->arena, "smtp send to %.*s [%.*s] failed: %.*s", STRF(t->n->host_name), STRF(t->n->host_address),
+        STRF(c->error));
+    return SMTP_BROKEN;
+  }
+  return SMTP_OK;
+}
+
 /* Sends head and body. */
 static enum smtp_stage_result send_text(struct transaction *t) {
   struct ctx *c = t->c;
-  int fd = t->m->with_body ? spool_open_body(c, c->message) : -1, unanswered = 0;
+  int unanswered = 0;
   int64_t sent = 0;
-  if (t->m->with_body && fd < 0) {
-    t->n->error = -fd;
-    t->n->error_text = str_printf(c->arena, "cannot open the message's body: %s", strerror(-fd));
-    return SMTP_BROKEN;
-  }
-  int e = smtp_send_body(c, t->n, t->m, fd, !t->chunking, &sent, &unanswered);
-  if (fd >= 0 && fd != c->message->data_fd)
-    close(fd);
+  enum smtp_stage_result prepared = prepare_text(t);
+  if (prepared)
+    return prepared;
+  int e = t->text_error ? t->text_error : smtp_send_body(c, t->n, &t->text, !t->chunking, &sent, &unanswered);
+  smtp_text_done(c, &t->text);
   if (e == -EPROTO) {
     (void)note_data_refusal(t, t->n->reply.code >= 500 ? SMTP_REFUSED : SMTP_TEMPORARY);
     return SMTP_BROKEN;
@@ -513,6 +539,11 @@ enum smtp_stage_result smtp_send_message(struct ctx *c, struct smtp_connection *
     return SMTP_OK;
   }
   n->messages++;
+  if (t.early_data) { /* the one chunk has to hold the signatures, too */
+    if ((r = prepare_text(&t)))
+      return r;
+    t.early_data = t.text.added.len < SIGNATURES_IN_CHUNK;
+  }
   bool continues = continues_transaction(&t);
   n->txn_open = false;
   if (continues) {

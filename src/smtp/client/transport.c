@@ -225,8 +225,12 @@ static void log_host_error(struct delivery *d, struct host *h, int error, struct
   if (error == ETIMEDOUT && !str_starts(text, STR("SMTP")) && !str_starts(text, STR("LMTP")))
     plain = true;
   bool timeout = error == ETIMEDOUT && !plain;
+  if (error == EACCES && str_starts(text, STR("smtp send to"))) { /* it may not go unsigned: nothing that the host did */
+    plain = false;
+    timeout = true;
+  }
   struct str line = str_printf(d->c->arena, "H=%.*s [%.*s]%.*s%s %.*s%s%s", STRF(h->name), STRF(h->address), STRF(port), plain ? "" : ":",
-      STRF(log_printable(d->c->arena, text)), timeout ? ": " : "", timeout ? strerror(ETIMEDOUT) : "");
+      STRF(log_printable(d->c->arena, text)), timeout ? ": " : "", timeout ? strerror(error) : "");
   log_write(LOG_MAIN, d->c->message, "%.*s", STRF(line));
   d->chain->host_errors = str_printf(d->c->arena, "%.*s%.*s\n", STRF(d->chain->host_errors), STRF(line));
 }

@@ -5,6 +5,7 @@ was accepted, so that he hears what the next host says, and nothing is queued.
 The transaction with the next host is made by callouts (smtp/client/callout.c)
 while recipients come in. The data follow when all ACLs have agreed: what they
 refuse never leaves this host. */
+#include "core/module.h"
 #include "deliver/logline.h"
 #include "expand/expand.h"
 #include "route/router.h"
@@ -22,9 +23,17 @@ void smtp_cutthrough_cancel(struct smtp_session *s) {
   callout_drop(kept(s));
 }
 
+/* A signature comes before the text, which is not known yet. */
+static bool is_signed(const struct instance *transport) {
+  for (size_t i = 0; modules[i]; i++)
+    if (modules[i]->hooks.signs && modules[i]->hooks.signs(transport))
+      return true;
+  return false;
+}
+
 /* Can mail for this address go on over SMTP as it comes in? */
 static bool is_possible(const struct address *a) {
-  return a && a->transport && strcmp(a->transport->driver->name, "smtp") == 0 && !smtp_client_options(a->transport)->lmtp &&
+  return a && a->transport && !is_signed(a->transport) && strcmp(a->transport->driver->name, "smtp") == 0 && !smtp_client_options(a->transport)->lmtp &&
          !str_is_set(transport_options(a->transport)->transport_filter.text);
 }
 

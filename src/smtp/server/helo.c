@@ -221,7 +221,8 @@ static struct str greeting(struct smtp_session *s) {
 }
 
 void smtp_clear_offers(struct smtp_session *s) {
-  s->ad_pipelining = s->ad_chunking = s->ad_auth = s->ad_tls = s->ad_size = s->ad_dsn = s->ad_prdr = s->ad_early = s->ad_xclient = s->ad_utf8 = false;
+  /* BDAT stays as it was offered before: clients that fall back to HELO go on with it. */
+  s->ad_pipelining = s->ad_auth = s->ad_tls = s->ad_size = s->ad_dsn = s->ad_prdr = s->ad_early = s->ad_xclient = s->ad_utf8 = false;
   s->auth_advertised = STR_EMPTY;
 }
 

@@ -145,7 +145,7 @@ static struct str rejection_info(struct smtp_session *s, enum acl_where where) {
   buf_init(&b, s->c->arena, BUF_MAX_LINE);
   if (cl->tls && log_selected(LOGSEL_tls_cipher) && str_is_set(cl->tls->cipher))
     buf_printf(&b, "X=%.*s ", STRF(cl->tls->cipher));
-  bool with_sender = where == ACL_RCPT || where == ACL_DATA || where == ACL_PRDR || where == ACL_MIME || where == ACL_DKIM ||
+  bool with_sender = where == ACL_RCPT || where == ACL_DATA || where == ACL_PRDR || where == ACL_MIME ||
                      where == ACL_PREDATA;
   if (with_sender && s->message && where != ACL_PREDATA) {
     buf_printf(&b, "F=<%.*s>", STRF(s->message->reverse_path));

@@ -1,0 +1,119 @@
+/* Signing in the smtp transport: the options of all mechanisms, and one pass over the body for all of them. */
+#include <errno.h>
+
+#include "expand/expand.h"
+#include "log/log.h"
+#include "mailauth/module.h"
+#include "mailauth/sign.h"
+
+struct sign_options {
+  struct dkim_sign_options dkim;
+};
+
+static const struct sign_options *options_of(const struct instance *t) {
+  return t && t->extra ? t->extra[module_number(&sign_module)] : NULL;
+}
+
+struct pass {
+  struct body_hashes *hashes;
+  struct line_watch lines;
+};
+
+static void take_piece(void *arg, struct str data) {
+  struct pass *p = arg;
+  line_watch_add(&p->lines, data);
+  body_hashes_add(p->hashes, data);
+}
+
+/* All hashes of the body. 0, or negative with c->error. */
+static int hash_body(struct sign_job *j, bool *ret_too_long) {
+  struct pass p = {.hashes = &j->hashes};
+  int e = j->s->body(j->c, j->s, take_piece, &p);
+  if (e != 0)
+    return ctx_fail(j->c, OUTCOME_DEFER, "cannot read the message's body: %s", strerror(-e));
+  body_hashes_end(&j->hashes);
+  *ret_too_long = p.lines.too_long;
+  return 0;
+}
+
+/* Without dkim_strict a message that cannot be signed goes as it is. */
+static int give_up(struct ctx *c, const struct sign_options *o) {
+  if (!dkim_sign_is_strict(c, &o->dkim))
+    return OUTCOME_OK;
+  log_write(LOG_MAIN, c->message, "DKIM: message could not be signed, and dkim_strict is set. Deferring message delivery.");
+  return OUTCOME_DEFER;
+}
+
+static int add_signatures(struct sign_job *j, const struct sign_options *o, const struct dkim_sign *dkim) {
+  struct ctx *c = j->c;
+  bool too_long = false;
+  int rc = j->s->open(c, j->s);
+  if (rc != 0 || (rc = hash_body(j, &too_long)) != 0)
+    return OUTCOME_DEFER;
+  if (dkim != NULL) {
+    struct sign_fields f = sign_fields(c->arena, j->s->head);
+    struct str fields = STR_UNSET;
+    if (too_long) {
+      c->error = STR("DKIM: signing failed: LONG_LINE");
+      log_write(LOG_MAIN | LOG_PANIC, c->message, "%.*s", STRF(c->error));
+    } else {
+      fields = dkim_sign_fields(j, dkim, &f);
+    }
+    if (!str_is_set(fields))
+      rc = give_up(c, o);
+    else
+      j->s->added = str_cat(c->arena, fields, j->s->added);
+    if (log_selected(LOGSEL_dkim_verbose))
+      j->s->log = str_printf(c->arena, "DKIM=%.*s", STRF(j->label));
+  }
+  return rc;
+}
+
+static int sign(struct ctx *c, struct message_signing *s) {
+  const struct sign_options *o = options_of(s->transport);
+  struct sign_job j = {.c = c, .s = s, .hashes.arena = c->arena, .label = STR_EMPTY};
+  struct dkim_sign *dkim = NULL;
+  if (o == NULL)
+    return OUTCOME_OK;
+  if (dkim_sign_prepare(&j, &o->dkim, &dkim) != 0) {
+    dkim = NULL;
+    int rc = give_up(c, o);
+    if (rc != OUTCOME_OK)
+      return rc;
+  }
+  return dkim ? add_signatures(&j, o, dkim) : OUTCOME_OK;
+}
+
+static bool signs(const struct instance *t) {
+  const struct sign_options *o = options_of(t);
+  return o && str_is_set(o->dkim.domain.text);
+}
+
+#define AT(field) offsetof(struct sign_options, field)
+static const struct option_def options[] = {
+  {"dkim_canon", OPTION_EXPR, AT(dkim.canon)},
+  {"dkim_domain", OPTION_EXPR, AT(dkim.domain)},
+  {"dkim_hash", OPTION_EXPR, AT(dkim.hash), "sha256"},
+  {"dkim_identity", OPTION_EXPR, AT(dkim.identity)},
+  {"dkim_private_key", OPTION_EXPR, AT(dkim.private_key)},
+  {"dkim_selector", OPTION_EXPR, AT(dkim.selector)},
+  {"dkim_sign_headers", OPTION_EXPR, AT(dkim.sign_headers), SIGN_DEFAULT_HEADERS},
+  {"dkim_strict", OPTION_EXPR, AT(dkim.strict)},
+  {"dkim_timestamps", OPTION_EXPR, AT(dkim.timestamps)},
+  OPTIONS_END,
+};
+
+static const struct module_driver_options driver_options[] = {
+  {DRIVER_TRANSPORT, "smtp", options, sizeof(struct sign_options)}, {0},
+};
+
+static const char *const macros[] = {"_DKIM_SIGN_HEADERS=" SIGN_DEFAULT_HEADERS, "_DKIM_OVERSIGN_HEADERS=" SIGN_OVERSIGN_HEADERS,
+  "_CRYPTO_SIGN_ED25519", NULL};
+
+const struct module sign_module = {
+  .name = "signing",
+  .summary = "signatures of messages that are sent",
+  .driver_options = driver_options,
+  .macros = macros,
+  .hooks = {.message_sign = sign, .signs = signs},
+};
