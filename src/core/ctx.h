@@ -14,6 +14,7 @@ struct host;
 struct message;
 struct map;
 struct router;
+struct tls_info;
 struct transport;
 
 #define CAPTURES_MAX 21 /* $0 … $20 */
@@ -45,6 +46,7 @@ struct policy_vars {
   struct str acl_verify_message, recipient_verify_failure, sender_verify_failure;
   struct str smtp_command, smtp_command_argument, smtp_notquit_reason;
   struct str event_name, event_data, event_defer_errno;
+  struct str sending_ip_address, sending_port; /* our end of the connection that the smtp client uses */
   struct str rcpt_count_text;
   struct str bounce_recipient, warn_message_delay, warn_message_recipients;
   struct str prvscheck_address, prvscheck_keynum, prvscheck_result;
@@ -72,6 +74,7 @@ struct ctx {
   struct address *address;    /* being verified, routed or delivered */
   const struct instance *router, *transport, *authenticator;
   struct host *host;          /* being delivered to */
+  struct tls_info *tls_out;   /* of the connection to it, or of the handshake that goes on; NULL: none */
   struct str smtp_active_hostname; /* of the SMTP session; unset elsewhere: primary_hostname */
   struct str host_lookup_key;
   struct expand_vars expand;

@@ -128,6 +128,9 @@ static void update_retry(struct delivery *d) {
     struct str shown = (a->pass_message || a->host_used) && str_is_set(a->message) ? a->message : a->user_message;
     log_write(LOG_MAIN, d->m, "** %.*s: retry timeout exceeded", STRF(logline_address(d->c, a, false)));
     msglog_add(&d->log, "%.*s: retry timeout exceeded", STRF(logline_address(d->c, a, false)));
+    struct str told = str_is_set(a->message) && a->message.len ? str_printf(d->c->arena, "%.*s: retry timeout exceeded", STRF(a->message))
+                                                               : STR("retry timeout exceeded");
+    event_address(d->c, a, a->transport ? "msg:fail:delivery" : "msg:fail:internal", told, 0);
     a->message = str_is_set(shown) && shown.len ? str_printf(d->c->arena, "%.*s: retry timeout exceeded", STRF(shown))
                                                 : STR("retry timeout exceeded");
     a->pass_message = a->retry_timed_out = true;

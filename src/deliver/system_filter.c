@@ -9,6 +9,7 @@ chapter "System-wide message filtering"). */
 #include "filter/filter.h"
 #include "log/log.h"
 #include "route/user.h"
+#include "transport/event.h"
 
 /* Nothing can be decided: the message waits as it is. */
 static bool trouble(struct delivery *d, struct str text) {
@@ -178,7 +179,11 @@ static void fail_recipients(struct delivery *d, struct str text) {
   struct str log, user;
   split_text(text, &log, &user);
   log_write(LOG_MAIN, d->m, "cancelled by system filter%s%.*s", log.len ? ": " : "", STRF(log_printable(d->c->arena, log)));
-  move(d, &d->failed, OUTCOME_FAIL, ERROR_FILTER_FAIL, user.len ? user : STR("delivery cancelled"));
+  struct address *had = d->failed;
+  user = user.len ? user : STR("delivery cancelled");
+  move(d, &d->failed, OUTCOME_FAIL, ERROR_FILTER_FAIL, user);
+  for (struct address *a = d->failed; a && a != had; a = a->next)
+    event_address(d->c, a, "msg:fail:internal", user, 0);
 }
 
 static void use_outcome(struct delivery *d, const struct filter_result *f) {

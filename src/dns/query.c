@@ -13,6 +13,7 @@ configuration says about answers. */
 #include "log/log.h"
 #include "loop/fiber.h"
 #include "match/match.h"
+#include "transport/event.h"
 
 #define CNAME_LOOPS_MAX 20
 
@@ -178,12 +179,27 @@ static bool means_nonexist(struct ctx *c, struct str name) {
   return inside;
 }
 
+/* The event dns:fail. */
+static void tell_failure(struct ctx *c, struct str name, enum dns_type type, enum dns_result r) {
+  static const char *const words[] = {"DNS_SUCCEED", "DNS_NOMATCH", "DNS_NODATA", "DNS_AGAIN", "DNS_FAIL"};
+  struct str unused;
+  if (r == DNS_OK || !c || !c->config || !event_wanted(c, c->transport) || event_is_raised(c))
+    return;
+  /* A name of letters, digits and hyphens can do no harm anywhere. */
+  bool plain = true;
+  for (uint32_t i = 0; i < name.len; i++)
+    plain = plain && (ascii_is_alnum(name.p[i]) || name.p[i] == '-' || name.p[i] == '.' || name.p[i] == '_');
+  struct str data = str_printf(c->arena, "%s:%.*s:%s", words[r], STRF(name), type_name(type));
+  data = plain ? str_untainted(data) : str_tainted(data);
+  (void)event_raise_known(c, c->transport, "dns:fail", data, &unused);
+}
+
 static enum dns_result query_one(struct ctx *c, struct arena *a, struct str name, enum dns_type type,
     const struct dns_query_options *o, struct dns_answer *ret) {
   struct dns_reply reply;
   enum dns_result r = ask(c, a, name, type, o, &reply);
   bool secure = is_secure(c, &reply);
-  struct str qualified = reply.qualified;
+  struct str qualified = reply.qualified, last = name;
   int64_t loops = c && c->config ? main_options(c->config)->dns_cname_loops : 1;
   if (loops > CNAME_LOOPS_MAX)
     loops = CNAME_LOOPS_MAX;
@@ -192,12 +208,14 @@ static enum dns_result query_one(struct ctx *c, struct arena *a, struct str name
     struct str next = reply.cname;
     DEBUG(dns, "CNAME found: change to %.*s\n", STRF(next));
     r = ask(c, a, next, type, o, &reply);
+    last = next;
     secure = secure && is_secure(c, &reply);
   }
   if (r == DNS_NODATA && str_is_set(reply.cname)) {
     log_write(LOG_MAIN, c ? c->message : NULL, "CNAME loop for %.*s encountered", STRF(name));
     r = DNS_FAIL;
   }
+  tell_failure(c, last, type, r);
   fill(c, &reply, secure, ret);
   ret->qualified = qualified;
   DEBUG(dns, "DNS lookup of %.*s (%s) %s%s\n", STRF(name), type_name(type), dns_result_text(r), secure ? " (secure)" : "");

@@ -16,7 +16,7 @@
 static const struct tls_info *side(const struct ctx *c, unsigned flags) {
   if ((flags & SIDE_IN) || (!(flags & SIDE_OUT) && c->host == NULL))
     return c->client->tls;
-  return c->address != NULL ? c->address->tls_out : NULL;
+  return c->address != NULL && c->address->tls_out != NULL ? c->address->tls_out : c->tls_out;
 }
 
 static int get_text(struct ctx *c, const struct variable_def *def, struct str *ret) {

@@ -23,6 +23,7 @@ enum filter_kind filter_kind(struct str text);
 #define FILTER_DEPTH_MAX 60     /* of if commands, and of brackets */
 #define FILTER_WORD_MAX 1024    /* the manual's limit on one value, before expansion */
 
+#define FILTER_BAD_REPLY ">**bad-reply**" /* the address of a reply that has no valid recipient */
 /* An answer that the filter wants sent (mail, vacation). Unset: not given. */
 struct filter_reply {
   struct str to, cc, bcc, from, reply_to, subject, headers, text, file, log, once;

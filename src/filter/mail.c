@@ -38,7 +38,7 @@ static struct str log_text(struct filter_runner *r, const struct filter_reply *r
   while (!b.overflow && address_walk_next(&w))
     if (!address_parse(r->c->arena, str_slice(w.text, w.from, w.to), 0, &m, &error))
       buf_add(&b, str_cat(r->c->arena, b.len ? STR(",") : STR(">"), m.address));
-  return b.len ? buf_str(&b) : STR(">**bad-reply**");
+  return b.len ? buf_str(&b) : STR(FILTER_BAD_REPLY);
 }
 
 static int add_reply(struct filter_runner *r, const struct filter_command *cmd, const struct str *value) {

@@ -156,6 +156,8 @@ static const struct option_def generic_options[] = {
 
 /* Two servers under one name would make AUTH ambiguous. */
 static int link_instance(struct config_reader *r, struct instance *i) {
+  struct authenticator_options *g = i->generic;
+  g->public_name = str_upper(config_reader_config(r)->arena, sasl_public_name(i)); /* the way mechanisms are named */
   for (const struct instance *o = config_reader_config(r)->drivers[DRIVER_AUTHENTICATOR]; o && o != i; o = o->next)
     if (is_server(i) && is_server(o) && str_ieq(sasl_public_name(i), sasl_public_name(o)))
       return config_error(r, "two server authenticators (%.*s and %.*s) have the same public name (%.*s)", STRF(o->name), STRF(i->name),

@@ -69,12 +69,30 @@ static enum tls_field_result list_end(struct buf *b, bool empty, struct str *ret
   return empty || b->overflow ? TLS_FIELD_ABSENT : TLS_FIELD_OK;
 }
 
+/* The parts of a name as RFC 2253 writes it, as a list with another separator. */
+static struct str name_list(struct arena *a, struct str text, char separator) {
+  struct buf b;
+  buf_init(&b, a, FIELD_MAX);
+  for (size_t i = 0; i < text.len; i++) {
+    bool escaped = text.p[i] == '\\' && i + 1 < text.len;
+    if (escaped)
+      buf_add_byte(&b, text.p[i++]);
+    bool cut = !escaped && text.p[i] == ',';
+    buf_add_byte(&b, cut ? separator : text.p[i]);
+    if (!cut && text.p[i] == separator)
+      buf_add_byte(&b, separator);
+  }
+  return str_tainted(buf_str(&b));
+}
+
 static enum tls_field_result name_field(struct arena *a, const X509_NAME *name, const struct modifiers *m,
     struct str *ret) {
   if (!str_is_set(m->tag)) {
     BIO *bio = BIO_new(BIO_s_mem());
     X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB);
     *ret = bio_text(a, bio);
+    if (m->separator != '\n' && m->separator != ',')
+      *ret = name_list(a, *ret, m->separator);
     return TLS_FIELD_OK;
   }
   int nid = OBJ_txt2nid(str_dup_c(a, m->tag));

@@ -116,10 +116,17 @@ static int load_certificates(struct job *j, SSL_CTX *ctx) {
   return 0;
 }
 
+/* "system" or a name; with ",cache" behind it, which we do for all. */
+static struct str trust_name(const struct tls_params *p) {
+  struct str name = str_trim(p->verify_certificates), end = STR(",cache");
+  bool has = name.len > end.len && str_eq(str_from(name, name.len - end.len), end);
+  return has ? str_trim(str_slice(name, 0, name.len - end.len)) : name;
+}
+
 /* Adds a file or a hashed directory to the trust store. */
 static int load_trust(struct job *j, SSL_CTX *ctx, X509_STORE *store) {
   struct stat st;
-  const char *name = use_file(j, str_trim(j->p->verify_certificates));
+  const char *name = use_file(j, trust_name(j->p));
   if (!name)
     return -EINVAL;
   if (stat(name, &st) < 0) {
@@ -160,7 +167,7 @@ static int make_store(struct job *j, SSL_CTX *ctx) {
   if (!store || !X509_STORE_set_default_paths(store))
     return -EINVAL;
   ERR_clear_error(); /* the system may have no certificates: no error */
-  if (!str_eq_c(str_trim(p->verify_certificates), "system")) {
+  if (!str_eq_c(trust_name(p), "system")) {
     int r = load_trust(j, ctx, store);
     if (r < 0)
       return r;
@@ -171,6 +178,7 @@ static int make_store(struct job *j, SSL_CTX *ctx) {
       return r;
   }
   SSL_CTX_set1_verify_cert_store(ctx, store);
+  SSL_CTX_set1_chain_cert_store(ctx, store); /* what we present is completed from it, as Exim does */
   return 0;
 }
 

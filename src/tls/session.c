@@ -61,12 +61,23 @@ static int on_verify(int ok, X509_STORE_CTX *store) {
   int depth = X509_STORE_CTX_get_error_depth(store), required = t->p->verify == TLS_VERIFY_REQUIRED;
   char dn[DN_MAX], text[DN_MAX + 512];
   dn_text(cert ? X509_get_subject_name(cert) : NULL, dn);
+  if (!ok && t->p->on_certificate && cert)
+    (void)t->p->on_certificate(t->p->arg, cert, depth, false);
   if (!ok) {
     snprintf(text, sizeof text, "SSL verify error: depth=%d error=%s cert=%s", depth,
         verify_error_text(X509_STORE_CTX_get_error(store)), dn);
     report_verify(t, text);
     return !required;
   }
+  if (t->p->verify != TLS_VERIFY_NONE && t->p->on_certificate && t->p->on_certificate(t->p->arg, cert, depth, true)) {
+    snprintf(text, sizeof text, "SSL verify denied by event-action: depth=%d cert=%s", depth, dn);
+    report_verify(t, text);
+    ERR_clear_error();
+    if (required)
+      X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
+    return !required;
+  }
+  ERR_clear_error(); /* others may have run meanwhile: the queue is the thread's */
   struct str host = t->p->verify_host;
   if (depth > 0 || host.len == 0 || SSL_is_server(ssl) || host_matches(cert, host))
     return 1;

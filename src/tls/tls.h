@@ -27,6 +27,9 @@ struct tls_params {
   after the peer's address: "SSL verify error: depth=0 error=… cert=/CN=…".
   The text is tainted and lives during the call. May be NULL. */
   void (*on_verify_error)(void *arg, struct str text);
+  /* Called in the handshake for each certificate of the peer's chain, the root first; not `good`: the one that does not verify,
+  and the result does not matter. 0, or -1: it is refused. May suspend; the certificate lives during the call. May be NULL. */
+  int (*on_certificate)(void *arg, struct x509_st *cert, int depth, bool good);
   void *arg;               /* for the callbacks */
 
   /* Of a server. */

@@ -388,6 +388,11 @@ static void autoreply_deliver(struct ctx *c, const struct instance *t, struct ad
   for (struct address *a = chain; a; a = a->next) {
     struct reply r = {.c = c, .t = t, .o = t->options, .a = a};
     a->result = OUTCOME_DEFER;
+    if (a->filter && a->filter->reply && str_eq_c(a->address, FILTER_BAD_REPLY)) {
+      a->domain = STR_EMPTY; /* it has none */
+      (void)fail(&r, OUTCOME_FAIL, STR("filter autoreply generated syntactically invalid recipient"));
+      continue;
+    }
     if (!gather(&r))
       continue;
     a->result = OUTCOME_OK;

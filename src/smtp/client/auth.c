@@ -5,6 +5,7 @@ as far as the server knows their mechanism, until one succeeds. */
 #include "log/log.h"
 #include "sasl/sasl.h"
 #include "smtp/client/client.h"
+#include "transport/event.h"
 
 struct conversation {
   struct ctx *c;
@@ -55,6 +56,17 @@ static void note_success(struct ctx *c, struct smtp_connection *n, const struct 
     n->auth_id = str_dup(n->arena, id);
 }
 
+/* The event auth:fail, after a 5xx. What it says stands in the log instead of the usual line. */
+static struct str event_text(struct ctx *c, struct smtp_connection *n, const struct instance *i) {
+  struct str saved = c->client->host_authenticated, text = STR_EMPTY;
+  if (n->reply.code / 100 != 5 || !event_wanted(c, n->transport))
+    return STR_EMPTY;
+  c->client->host_authenticated = i->name;
+  (void)event_raise(c, n->transport, "auth:fail", n->reply.text, 0, &text);
+  c->client->host_authenticated = saved;
+  return text;
+}
+
 enum smtp_auth_result smtp_authenticate(struct ctx *c, struct smtp_connection *n) {
   struct conversation v = {.c = c, .n = n, .timeout = smtp_client_options(n->transport)->command_timeout};
   const struct sasl_io io = {.arg = &v, .converse = converse};
@@ -77,9 +89,14 @@ enum smtp_auth_result smtp_authenticate(struct ctx *c, struct smtp_connection *n
       return SMTP_AUTH_BROKEN;
     if (r == SASL_CANCELLED && !str_is_set(text))
       continue;
+    result = SMTP_AUTH_FAILED;
+    struct str said = event_text(c, n, i);
+    if (said.len) {
+      log_write(LOG_MAIN, c->message, "%.*s", STRF(log_printable(c->arena, said)));
+      continue;
+    }
     log_write(LOG_MAIN, c->message, "%.*s authenticator failed H=%.*s [%.*s] %.*s", STRF(i->name), STRF(n->host_name),
         STRF(n->host_address), STRF(log_printable(c->arena, r == SASL_FAIL || r == SASL_DEFER ? n->reply.text : text)));
-    result = SMTP_AUTH_FAILED;
   }
   return result;
 }

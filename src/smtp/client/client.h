@@ -97,6 +97,8 @@ struct smtp_connection *smtp_connect(struct ctx *c, const struct instance *t, in
 /* The same; after SMTP_REFUSED and SMTP_TEMPORARY *ret_command and *ret_reply are what was said. */
 struct smtp_connection *smtp_connect_told(struct ctx *c, const struct instance *t, int port, enum smtp_stage_result *ret_why,
     int *ret_errno, struct str *ret_text, struct str *ret_command, struct str *ret_reply);
+/* $sending_ip_address, $sending_port and $tls_out_… are this connection's from now on; NULL: none's. */
+void smtp_use(struct ctx *c, const struct smtp_connection *n);
 /* QUIT (without waiting for the answer) and free. */
 void smtp_disconnect(struct smtp_connection *n, bool quit);
 /* The process's pool: a kept connection for the key, or NULL; and back into it. */

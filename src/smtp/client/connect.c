@@ -68,6 +68,7 @@ static enum smtp_stage_result tcp_connect(struct attempt *t) {
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   stream_set_write_timeout(t->n->stream, (int)t->o->data_timeout);
+  smtp_use(t->c, t->n);
   return SMTP_OK;
 }
 
@@ -185,6 +186,24 @@ static void on_verify_error(void *arg, struct str text) {
   log_write(LOG_MAIN, t->c->message, "[%.*s] %.*s", STRF(t->n->host_address), STRF(log_printable(t->c->arena, text)));
 }
 
+/* The event tls:cert: something said in answer refuses the certificate. One that does not verify is what later events see. */
+static int on_certificate(void *arg, struct x509_st *cert, int depth, bool good) {
+  struct attempt *t = arg;
+  struct ctx *c = t->c;
+  struct tls_info seen = {.peer_cert = cert}, *saved = c->tls_out;
+  struct str text = STR_EMPTY;
+  if (t->o->callout || !event_wanted(c, t->n->transport))
+    return 0;
+  if (!good) {
+    c->tls_out = tls_info_copy(c->arena, &seen);
+    return 0;
+  }
+  c->tls_out = &seen;
+  int rc = event_raise(c, t->n->transport, "tls:cert", str_printf(c->arena, "%d", depth), 0, &text);
+  c->tls_out = saved;
+  return rc || text.len ? -1 : 0;
+}
+
 /* Manual, tls_verify_hosts: when neither option selects any host on purpose, certificates must verify. */
 static enum tls_verify verify_wanted(struct attempt *t) {
   const struct smtp_client_options *o = t->o;
@@ -199,7 +218,7 @@ static enum tls_verify verify_wanted(struct attempt *t) {
 static int start_tls_layer(struct attempt *t, struct str *ret_error) {
   struct ctx *c = t->c;
   const struct smtp_client_options *o = t->o;
-  struct tls_params p = {.arg = t, .on_verify_error = on_verify_error,
+  struct tls_params p = {.arg = t, .on_verify_error = on_verify_error, .on_certificate = on_certificate,
       .openssl_options = main_options(c->config)->openssl_options};
   if (expand_option(c, &o->tls_certificate, &p.certificate) || expand_option(c, &o->tls_privatekey, &p.private_key) ||
       expand_option(c, &o->tls_require_ciphers, &p.ciphers) || expand_option(c, &o->tls_sni, &p.sni) ||
@@ -212,7 +231,7 @@ static int start_tls_layer(struct attempt *t, struct str *ret_error) {
   if (str_trim(p.verify_certificates).len)
     p.verify = verify_wanted(t);
   if (p.verify && host_in(t, &o->tls_verify_cert_hostnames))
-    p.verify_host = t->n->host_name;
+    p.verify_host = str_is_set(c->host->certname) ? c->host->certname : t->n->host_name; /* as it was asked for, not where a CNAME led to */
   const char *why; /* certificates and SNI have names in ASCII (RFC 6066 3, RFC 6125 6.4.2) */
   (void)idn_domain_to_ascii(c->arena, p.verify_host, &p.verify_host, &why);
   (void)idn_domain_to_ascii(c->arena, p.sni, &p.sni, &why);
@@ -222,6 +241,7 @@ static int start_tls_layer(struct attempt *t, struct str *ret_error) {
     return e;
   t->n->tls = true;
   t->n->tls_info = info;
+  c->tls_out = tls_info_copy(c->arena, info);
   return 0;
 }
 
@@ -255,6 +275,9 @@ static enum smtp_stage_result starttls(struct attempt *t, bool avoid, bool *ret_
   stream_discard_input(t->n->stream); /* nothing said in clear after STARTTLS counts */
   if (start_tls_layer(t, &error)) {
     *ret_clear_again = !required && t->o->tls_tempfail_tryclear;
+    struct str text = str_printf(t->c->arena, "TLS session: %.*s", STRF(error)), unused;
+    if (*ret_clear_again && !t->o->callout)
+      (void)event_raise(t->c, t->n->transport, "msg:host:defer", text, ERROR_TLS_FAILURE, &unused);
     if (*ret_clear_again)
       log_write(LOG_MAIN, t->c->message, "TLS session: %.*s: %s unencrypted to %s%.*s [%.*s] (not in hosts_require_tls)",
           STRF(error), t->o->callout ? "callout" : "delivering", t->o->callout ? "" : "H=", STRF(t->n->host_name),
@@ -366,6 +389,7 @@ struct smtp_connection *smtp_connect_told(struct ctx *c, const struct instance *
   for (;;) {
     bool clear_again;
     at.n = connection_new(c, t, port);
+    smtp_use(c, NULL);
     at.n->key = str_dup(at.n->arena, smtp_pool_key(c, t, port, at.interface));
     DEBUG(transport, "Connecting to %.*s [%.*s]:%d\n", STRF(at.n->host_name), STRF(at.n->host_address), port);
     *ret_why = set_up(&at, avoid_tls, &clear_again);
@@ -375,12 +399,27 @@ struct smtp_connection *smtp_connect_told(struct ctx *c, const struct instance *
     *ret_text = at.n->error_text;
     *ret_command = str_dup(c->arena, at.n->command);
     *ret_reply = str_dup(c->arena, at.n->reply.text);
-    bool said_no = *ret_why != SMTP_BROKEN, stale = at.n->stale;
+    bool talking = at.n->error == ERROR_AUTH_FAIL || at.n->error == ERROR_TLS_REQUIRED || at.n->error == ERROR_EVENT;
+    bool said_no = *ret_why != SMTP_BROKEN || talking, stale = at.n->stale;
     smtp_disconnect(at.n, said_no);
     if (!clear_again && !stale)
       return NULL;
     avoid_tls |= clear_again;
   }
+}
+
+void smtp_use(struct ctx *c, const struct smtp_connection *n) {
+  struct sockaddr_storage own;
+  socklen_t len = sizeof own;
+  struct ip_addr ip;
+  int port;
+  c->tls_out = n && n->tls_info ? tls_info_copy(c->arena, n->tls_info) : NULL;
+  c->vars.sending_ip_address = STR_EMPTY;
+  c->vars.sending_port = STR_EMPTY;
+  if (!n || getsockname(stream_fd(n->stream), (struct sockaddr *)&own, &len) || !ip_from_sockaddr((struct sockaddr *)&own, &ip, &port))
+    return;
+  c->vars.sending_port = str_printf(c->arena, "%d", port);
+  c->vars.sending_ip_address = ip_text(c->arena, &ip);
 }
 
 void smtp_disconnect(struct smtp_connection *n, bool quit) {

@@ -215,7 +215,7 @@ static bool may_try(const struct delivery *d) {
 }
 
 static void log_host_error(struct delivery *d, struct host *h, int error, struct str text) {
-  if (error == ERROR_TLS_FAILURE) /* the address says it, or the next attempt without TLS did */
+  if (error == ERROR_TLS_FAILURE || error == ERROR_AUTH_FAIL) /* the address says it, or the next attempt without TLS did */
     return;
   /* A refused connection is the host's; what it said in a session is shown after a colon. */
   bool plain = error > 0 && error != ETIMEDOUT && !str_starts(text, STR("SMTP"));
@@ -379,6 +379,8 @@ static void try_host(struct delivery *d, struct host *h) {
     return;
   }
   n->user = c;
+  if (reused)
+    smtp_use(c, n);
   if (!d->built) {
     d->built = transport_message_build(c, d->t, d->chain, &d->message);
     if (!d->built) {
@@ -531,10 +533,10 @@ static void finish(struct delivery *d) {
     struct str unused;
     if (!vetoed)
       (void)event_raise(d->c, d->t, "msg:defer", d->last_text, d->last_error, &unused);
-    if (vetoed) {
+    if (vetoed)
       d->last_text = STR_UNSET;
+    if (vetoed || d->last_error == ERROR_AUTH_FAIL)
       d->last = NULL;
-    }
     settle_pending(d, gone && d->tried_total == 0 ? OUTCOME_FAIL : OUTCOME_DEFER, d->last_error, d->last_text, d->last);
     return;
   }
@@ -606,6 +608,7 @@ static void smtp_deliver(struct ctx *c, const struct instance *t, struct address
   if (d.over)
     smtp_disconnect(d.over, true);
   c->host = saved;
+  smtp_use(c, NULL);
 }
 
 /* An option that fails to expand limits to one: deferring is for the delivery itself to do. */

@@ -6,6 +6,7 @@
 #include "expand/expand.h"
 #include "sasl/sasl.h"
 #include "smtp/server/internal.h"
+#include "transport/event.h"
 
 /* A challenge goes out, the response comes in decoded. */
 static int challenge(void *arg, struct str text, struct str *ret_response, struct str *ret_reply) {
@@ -42,9 +43,25 @@ static bool was_offered(struct smtp_session *s, struct str name) {
   return false;
 }
 
+/* The event auth:fail. What it says stands in the log instead of the usual line. */
+static bool told_by_event(struct smtp_session *s, const struct instance *i, struct str reply, struct str set_id) {
+  struct client *cl = s->c->client;
+  struct str name = cl->host_authenticated, id = cl->authenticated_fail_id, text = STR_EMPTY;
+  if (!event_wanted(s->c, NULL))
+    return false;
+  cl->host_authenticated = i->name;
+  cl->authenticated_fail_id = set_id;
+  (void)event_raise(s->c, NULL, "auth:fail", reply, 0, &text);
+  cl->host_authenticated = name;
+  cl->authenticated_fail_id = id;
+  if (text.len)
+    acl_log(s->c, LOG_MAIN | LOG_REJECT, "%.*s", STRF(log_printable(s->c->arena, text)));
+  return text.len > 0;
+}
+
 static enum smtp_next result(struct smtp_session *s, const struct instance *i, enum sasl_result r, struct str text) {
   struct ctx *c = s->c;
-  struct str name = i->name, id = c->client->authenticated_fail_id, log = STR_EMPTY, set_id = STR_EMPTY;
+  struct str name = i->name, id = c->client->authenticated_fail_id, log = STR_EMPTY, set_id = STR_EMPTY, reply = STR_UNSET;
   bool has = str_is_set(text) && text.len > 0;
   if (str_is_set(id) && id.len > 0)
     set_id = str_printf(c->arena, " (set_id=%.*s)", STRF(log_printable(c->arena, id)));
@@ -56,7 +73,8 @@ static enum smtp_next result(struct smtp_session *s, const struct instance *i, e
       return SMTP_GO_ON;
     case SASL_FAIL:
       smtp_say(s, "535 Incorrect authentication data");
-      log = str_printf(c->arena, "535 Incorrect authentication data%.*s", STRF(set_id));
+      reply = STR("535 Incorrect authentication data");
+      log = str_printf(c->arena, "%.*s%.*s", STRF(reply), STRF(set_id));
       break;
     case SASL_DEFER:
       smtp_say(s, "435 Unable to authenticate at present%s%.*s", has ? ": " : "", STRF(has ? text : STR_EMPTY));
@@ -76,6 +94,8 @@ static enum smtp_next result(struct smtp_session *s, const struct instance *i, e
       smtp_say(s, "435 Internal error");
       break;
   }
+  if (told_by_event(s, i, str_is_set(reply) ? reply : log, set_id))
+    return SMTP_GO_ON;
   acl_log(c, LOG_MAIN | LOG_REJECT, "%.*s authenticator failed for %.*s: %.*s", STRF(name), STRF(smtp_sender_who(s)),
       STRF(log_printable(c->arena, log)));
   return SMTP_GO_ON;

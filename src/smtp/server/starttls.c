@@ -6,6 +6,7 @@ the handshake, and what the session forgets after it. */
 #include "expand/expand.h"
 #include "match/match.h"
 #include "smtp/server/internal.h"
+#include "transport/event.h"
 #include "tls/tls.h"
 
 bool smtp_tls_offered(struct smtp_session *s) {
@@ -47,6 +48,19 @@ static void on_verify_error(void *arg, struct str text) {
   acl_log(s->c, LOG_MAIN, "[%.*s] %.*s", STRF(s->c->client->host_address), STRF(log_printable(s->c->arena, text)));
 }
 
+/* The event tls:cert: something said in answer refuses the certificate. */
+static int on_certificate(void *arg, struct x509_st *cert, int depth, bool good) {
+  struct smtp_session *s = arg;
+  struct tls_info seen = {.server = true, .peer_cert = cert}, *saved = s->c->client->tls;
+  struct str text;
+  if (!good || !event_wanted(s->c, NULL))
+    return 0;
+  s->c->client->tls = &seen;
+  int rc = event_raise(s->c, NULL, "tls:cert", str_printf(s->c->arena, "%d", depth), 0, &text);
+  s->c->client->tls = saved;
+  return rc || text.len ? -1 : 0;
+}
+
 static bool not_forced(struct smtp_session *s, const struct option_expr *o, const char *name, struct str value) {
   if (value.len || str_is_empty(o->text))
     return true;
@@ -80,7 +94,7 @@ static void log_tls_error(struct smtp_session *s, struct str error) {
 
 /* The options, and whether they load. */
 static int make_params(struct smtp_session *s, struct tls_params *ret) {
-  struct tls_params p = {.arg = s, .on_verify_error = on_verify_error, .self_signed_name = self_signed_subject(s),
+  struct tls_params p = {.arg = s, .on_verify_error = on_verify_error, .on_certificate = on_certificate, .self_signed_name = self_signed_subject(s),
       .on_config_error = on_config_error, .openssl_options = s->o->openssl_options,
       .dh_max_bits = s->o->tls_dh_max_bits};
   if (!expand_params(s, &p))
@@ -108,6 +122,8 @@ static int run_handshake(struct smtp_session *s, const struct tls_params *p) {
   if (rc < 0) {
     cl->tls = NULL;
     log_tls_error(s, error);
+    struct str unused;
+    (void)event_raise(s->c, NULL, "tls:fail:connect", error, 0, &unused);
     return rc;
   }
   smtp_set_protocol(s);
