@@ -4,7 +4,7 @@ ASAN_BUILD ?= build-asan
 PREFIX ?= /usr/local
 CHECK ?=
 
-.PHONY: all run check bench fuzz install clean
+.PHONY: all run check bench fuzz faults install clean
 
 all:
 	@scripts/deps.sh build
@@ -15,7 +15,7 @@ run: all
 	@scripts/run-demo $(BUILD)/martlet run
 
 # Everything that can fail: banned functions, unit tests, end-to-end, crash and conformance tests, under sanitizers.
-# Only some parts: make check CHECK="banned unit e2e crash conformance"
+# Only some parts: make check CHECK="banned unit e2e crash faults conformance"
 check:
 	@scripts/deps.sh build test
 	@scripts/check --build $(BUILD) --asan-build $(ASAN_BUILD) $(CHECK)
@@ -33,6 +33,11 @@ FUZZ ?=
 fuzz:
 	@scripts/deps.sh build fuzz
 	@scripts/fuzz --seconds $(SECONDS) $(FUZZ)
+
+# Next hops, disk and mailboxes that fail at random, for long: make faults SECONDS=600
+faults:
+	@scripts/deps.sh build test
+	@MARTLET_FAULT_SECONDS=$(SECONDS) scripts/check --build $(BUILD) faults
 
 install: all
 	@meson configure $(BUILD) --prefix=$(PREFIX) >/dev/null

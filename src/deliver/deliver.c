@@ -9,6 +9,7 @@
 #include "deliver/logline.h"
 #include "deliver/report.h"
 #include "log/log.h"
+#include "loop/fiber.h"
 #include "queue/retry.h"
 #include "queue/spool.h"
 #include "smtp/client/client.h"
@@ -186,6 +187,21 @@ static void log_completed(struct delivery *d) {
   log_write(LOG_MAIN, d->m, "Completed QT=%.*s", STRF(time_format_duration(d->c->arena, queued < 0 ? 0 : queued, millis)));
 }
 
+#define WRITE_PATIENCE 600 /* seconds */
+
+/* What was crossed off must not be forgotten because the disk is full: the message stays locked, and in memory, until it
+can be written down. Only then may others look at it. */
+static int write_at_last(struct delivery *d, bool must) {
+  int rc = spool_write_header(d->c, d->m, must);
+  usec_t deadline = deadline_in(WRITE_PATIENCE);
+  if (!rc || !d->done.n)
+    return rc;
+  log_write(LOG_MAIN | LOG_PANIC, d->m, "failed to update spool file: %s (trying again)", strerror(-rc));
+  while (rc && loop_now_fresh() < deadline && !fiber_sleep(USEC_PER_SEC / 4))
+    rc = spool_write_header(d->c, d->m, must);
+  return rc;
+}
+
 static enum deliver_result finish(struct delivery *d) {
   struct message *m = d->m;
   bool first = m->deliver_first_time;
@@ -209,7 +225,7 @@ static enum deliver_result finish(struct delivery *d) {
   /* What was crossed off must survive; that an attempt was made need not. */
   bool must = d->done.n || d->rewrite_header;
   if (must || (first && !d->how->over)) {
-    int rc = spool_write_header(d->c, m, must);
+    int rc = write_at_last(d, must);
     if (rc) {
       log_write(LOG_MAIN | LOG_PANIC, m, "failed to update spool file: %s", strerror(-rc));
       delivery_journal(d);

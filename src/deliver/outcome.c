@@ -45,9 +45,11 @@ void delivery_journal(struct delivery *d) {
   size_t from = d->journalled;
   if (from >= d->done.n)
     return;
-  d->journalled = d->done.n;
-  if (spool_journal(d->c, d->m, d->done.v + from, d->done.n - from))
+  size_t to = d->done.n;
+  if (spool_journal(d->c, d->m, d->done.v + from, to - from))
     log_write(LOG_MAIN | LOG_PANIC, d->m, "failed to update journal: deliveries may be repeated after a crash");
+  else if (d->journalled < to)
+    d->journalled = to;
 }
 
 /* --- the three outcomes --- */

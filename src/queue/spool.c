@@ -365,7 +365,10 @@ static int append_journal(void *arg) {
     s->journal_fd = fd;
     s->has_journal = true;
   }
+  off_t before = lseek(s->journal_fd, 0, SEEK_END);
   int rc = spool_io_write(s->journal_fd, job->text.p, job->text.len);
+  if (rc && before >= 0) /* half a line would spoil the next one */
+    (void)!ftruncate(s->journal_fd, before);
   return rc || !job->sync ? rc : spool_io_datasync(s->journal_fd);
 }
 

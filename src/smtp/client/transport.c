@@ -481,6 +481,7 @@ static void try_hosts(struct delivery *d, struct host *hosts) {
     if (!find_address(d, h))
       continue;
     next = h->next; /* other addresses of it may have come in between */
+    h->port = host_port(d, h); /* a part of the record's key, also when it is not tried */
     if (!routed && is_forbidden_local(d, h)) {
       d->last = h;
       d->last_error = ERROR_HOST_IS_LOCAL;
