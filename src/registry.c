@@ -47,6 +47,7 @@ const struct module *const modules[] = {
   &expand_authresults_module,
   &spf_module,
   &dkim_module,
+  &arc_module,
   &sign_module,
   &tls_module,
   &smtp_server_module,

@@ -50,6 +50,13 @@ struct acl {
   struct acl_statement *first;
 };
 
+/* A word of `verify =` that a module adds. `options` is the text behind "/", unset if there is none. */
+struct acl_verify_def {
+  const char *name;
+  uint32_t forbidden;  /* ACL_BIT()s */
+  int (*eval)(struct ctx *c, struct str options); /* OUTCOME_OK, FAIL, DEFER or ERROR with c->log_message. [suspends] */
+};
+
 /* The ACL that runs: a stack of them, since `acl =` nests. */
 #define ACL_ARGS_MAX 9
 struct acl_frame {

@@ -18,7 +18,7 @@ verification"). Addresses are verified by the routers (route/route.h). */
 
 enum verify_what {
   VERIFY_CERTIFICATE, VERIFY_CSA, VERIFY_HEADER_NAMES_ASCII, VERIFY_HEADER_SENDER, VERIFY_HEADER_SYNTAX, VERIFY_HELO,
-  VERIFY_NOT_BLIND, VERIFY_RECIPIENT, VERIFY_REVERSE, VERIFY_SENDER, VERIFY_ARC
+  VERIFY_NOT_BLIND, VERIFY_RECIPIENT, VERIFY_REVERSE, VERIFY_SENDER, VERIFY_MODULE
 };
 
 #define AFTER_DATA                                                                                                     \
@@ -41,10 +41,22 @@ static const struct verify_word {
     {"recipient", VERIFY_RECIPIENT, ACL_ONLY(ACL_BIT(ACL_RCPT)), true, 0},
     {"reverse_host_lookup", VERIFY_REVERSE, 0, true, 0},
     {"sender", VERIFY_SENDER, ACL_NO_SENDER_WHERE, true, 0},
-    {"arc", VERIFY_ARC, AFTER_DATA, true, ACL_LATER},
 };
 
+/* A module's word: its definition is in the options. */
+static const struct verify_word module_word = {"", VERIFY_MODULE, 0, true, 0};
+
+static const struct acl_verify_def *module_verify(struct str name) {
+  for (size_t i = 0; modules[i]; i++)
+    for (const struct acl_verify_def *d = modules[i]->acl_verifies; d && d->name; d++)
+      if (str_ieq_c(name, d->name))
+        return d;
+  return NULL;
+}
+
 struct options {
+  const struct acl_verify_def *def; /* of a module's word */
+  struct str words;                 /* and what follows its "/" */
   bool defer_ok, no_details, success_on_redirect, case_insensitive;
   struct str text;     /* as written, after expansion */
   bool callout;
@@ -153,6 +165,10 @@ static const struct verify_word *parse(struct arena *a, struct str arg, struct o
   for (size_t i = 0; i < sizeof words / sizeof *words && !w; i++)
     if (str_ieq_c(first, words[i].name))
       w = &words[i];
+  if (!w && (o->def = module_verify(first)) != NULL) {
+    o->words = rest;
+    return &module_word;
+  }
   if (!w) {
     *error = str_printf(a, "expected \"sender[=address]\", \"recipient\", \"helo\", \"header_syntax\", \"header_sender\","
                            " \"header_names_ascii\" or \"reverse_host_lookup\" at start of ACL condition \"verify %.*s\"", STRF(arg));
@@ -505,8 +521,9 @@ int acl_eval_verify(struct ctx *c, const struct acl_clause *clause, struct str a
   }
   if (str_is_set(o.later))
     return acl_fail(c, OUTCOME_ERROR, "%.*s", STRF(o.later));
-  if (w->forbidden & ACL_BIT(c->acl->where))
-    return acl_fail(c, OUTCOME_ERROR, "cannot verify %s in ACL for %s", w->name, acl_where_name(c->acl->where));
+  const char *name = o.def ? o.def->name : w->name;
+  if ((o.def ? o.def->forbidden : w->forbidden) & ACL_BIT(c->acl->where))
+    return acl_fail(c, OUTCOME_ERROR, "cannot verify %s in ACL for %s", name, acl_where_name(c->acl->where));
   switch (w->what) {
     case VERIFY_CERTIFICATE: return smtp_client_certificate_verified(c) ? OUTCOME_OK : acl_fail(c, OUTCOME_FAIL, "no verified certificate");
     case VERIFY_HEADER_NAMES_ASCII: return verify_names_ascii(c);
@@ -517,6 +534,7 @@ int acl_eval_verify(struct ctx *c, const struct acl_clause *clause, struct str a
     case VERIFY_RECIPIENT: return verify_recipient(c, &o);
     case VERIFY_REVERSE: return verify_reverse(c, &o);
     case VERIFY_SENDER: return verify_sender(c, &o);
+    case VERIFY_MODULE: return o.def->eval(c, o.words);
     default: return acl_fail(c, OUTCOME_ERROR, "\"verify = %s\" is not supported yet", w->name);
   }
 }

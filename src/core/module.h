@@ -11,6 +11,7 @@ end with an entry whose name is NULL; all may be NULL. */
 struct acl_condition_def;  /* acl/acl.h */
 struct acl_modifier_def;
 struct acl_control_def;
+struct acl_verify_def;
 struct arena;
 struct authenticator_def;  /* sasl/sasl.h */
 struct cli_applet;         /* cli/cli.h */
@@ -113,6 +114,7 @@ struct module {
   const struct acl_condition_def *acl_conditions;
   const struct acl_modifier_def *acl_modifiers;
   const struct acl_control_def *acl_controls;
+  const struct acl_verify_def *acl_verifies; /* words of `verify =` */
   const struct variable_def *variables;
   const struct expand_item_def *items;
   const struct expand_operator_def *operators;

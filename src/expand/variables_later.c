@@ -18,7 +18,6 @@ static int get_fixed(struct ctx *c, const struct variable_def *def, struct str *
 #define FIXED(name, flag) {name, get_fixed, 0, flag}
 
 const struct variable_def later_variables[] = {
-  EMPTY("arc_domains"), EMPTY("arc_oldest_pass"), EMPTY("arc_state"), EMPTY("arc_state_reason"),
   EMPTY("atrn_host"), EMPTY("atrn_mode"),
   FIXED("authentication_failed", '0'),
   FIXED("av_failed", '0'),

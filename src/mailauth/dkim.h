@@ -61,6 +61,9 @@ struct dkim_key {
 /* Takes a DKIM-Signature field apart. What is wrong with it is in status (INVALID) and reason; NULL when it has not even
 tags. Everything lives in `a`. */
 struct dkim_signature *dkim_signature_parse(struct arena *a, struct str field);
+/* The same for fields that are made alike: those of ARC have no version, their i= is an instance; seals have neither h= nor bh=. */
+enum dkim_field { DKIM_FIELD, DKIM_ARC_MESSAGE, DKIM_ARC_SEAL };
+struct dkim_signature *dkim_signature_parse_as(struct arena *a, struct str field, enum dkim_field kind);
 /* The name of the key's TXT record. */
 struct str dkim_key_name(struct arena *a, const struct dkim_signature *s);
 /* Takes a key record apart; NULL: it is none (syntax, unknown type), or it is revoked. */
@@ -80,6 +83,12 @@ bool dkim_body_holds(const struct dkim_signature *s);
 /* Judges a signature whose key is there and whose body holds: sets status and reason. `min_bits` is for its type
 of key. */
 void dkim_verify(struct arena *a, struct header_index *index, struct dkim_signature *s, int min_bits);
+/* The same where what was signed is at hand. */
+struct buf;
+void dkim_verify_data(struct dkim_signature *s, struct buf *data, int min_bits);
+/* Asks the DNS for the key; what is wrong is in status (INVALID), reason and timed_out. [suspends] The first usable record counts. */
+struct ctx;
+void dkim_fetch_key(struct ctx *c, struct arena *a, struct dkim_signature *s);
 
 const char *dkim_status_name(enum dkim_status s);
 /* Is `domain` the same as `parent`, or below it? */

@@ -160,10 +160,8 @@ static void set_invalid(struct dkim_signature *sig, enum dkim_reason why) {
   sig->reason = why;
 }
 
-/* [suspends] The first usable record counts. */
-static void fetch_key(struct ctx *c, struct dkim_signature *sig) {
+void dkim_fetch_key(struct ctx *c, struct arena *a, struct dkim_signature *sig) {
   struct dns_answer answer;
-  struct arena *a = c->message->arena;
   enum dns_result r = dns_query(c, a, dkim_key_name(a, sig), DNS_TXT, &answer);
   if (r != DNS_OK || answer.n == 0) {
     sig->timed_out = r == DNS_AGAIN || r == DNS_FAIL;
@@ -172,10 +170,14 @@ static void fetch_key(struct ctx *c, struct dkim_signature *sig) {
   }
   for (size_t i = 0; i < answer.n && sig->key == NULL; i++)
     sig->key = dkim_key_parse(a, answer.v[i].text);
-  if (sig->key == NULL) {
+  if (sig->key == NULL)
     set_invalid(sig, DKIM_KEY_SYNTAX);
+}
+
+static void fetch_key(struct ctx *c, struct dkim_signature *sig) {
+  dkim_fetch_key(c, c->message->arena, sig);
+  if (sig->reason == DKIM_KEY_SYNTAX)
     log_write(LOG_MAIN, c->message, "DKIM: d=%.*s s=%.*s [failed key import]", STRF(sig->domain), STRF(sig->selector));
-  }
 }
 
 static void verify(struct ctx *c, struct dkim_state *s, struct dkim_signature *sig, int64_t deadline) {

@@ -88,13 +88,13 @@ bool dkim_is_subdomain(struct str domain, struct str parent) {
   return str_iends(domain, parent) && (domain.len == parent.len || domain.p[domain.len - parent.len - 1] == '.');
 }
 
-static void take_names(struct arena *a, struct dkim_signature *s) {
+static void take_names(struct arena *a, struct dkim_signature *s, enum dkim_field kind) {
   struct str domain = tags_value(&s->tags, "d"), selector = tags_value(&s->tags, "s"), identity = tags_value(&s->tags, "i");
   s->domain = str_is_set(domain) ? str_lower(a, tags_squeeze(a, domain)) : STR_EMPTY;
   s->selector = str_is_set(selector) ? tags_squeeze(a, selector) : STR_EMPTY;
   if (!is_domain(s->domain) || !is_domain(s->selector))
     invalid(s, DKIM_MALFORMED);
-  if (str_is_set(identity)) {
+  if (str_is_set(identity) && kind == DKIM_FIELD) {
     ptrdiff_t at = str_rfind_byte(identity, '@');
     s->identity = identity;
     if (at < 0 || !dkim_is_subdomain(str_from(identity, (size_t)at + 1), s->domain))
@@ -102,7 +102,7 @@ static void take_names(struct arena *a, struct dkim_signature *s) {
   }
   struct str names = tags_value(&s->tags, "h");
   s->header_names = str_is_set(names) ? tags_squeeze(a, names) : STR_EMPTY;
-  if (s->header_names.len == 0)
+  if (s->header_names.len == 0 && kind != DKIM_ARC_SEAL)
     invalid(s, DKIM_MALFORMED);
 }
 
@@ -132,6 +132,10 @@ static struct str decode_copied(struct arena *a, struct str value) {
 }
 
 struct dkim_signature *dkim_signature_parse(struct arena *a, struct str field) {
+  return dkim_signature_parse_as(a, field, DKIM_FIELD);
+}
+
+struct dkim_signature *dkim_signature_parse_as(struct arena *a, struct str field, enum dkim_field kind) {
   struct dkim_signature *s = arena_new_of(a, struct dkim_signature);
   ptrdiff_t colon = str_find_byte(field, ':');
   s->field = field;
@@ -141,13 +145,13 @@ struct dkim_signature *dkim_signature_parse(struct arena *a, struct str field) {
   if (colon < 0 || !tags_parse(a, str_from(field, (size_t)colon + 1), &s->tags))
     return NULL;
   struct str version = tags_value(&s->tags, "v"), query = tags_value(&s->tags, "q"), copied = tags_value(&s->tags, "z");
-  if (!str_is_set(version))
+  if (kind == DKIM_FIELD && !str_is_set(version))
     invalid(s, DKIM_MALFORMED);
-  else if (!str_eq_c(version, "1"))
+  else if (kind == DKIM_FIELD && !str_eq_c(version, "1"))
     invalid(s, DKIM_VERSION);
   take_algorithm(s);
   take_canon(s);
-  take_names(a, s);
+  take_names(a, s, kind);
   take_length(s);
   s->created = take_time(s, "t");
   s->expires = take_time(s, "x");
@@ -155,6 +159,8 @@ struct dkim_signature *dkim_signature_parse(struct arena *a, struct str field) {
   s->body_digest = take_base64(a, s, "bh"); /* without one no body holds */
   if (s->signature.len == 0)
     invalid(s, DKIM_MALFORMED);
+  if (kind != DKIM_FIELD && s->hash_name != NULL && strcmp(s->hash_name, "sha1") == 0)
+    invalid(s, DKIM_ALGORITHM);
   if (str_is_set(copied))
     s->copied_headers = decode_copied(a, copied);
   if (str_is_set(query) && str_ifind(query, STR("dns")) < 0)

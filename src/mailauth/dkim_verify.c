@@ -93,19 +93,21 @@ bool dkim_body_holds(const struct dkim_signature *s) {
          (s->body_length == DKIM_BODY_ALL || h->body.total >= s->body_length);
 }
 
-void dkim_verify(struct arena *a, struct header_index *x, struct dkim_signature *s, int min_bits) {
-  struct buf data;
-  if (!dkim_key_fits(s->key, s)) {
+void dkim_verify_data(struct dkim_signature *s, struct buf *data, int min_bits) {
+  if (!dkim_key_fits(s->key, s))
     judge(s, DKIM_FAIL, DKIM_KEY_UNFIT);
-    return;
-  }
-  buf_init(&data, a, BUF_MAX_EXPANSION);
-  header_index_select(x, s->header_names, s->header_canon, &data);
-  dkim_add_own_field(s, &data);
-  if (data.overflow || !holds(s, buf_str(&data)))
+  else if (data->overflow || !holds(s, buf_str(data)))
     judge(s, DKIM_FAIL, DKIM_SIGNATURE);
   else if (s->key->bits < min_bits)
     judge(s, DKIM_FAIL, DKIM_KEY_SIZE);
   else
     judge(s, DKIM_PASS, DKIM_OK);
+}
+
+void dkim_verify(struct arena *a, struct header_index *x, struct dkim_signature *s, int min_bits) {
+  struct buf data;
+  buf_init(&data, a, BUF_MAX_EXPANSION);
+  header_index_select(x, s->header_names, s->header_canon, &data);
+  dkim_add_own_field(s, &data);
+  dkim_verify_data(s, &data, min_bits);
 }

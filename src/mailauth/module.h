@@ -6,3 +6,4 @@
 extern const struct module spf_module;
 extern const struct module dkim_module;
 extern const struct module sign_module;
+extern const struct module arc_module;

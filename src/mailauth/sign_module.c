@@ -3,11 +3,13 @@
 
 #include "expand/expand.h"
 #include "log/log.h"
+#include "mailauth/arc_sign.h"
 #include "mailauth/module.h"
 #include "mailauth/sign.h"
 
 struct sign_options {
   struct dkim_sign_options dkim;
+  struct option_expr arc;
 };
 
 static const struct sign_options *options_of(const struct instance *t) {
@@ -44,7 +46,7 @@ static int give_up(struct ctx *c, const struct sign_options *o) {
   return OUTCOME_DEFER;
 }
 
-static int add_signatures(struct sign_job *j, const struct sign_options *o, const struct dkim_sign *dkim) {
+static int add_signatures(struct sign_job *j, const struct sign_options *o, const struct dkim_sign *dkim, const struct arc_sign *arc) {
   struct ctx *c = j->c;
   bool too_long = false;
   int rc = j->s->open(c, j->s);
@@ -66,6 +68,11 @@ static int add_signatures(struct sign_job *j, const struct sign_options *o, cons
     if (log_selected(LOGSEL_dkim_verbose))
       j->s->log = str_printf(c->arena, "DKIM=%.*s", STRF(j->label));
   }
+  if (arc != NULL && rc == OUTCOME_OK) { /* the last: it covers the others */
+    struct str head = str_cat(c->arena, j->s->added, j->s->head);
+    struct sign_fields f = sign_fields(c->arena, head);
+    j->s->added = str_cat(c->arena, arc_sign_fields(j, arc, &f), j->s->added);
+  }
   return rc;
 }
 
@@ -81,16 +88,19 @@ static int sign(struct ctx *c, struct message_signing *s) {
     if (rc != OUTCOME_OK)
       return rc;
   }
-  return dkim ? add_signatures(&j, o, dkim) : OUTCOME_OK;
+  struct arc_sign *arc;
+  arc_sign_prepare(&j, &o->arc, &arc);
+  return dkim || arc ? add_signatures(&j, o, dkim, arc) : OUTCOME_OK;
 }
 
 static bool signs(const struct instance *t) {
   const struct sign_options *o = options_of(t);
-  return o && str_is_set(o->dkim.domain.text);
+  return o && (str_is_set(o->dkim.domain.text) || str_is_set(o->arc.text));
 }
 
 #define AT(field) offsetof(struct sign_options, field)
 static const struct option_def options[] = {
+  {"arc_sign", OPTION_EXPR, AT(arc)},
   {"dkim_canon", OPTION_EXPR, AT(dkim.canon)},
   {"dkim_domain", OPTION_EXPR, AT(dkim.domain)},
   {"dkim_hash", OPTION_EXPR, AT(dkim.hash), "sha256"},

@@ -6,7 +6,6 @@
 const struct option_def smtp_client_option_table[] = {
     {"address_retry_include_sender", OPTION_BOOL, OFF(address_retry_include_sender), "true"},
     {"allow_localhost", OPTION_BOOL, OFF(allow_localhost)},
-    {"arc_sign", OPTION_EXPR, OFF(arc_sign), NULL, OPTION_LATER},
     {"authenticated_sender", OPTION_EXPR, OFF(authenticated_sender)},
     {"authenticated_sender_force", OPTION_BOOL, OFF(authenticated_sender_force)},
     {"command_timeout", OPTION_TIME, OFF(command_timeout), "5m"},

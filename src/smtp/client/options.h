@@ -15,7 +15,6 @@ struct smtp_client_options {
       hosts_pipe_connect, hosts_request_ocsp, hosts_require_alpn, hosts_require_auth, hosts_require_dane, hosts_require_ocsp,
       hosts_require_tls, hosts_try_auth, hosts_try_chunking, hosts_try_dane, hosts_try_fastopen, hosts_try_prdr,
       hosts_verify_avoid_tls, serialize_hosts, tls_resumption_hosts, tls_try_verify_hosts, tls_verify_cert_hostnames, tls_verify_hosts;
-  struct option_expr arc_sign;
   struct str protocol;
   int64_t command_timeout, connect_timeout, data_timeout, final_timeout;
   int64_t connection_max_messages, hosts_max_try, hosts_max_try_hardlimit, message_linelength_limit, size_addition, tls_dh_min_bits;
