@@ -12,6 +12,7 @@
 #include "sasl/sasl.h"
 #include "smtp/client/international.h"
 #include "smtp/client/module.h"
+#include "smtp/client/requiretls.h"
 #include "smtp/server/server.h"
 #include "tls/module.h"
 #include "transport/module.h"
@@ -52,6 +53,7 @@ const struct module *const modules[] = {
   &tls_module,
   &smtp_server_module,
   &smtp_utf8_module,
+  &requiretls_module,
   &sasl_module,
   &filter_module,
   &routers_module,

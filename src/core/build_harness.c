@@ -22,6 +22,7 @@ const struct build_hooks build = {
   .hosts_from_dns_only = true,
   .syslog_to_stderr = true,
   .smtputf8_advertise_hosts = NULL,
+  .tls_advertise_requiretls = NULL,
   /* The suite's runner knows a version only when a blank or a line's end follows it. */
   .received_header_text =
     "Received: ${if def:sender_rcvhost {from $sender_rcvhost\\n\\t}"

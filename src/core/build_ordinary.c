@@ -15,5 +15,6 @@ const struct build_hooks build = {
   .program_path = MARTLET_PROGRAM_PATH,
   .check_config_owner = true,
   .smtputf8_advertise_hosts = "*",
+  .tls_advertise_requiretls = "*",
   .mailer_name = "Martlet",
 };

@@ -13,6 +13,7 @@ messages"; RFC 3464). */
 #include "log/log.h"
 #include "match/match.h"
 #include "message/address.h"
+#include "smtp/client/requiretls.h"
 
 #define FAILED_IN_LINE 50 /* addresses in one X-Failed-Recipients: line */
 
@@ -138,7 +139,7 @@ static void write_bounce(struct report *r) {
   returned_output(r, &t);
   report_status(r, "failed", "5.0.0");
   if (o->bounce_return_message)
-    report_original(r, !o->bounce_return_body || r->m->dsn_ret == DSN_RET_HDRS);
+    report_original(r, !o->bounce_return_body || r->m->dsn_ret == DSN_RET_HDRS || message_requires_tls(r->m));
   else
     buf_printf(b, "--%.*s--\n", STRF(r->boundary));
   r->c->vars.bounce_recipient = STR_UNSET;

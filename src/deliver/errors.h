@@ -64,4 +64,6 @@ enum delivery_error {
   ERROR_QUEUE_DOMAIN = -56,
   ERROR_CONCURRENCY = -57,
   ERROR_EVENT = -58,
+  ERROR_REQUIRETLS = -59,        /* the server does not promise REQUIRETLS */
+  ERROR_ENCRYPTION_NEEDED = -60, /* and here there is no TLS that would do for it */
 };

@@ -9,6 +9,7 @@
 #include "core/build.h"
 #include "core/main_options.h"
 #include "deliver/as_user.h"
+#include "deliver/errors.h"
 #include "expand/expand.h"
 #include "log/log.h"
 #include "message/message.h"
@@ -262,6 +263,16 @@ static void add_session(struct report *r, const struct address *a) {
     add_extra(r, "X-Exim-Diagnostic", str_cat(r->c->arena, STR("X-str; "), a->message));
 }
 
+/* Where more is known than that it failed (RFC 8689, section 4.2; RFC 6531, section 3.5). */
+static const char *status_of(const struct address *a, const char *otherwise) {
+  switch (*otherwise == '5' ? a->basic_errno : 0) {
+  case ERROR_REQUIRETLS: return "5.7.30";
+  case ERROR_ENCRYPTION_NEEDED: return "5.7.10";
+  case ERROR_UTF8: return "5.6.7";
+  default: return otherwise;
+  }
+}
+
 void report_status(struct report *r, const char *action, const char *status) {
   struct buf *out = &r->submit.body;
   buf_printf(out, "--%.*s\nContent-type: message/%sdelivery-status\n%s\nReporting-MTA: dns; %.*s\n", STRF(r->boundary),
@@ -278,7 +289,7 @@ void report_status(struct report *r, const char *action, const char *status) {
     if (str_is_set(a->dsn_orcpt) && a->dsn_orcpt.len)
       buf_printf(out, "Original-Recipient: %.*s\n", STRF(r->global ? safe(r, report_unitext(r->c->arena, a->dsn_orcpt)) : a->dsn_orcpt));
     bool utf8 = r->global && !str_is_ascii(final);
-    buf_printf(out, "Final-Recipient: %s;%.*s\nStatus: %s\n", utf8 ? "utf-8" : "rfc822", STRF(utf8 ? safe(r, final) : final), status);
+    buf_printf(out, "Final-Recipient: %s;%.*s\nStatus: %s\n", utf8 ? "utf-8" : "rfc822", STRF(utf8 ? safe(r, final) : final), status_of(a, status));
     if (a->host_used) {
       buf_printf(out, "Remote-MTA: dns; %.*s\n", STRF(a->host_used->name));
       struct str d = diagnostic(a);

@@ -10,6 +10,7 @@
 #include "expand/expand.h"
 #include "log/log.h"
 #include "loop/fiber.h"
+#include "smtp/client/requiretls.h"
 #include "smtp/receive.h"
 
 #define TEXT_MAX (64u << 20)
@@ -121,6 +122,8 @@ static struct message *make_message(struct ctx *c, const struct submit *s, struc
   m->deliver_first_time = true;
   m->allow_unqualified_sender = m->allow_unqualified_recipient = true;
   m->local_error_message = !s->sender.len;
+  if (s->parent && message_requires_tls(s->parent)) /* what it says of the message is as secret (RFC 8689, section 5) */
+    message_set_requiretls(m);
   m->smtputf8 = s->smtputf8 || !str_is_ascii(s->sender);
   if (s->parent)
     m->parent_id = str_dup(m->arena, str_c(s->parent->id));

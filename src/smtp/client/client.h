@@ -8,6 +8,7 @@ a connection that is made once and may carry several messages. */
 #include "loop/stream.h"
 #include "smtp/client/early.h"
 #include "smtp/client/options.h"
+#include "smtp/client/requiretls.h"
 #include "transport/header.h"
 
 #define SMTP_REPLY_MAX 4096       /* bytes of one reply that are kept */
@@ -15,7 +16,7 @@ a connection that is made once and may carry several messages. */
 
 /* What the server offered in its EHLO answer. */
 struct smtp_offers {
-  bool pipelining, size, starttls, chunking, eightbit, auth, dsn, prdr, utf8, early /* PIPECONNECT and its older names */;
+  bool pipelining, size, starttls, chunking, eightbit, auth, dsn, prdr, utf8, requiretls, early /* PIPECONNECT and its older names */;
   int64_t size_limit;
   int64_t limit_mails, limit_rcpts, limit_domains; /* LIMITS (RFC 9422): MAILMAX, RCPTMAX, RCPTDOMAINMAX; 0: none */
   struct str auth_mechanisms; /* blank-separated */
@@ -46,6 +47,7 @@ struct smtp_connection {
   bool esmtp, tls, authenticated, used_auth_needed;
   struct tls_info *tls_info;
   struct str auth_name, auth_id, auth_sender;
+  enum smtp_requiretls requiretls; /* what was asked of it */
   int messages;                /* sent over it */
   struct smtp_early early;
   bool stale;                  /* after a failure: what was remembered of the server does not hold, another connection may do */

@@ -22,6 +22,7 @@ struct attempt {
   struct smtp_connection *n;
   const struct smtp_client_options *o;
   struct str interface;
+  enum smtp_requiretls requiretls;
 };
 
 static bool host_in(struct attempt *t, const struct option_expr *list) {
@@ -125,6 +126,7 @@ void smtp_note_offers(struct ctx *c, struct smtp_connection *n, struct str reply
       f->dsn |= keyword(line, "DSN", &args);
       f->prdr |= keyword(line, "PRDR", &args);
       f->utf8 |= keyword(line, "SMTPUTF8", &args);
+      f->requiretls |= n->tls && keyword(line, "REQUIRETLS", &args);
       f->early |= keyword(line, "PIPECONNECT", &args) || keyword(line, "PIPE_CONNECT", &args) || keyword(line, "X_PIPE_CONNECT", &args);
     }
   }
@@ -232,6 +234,15 @@ static int start_tls_layer(struct attempt *t, struct str *ret_error) {
     p.verify = verify_wanted(t);
   if (p.verify && host_in(t, &o->tls_verify_cert_hostnames))
     p.verify_host = str_is_set(c->host->certname) ? c->host->certname : t->n->host_name; /* as it was asked for, not where a CNAME led to */
+  if (t->requiretls == REQUIRETLS_NEEDED) {
+    if (!str_trim(p.verify_certificates).len)
+      p.verify_certificates = STR("system");
+    p.verify = TLS_VERIFY_REQUIRED;
+    /* The name before any CNAME: the one that was validated. */
+    p.verify_host = str_is_set(c->host->certname) && c->host->certname.len ? c->host->certname : t->n->host_name;
+  } else if (t->requiretls == REQUIRETLS_RELAXED && p.verify == TLS_VERIFY_REQUIRED) {
+    p.verify = TLS_VERIFY_OPTIONAL;
+  }
   const char *why; /* certificates and SNI have names in ASCII (RFC 6066 3, RFC 6125 6.4.2) */
   (void)idn_domain_to_ascii(c->arena, p.verify_host, &p.verify_host, &why);
   (void)idn_domain_to_ascii(c->arena, p.sni, &p.sni, &why);
@@ -258,7 +269,8 @@ static enum smtp_stage_result require_tls(struct attempt *t, const char *why) {
 /* STARTTLS when it is offered and not avoided; what is demanded must come (RFC 3207). *ret_clear_again: the handshake failed
 and the options allow another connection without TLS. */
 static enum smtp_stage_result starttls(struct attempt *t, bool avoid, bool *ret_clear_again) {
-  bool required = host_in(t, &t->o->hosts_require_tls);
+  bool required = t->requiretls == REQUIRETLS_NEEDED || host_in(t, &t->o->hosts_require_tls);
+  bool lenient = t->o->tls_tempfail_tryclear || t->requiretls == REQUIRETLS_RELAXED;
   *ret_clear_again = false;
   if (!t->n->offers.starttls || avoid || host_in(t, &t->o->hosts_avoid_tls))
     return required ? require_tls(t, "the server did not offer TLS support") : SMTP_OK;
@@ -267,14 +279,14 @@ static enum smtp_stage_result starttls(struct attempt *t, bool avoid, bool *ret_
     r = smtp_early_settle(t->c, t->n);
   if (!r)
     r = smtp_expect(t->c, t->n, t->o->command_timeout, '2');
-  if (r == SMTP_REFUSED || (r == SMTP_TEMPORARY && t->o->tls_tempfail_tryclear))
+  if (r == SMTP_REFUSED || (r == SMTP_TEMPORARY && lenient))
     return required ? require_tls(t, "an attempt to start TLS failed") : SMTP_OK;
   if (r)
     return r;
   struct str error = STR_EMPTY;
   stream_discard_input(t->n->stream); /* nothing said in clear after STARTTLS counts */
   if (start_tls_layer(t, &error)) {
-    *ret_clear_again = !required && t->o->tls_tempfail_tryclear;
+    *ret_clear_again = !required && lenient;
     struct str text = str_printf(t->c->arena, "TLS session: %.*s", STRF(error)), unused;
     if (*ret_clear_again && !t->o->callout)
       (void)event_raise(t->c, t->n->transport, "msg:host:defer", text, ERROR_TLS_FAILURE, &unused);
@@ -319,11 +331,40 @@ static struct str default_helo(struct ctx *c) {
                                                                             : main_options(c->config)->primary_hostname;
 }
 
+/* RFC 8689, section 4.2.1: who tells us where to go must be trusted before anybody is asked. */
+static enum smtp_stage_result trusted_host(struct attempt *t) {
+  const struct host *h = t->c->host;
+  if (t->requiretls == REQUIRETLS_NEEDED && h->mx >= 0 && !h->dnssec)
+    return fail(t, ERROR_ENCRYPTION_NEEDED, "", "the name of the host is not validated: its MX record is not secure");
+  return SMTP_OK;
+}
+
+static enum smtp_stage_result promised(struct attempt *t) {
+  if (t->requiretls != REQUIRETLS_NEEDED || (t->n->tls && t->n->offers.requiretls))
+    return SMTP_OK;
+  return fail(t, ERROR_REQUIRETLS, "", "REQUIRETLS support required");
+}
+
+/* What keeps a host from getting such a message, as an answer to the sender: no later attempt would do better. */
+static void note_unfit(struct attempt *t) {
+  struct smtp_connection *n = t->n;
+  if (t->requiretls == REQUIRETLS_NONE)
+    return;
+  if (n->error == ERROR_TLS_REQUIRED || (n->error == ERROR_TLS_FAILURE && t->requiretls == REQUIRETLS_NEEDED))
+    n->error = ERROR_ENCRYPTION_NEEDED;
+  if (n->error == ERROR_ENCRYPTION_NEEDED)
+    n->error_text = str_printf(t->c->arena, "550 5.7.10 Encryption needed: %.*s", STRF(n->error_text));
+  else if (n->error == ERROR_REQUIRETLS)
+    n->error_text = str_printf(t->c->arena, "550 5.7.30 %.*s", STRF(n->error_text));
+}
+
 static enum smtp_stage_result set_up(struct attempt *t, bool avoid_tls, bool *ret_clear_again) {
   struct ctx *c = t->c;
   struct str helo;
   *ret_clear_again = false;
-  enum smtp_stage_result r = vetoed(t, "tcp:connect", STR_EMPTY);
+  enum smtp_stage_result r = trusted_host(t);
+  if (!r)
+    r = vetoed(t, "tcp:connect", STR_EMPTY);
   if (!r)
     r = tcp_connect(t);
   if (r)
@@ -351,6 +392,8 @@ static enum smtp_stage_result set_up(struct attempt *t, bool avoid_tls, bool *re
     r = say_hello(t);
   if (!r && !t->n->tls)
     r = starttls(t, avoid_tls, ret_clear_again);
+  if (!r)
+    r = promised(t);
   if (!r)
     r = authenticate(t);
   return r;
@@ -380,6 +423,7 @@ struct smtp_connection *smtp_connect_told(struct ctx *c, const struct instance *
     int *ret_errno, struct str *ret_text, struct str *ret_command, struct str *ret_reply) {
   struct attempt at = {.c = c, .o = smtp_client_options(t), .interface = STR_UNSET};
   bool avoid_tls = false;
+  at.requiretls = smtp_requiretls_mode(c, at.o);
   if (expand_option(c, &at.o->interface, &at.interface)) {
     *ret_why = SMTP_BROKEN;
     *ret_errno = ERROR_EXPAND_FAIL;
@@ -390,16 +434,18 @@ struct smtp_connection *smtp_connect_told(struct ctx *c, const struct instance *
     bool clear_again;
     at.n = connection_new(c, t, port);
     smtp_use(c, NULL);
+    at.n->requiretls = at.requiretls;
     at.n->key = str_dup(at.n->arena, smtp_pool_key(c, t, port, at.interface));
     DEBUG(transport, "Connecting to %.*s [%.*s]:%d\n", STRF(at.n->host_name), STRF(at.n->host_address), port);
     *ret_why = set_up(&at, avoid_tls, &clear_again);
     if (*ret_why == SMTP_OK)
       return at.n;
+    note_unfit(&at);
     *ret_errno = at.n->error;
     *ret_text = at.n->error_text;
     *ret_command = str_dup(c->arena, at.n->command);
     *ret_reply = str_dup(c->arena, at.n->reply.text);
-    bool talking = at.n->error == ERROR_AUTH_FAIL || at.n->error == ERROR_TLS_REQUIRED || at.n->error == ERROR_EVENT;
+    bool talking = at.n->error == ERROR_AUTH_FAIL || at.n->error == ERROR_TLS_REQUIRED || at.n->error == ERROR_EVENT || at.n->error == ERROR_REQUIRETLS;
     bool said_no = *ret_why != SMTP_BROKEN || talking, stale = at.n->stale;
     smtp_disconnect(at.n, said_no);
     if (!clear_again && !stale)

@@ -97,7 +97,7 @@ void smtp_early_prepare(struct ctx *c, struct smtp_connection *n, struct str int
       .crypted = STR_UNSET};
   /* Our name is known before the connection only if it does not name our end of it. */
   bool known_name = e->interface.len || str_find(o->helo_data.text, STR("sending_ip_address")) < 0;
-  e->watched = !o->callout && !o->lmtp && known_name && str_is_set(o->hosts_pipe_connect.text) &&
+  e->watched = !o->callout && smtp_requiretls_mode(c, o) != REQUIRETLS_NEEDED && !o->lmtp && known_name && str_is_set(o->hosts_pipe_connect.text) &&
                match_host(c, &o->hosts_pipe_connect, n->host_name, n->host_address, NULL) == OUTCOME_OK &&
                !(str_is_set(o->hosts_avoid_esmtp.text) &&
                    match_host(c, &o->hosts_avoid_esmtp, n->host_name, n->host_address, NULL) == OUTCOME_OK);

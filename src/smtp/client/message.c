@@ -137,8 +137,8 @@ static enum smtp_stage_result send_mail(struct transaction *t) {
   if (t->n->offers.size)
     snprintf(size, sizeof size, " SIZE=%lld", (long long)(t->m->size + t->o->size_addition + (int64_t)c->message->lines));
   struct str auth = smtp_auth_parameter(c, t->n);
-  enum smtp_stage_result r = smtp_command(c, t->n, !t->pipelining, "MAIL FROM:<%.*s>%s%s%s%.*s%.*s", STRF(t->return_path), size,
-      t->prdr ? " PRDR" : "", t->utf8 == SMTP_UTF8_SEND ? " SMTPUTF8" : "", STRF(auth), STRF(smtp_dsn_mail(c, t->n)));
+  enum smtp_stage_result r = smtp_command(c, t->n, !t->pipelining, "MAIL FROM:<%.*s>%s%s%s%s%.*s%.*s", STRF(t->return_path), size,
+      t->prdr ? " PRDR" : "", t->n->offers.requiretls && message_requires_tls(c->message) ? " REQUIRETLS" : "", t->utf8 == SMTP_UTF8_SEND ? " SMTPUTF8" : "", STRF(auth), STRF(smtp_dsn_mail(c, t->n)));
   t->mail_command = t->n->command;
   return r;
 }
@@ -486,7 +486,7 @@ static bool txn_has(const struct smtp_connection *n, struct str rcpt) {
 static bool continues_transaction(struct transaction *t) {
   struct smtp_connection *n = t->n;
   size_t waiting = 0;
-  if (!n->txn_open || !str_eq(n->txn_sender, t->return_path) || t->o->lmtp)
+  if (!n->txn_open || !str_eq(n->txn_sender, t->return_path) || t->o->lmtp || message_requires_tls(t->c->message))
     return false;
   for (const struct address *a = t->chain; a; a = a->next) {
     if (!pending(a))

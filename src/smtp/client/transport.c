@@ -34,6 +34,8 @@ struct delivery {
   int tried_total;
   int transactions;
   VEC(struct host *) attempted;
+  int unfit;        /* hosts that may not get the message (REQUIRETLS) … */
+  int failed;       /* … and those that failed otherwise */
   int skipped;      /* because their retry time has not come */
   struct host *last;
   int last_error;
@@ -268,7 +270,10 @@ static void host_failed(struct delivery *d, struct host *h, int error, struct st
   d->last_error = error;
   d->last_text = text;
   log_host_error(d, h, error, text);
-  if (error == ERROR_EVENT)
+  bool unfit = smtp_requiretls_unfit(error);
+  d->unfit += unfit;
+  d->failed += !unfit;
+  if (error == ERROR_EVENT || unfit)
     return;
   struct str unused;
   (void)event_raise(d->c, d->t, "msg:host:defer", text, error, &unused);
@@ -348,6 +353,11 @@ static void keep(struct delivery *d, struct smtp_connection *n, const struct hos
 static struct smtp_connection *take_connection(struct delivery *d, int port) {
   struct smtp_connection *n = d->over;
   d->over = NULL;
+  enum smtp_requiretls mode = smtp_requiretls_mode(d->c, d->o);
+  if (n && n->requiretls != mode && n->requiretls != REQUIRETLS_NEEDED) { /* what it was made for asked for less, or for other things */
+    smtp_pool_keep(n);
+    n = NULL;
+  }
   if (!n)
     n = smtp_pool_take(smtp_pool_key(d->c, d->t, port, d->interface));
   if (!n)
@@ -478,8 +488,10 @@ static void try_hosts(struct delivery *d, struct host *hosts) {
   for (struct host *h = hosts; h && any_pending(d->chain); h = next) {
     bool routed = str_is_set(h->address); /* the router's `self` has decided about it */
     next = h->next;
-    if (!find_address(d, h))
+    if (!find_address(d, h)) {
+      d->failed++;
       continue;
+    }
     next = h->next; /* other addresses of it may have come in between */
     h->port = host_port(d, h); /* a part of the record's key, also when it is not tried */
     if (!routed && is_forbidden_local(d, h)) {
@@ -521,6 +533,10 @@ static void try_hosts(struct delivery *d, struct host *hosts) {
 static void finish(struct delivery *d) {
   if (!any_pending(d->chain))
     return;
+  if (d->unfit && !d->failed && !d->skipped) { /* none of the hosts may get it, now or later */
+    settle_pending(d, OUTCOME_FAIL, d->last_error, d->last_text, d->last);
+    return;
+  }
   if (d->only_over && !d->last) { /* another host would have to be tried: in this message's own turn */
     for (struct address *a = d->chain; a; a = a->next)
       if (a->result == OUTCOME_DEFER && a->basic_errno == SMTP_PENDING) {

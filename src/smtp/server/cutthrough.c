@@ -10,6 +10,7 @@ refuse never leaves this host. */
 #include "expand/expand.h"
 #include "route/router.h"
 #include "smtp/client/client.h"
+#include "smtp/client/requiretls.h"
 #include "smtp/server/internal.h"
 #include "transport/options.h"
 
@@ -190,7 +191,7 @@ enum smtp_cutthrough smtp_cutthrough_data(struct smtp_session *s, struct recepti
   const struct acl_message *m = acl_message(c);
   if (!s->cutthrough)
     return CUTTHROUGH_NOT;
-  if (recipients(s) != c->message->recipients.n || s->prdr_requested || asks_for_notices(c->message) || r->p.chunking || c->message->frozen || m->queue_only || m->fakereject ||
+  if (recipients(s) != c->message->recipients.n || s->prdr_requested || asks_for_notices(c->message) || message_requires_tls(c->message) || r->p.chunking || c->message->frozen || m->queue_only || m->fakereject ||
       m->fakedefer || s->p->queue_only || !kept(s)->connection) {
     smtp_cutthrough_cancel(s);
     return CUTTHROUGH_NOT;

@@ -196,6 +196,9 @@ static void collect_ehlo(struct smtp_session *s, struct lines *l) {
   s->ad_utf8 = o->accept_8bitmime && smtp_match_host(s, &o->smtputf8_advertise_hosts);
   if (s->ad_utf8)
     add_line(l, STR("SMTPUTF8"));
+  s->ad_requiretls = s->c->client->tls && smtp_match_host(s, &o->tls_advertise_requiretls);
+  if (s->ad_requiretls)
+    add_line(l, STR("REQUIRETLS"));
   s->ad_xclient = s->xclient_done || (smtp_is_tcp(s) && smtp_match_host(s, &o->hosts_xclient));
   if (s->ad_xclient)
     add_line(l, STR("XCLIENT ADDR PORT NAME DESTADDR DESTPORT LOGIN"));
@@ -222,7 +225,7 @@ static struct str greeting(struct smtp_session *s) {
 
 void smtp_clear_offers(struct smtp_session *s) {
   /* BDAT stays as it was offered before: clients that fall back to HELO go on with it. */
-  s->ad_pipelining = s->ad_auth = s->ad_tls = s->ad_size = s->ad_dsn = s->ad_prdr = s->ad_early = s->ad_xclient = s->ad_utf8 = false;
+  s->ad_pipelining = s->ad_auth = s->ad_tls = s->ad_size = s->ad_dsn = s->ad_prdr = s->ad_early = s->ad_xclient = s->ad_utf8 = s->ad_requiretls = false;
   s->auth_advertised = STR_EMPTY;
 }
 

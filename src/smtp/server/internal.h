@@ -27,7 +27,7 @@ struct smtp_session {
 
   /* what was agreed */
   bool helo_seen, esmtp, helo_required;
-  bool ad_pipelining, ad_chunking, ad_auth, ad_tls, ad_size, ad_8bitmime, ad_dsn, ad_prdr, ad_early, ad_xclient, ad_utf8;
+  bool ad_pipelining, ad_chunking, ad_auth, ad_tls, ad_size, ad_8bitmime, ad_dsn, ad_prdr, ad_early, ad_xclient, ad_utf8, ad_requiretls;
   bool allow_unqualified_sender, allow_unqualified_recipient;
   bool helo_verify_must, helo_verify_try, helo_accept_junk;
   bool used_pipelining;          /* of the message that comes in */
@@ -47,7 +47,7 @@ struct smtp_session {
   struct str authenticated_sender; /* before any AUTH= of MAIL */
   int64_t size_given;
   bool prdr_requested;           /* PRDR of MAIL */
-  bool utf8;                     /* SMTPUTF8 of MAIL */
+  bool utf8, requiretls;         /* SMTPUTF8, REQUIRETLS of MAIL */
   int dsn_ret;                   /* DSN parameters: of MAIL, of the RCPT at hand; 0, unset: not given */
   struct str dsn_envid, rcpt_orcpt;
   unsigned rcpt_dsn_flags;
@@ -183,6 +183,10 @@ void smtp_dsn_forget(struct smtp_session *s);
 
 /* --- international.c: SMTPUTF8 (RFC 6531) --- */
 int smtp_param_utf8(struct smtp_session *s, struct str value);
+/* "utf8" in front of the protocol's name, and the S of esmtps as a capital: what the message's parameters make of it. */
+struct str smtp_protocol_of_message(struct smtp_session *s, struct str protocol);
+/* REQUIRETLS (RFC 8689). */
+int smtp_param_requiretls(struct smtp_session *s, struct str value);
 /* SMTPUTF8 at the end of VRFY's or EXPN's operand, when it was offered: cut off. */
 bool smtp_cut_utf8(struct smtp_session *s, struct str *text);
 int smtp_parse_query(struct smtp_session *s, struct str text, struct mail_address *ret, struct str *ret_error);

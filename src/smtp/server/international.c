@@ -1,8 +1,28 @@
-/* SMTPUTF8 of MAIL (RFC 6531): what it allows in the addresses of the
-transaction. */
+/* SMTPUTF8 of MAIL (RFC 6531), and what it allows in the addresses of the
+transaction; REQUIRETLS (RFC 8689). */
 #include "base/idn.h"
 #include "message/address.h"
 #include "smtp/server/internal.h"
+
+struct str smtp_protocol_of_message(struct smtp_session *s, struct str protocol) {
+  ptrdiff_t at = s->requiretls ? str_find(protocol, STR("smtps")) : -1;
+  struct str before = at < 0 ? protocol : str_slice(protocol, 0, (size_t)at + 4), behind = at < 0 ? STR_EMPTY : str_from(protocol, (size_t)at + 5);
+  return str_printf(s->txn, "%s%.*s%s%.*s", s->utf8 ? "utf8" : "", STRF(before), at < 0 ? "" : "S", STRF(behind));
+}
+
+int smtp_param_requiretls(struct smtp_session *s, struct str value) {
+  if (str_is_set(value)) {
+    smtp_synprot(s, false, 501, STR_UNSET, "REQUIRETLS takes no value");
+    return OUTCOME_FAIL;
+  }
+  if (!s->ad_requiretls) {
+    smtp_synprot(s, false, 555, STR_UNSET, "REQUIRETLS used when not advertised");
+    return OUTCOME_FAIL;
+  }
+  s->requiretls = true;
+  smtp_set_protocol(s);
+  return OUTCOME_OK;
+}
 
 int smtp_param_utf8(struct smtp_session *s, struct str value) {
   if (str_is_set(value))

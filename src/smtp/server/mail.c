@@ -9,6 +9,7 @@
 #include "message/address.h"
 #include "message/rewrite.h"
 #include "sasl/sasl.h"
+#include "smtp/client/requiretls.h"
 #include "smtp/server/internal.h"
 #include "smtp/space.h"
 
@@ -119,7 +120,7 @@ struct parameter {
 static const struct parameter mail_parameters[] = {
     {{"SIZE", param_size}, offered_size}, {{"BODY", param_body}, offered_body}, {{"AUTH", param_auth}, NULL},
     {{"RET", smtp_param_ret}, offered_dsn}, {{"ENVID", smtp_param_envid}, offered_dsn}, {{"PRDR", smtp_param_prdr}, offered_prdr},
-    {{"SMTPUTF8", smtp_param_utf8}, NULL}, {{0}, NULL}};
+    {{"SMTPUTF8", smtp_param_utf8}, NULL}, {{"REQUIRETLS", smtp_param_requiretls}, NULL}, {{0}, NULL}};
 
 static const struct parameter rcpt_parameters[] = {
     {{"NOTIFY", smtp_param_notify}, offered_dsn}, {{"ORCPT", smtp_param_orcpt}, offered_dsn}, {{0}, NULL}};
@@ -268,6 +269,8 @@ enum smtp_next smtp_verb_mail(struct smtp_session *s, struct str args) {
   m->reverse_path = str_dup(m->arena, address.address);
   m->reverse_path.taint = STR_TAINTED;
   m->smtputf8 = s->utf8;
+  if (s->requiretls)
+    message_set_requiretls(m);
   smtp_dsn_message(s);
   m->size = s->size_given > 0 ? (uint64_t)s->size_given : 0;
   s->mail_seen = true;

@@ -132,8 +132,8 @@ void smtp_reset(struct smtp_session *s) {
   s->txn_state = TXN_NONE;
   s->size_given = -1;
   s->prdr_requested = false;
-  if (s->utf8) {
-    s->utf8 = false;
+  if (s->utf8 || s->requiretls) {
+    s->utf8 = s->requiretls = false;
     smtp_set_protocol(s);
   }
   s->dsn_ret = 0;
@@ -185,16 +185,14 @@ void smtp_set_protocol(struct smtp_session *s) {
       {{"smtp", "esmtp", "smtps", "esmtps"}, {"smtpa", "esmtpa", "smtpsa", "esmtpsa"}},
       {{"local-smtp", "local-esmtp", "local-smtps", "local-esmtps"},
           {"local-smtpa", "local-esmtpa", "local-smtpsa", "local-esmtpsa"}}};
-  static const char *const utf8_names[2][2][4] = {
-      {{"utf8smtp", "utf8esmtp", "utf8smtps", "utf8esmtps"}, {"utf8smtpa", "utf8esmtpa", "utf8smtpsa", "utf8esmtpsa"}},
-      {{"utf8local-smtp", "utf8local-esmtp", "utf8local-smtps", "utf8local-esmtps"},
-          {"utf8local-smtpa", "utf8local-esmtpa", "utf8local-smtpsa", "utf8local-esmtpsa"}}};
   bool local = !str_is_set(cl->host_address);
   bool auth = s->p->host_authenticated.len == 0 && str_is_set(cl->host_authenticated) && cl->host_authenticated.len > 0;
   if (s->p->kind == SESSION_BATCH)
-    cl->protocol = s->utf8 ? STR("utf8local-bsmtp") : STR("local-bsmtp");
+    cl->protocol = STR("local-bsmtp");
   else
-    cl->protocol = str_c((s->utf8 ? utf8_names : names)[local][auth][(s->esmtp ? 1 : 0) + (cl->tls ? 2 : 0)]);
+    cl->protocol = str_c(names[local][auth][(s->esmtp ? 1 : 0) + (cl->tls ? 2 : 0)]);
+  if (s->utf8 || s->requiretls)
+    cl->protocol = smtp_protocol_of_message(s, cl->protocol);
 }
 
 /* ---- ends ---- */
