@@ -161,6 +161,7 @@ def test_kept_in_the_queue_and_over_a_restart(hop, smtp_server, authority):
     s = smtp_server({'MAIL': ['451 later', None]}, tls=authority.issue('hop.test', 'mx.martlet.test'), keywords=('REQUIRETLS',))
     m = hop(s.port, main='queue_only')
     send(m.port)
+    queued(m)
     m.run('-qff')
     wait_for(lambda: not no_mail(s), m.logs)
     assert '\n-requiretls\n' in read(queued(m))
@@ -230,6 +231,7 @@ def test_not_required(hop, smtp_server, authority):
     for header, parameters in [('Subject: x\r\n', ''), (NO + NO, ''), ('TLS-Required: perhaps\r\n', ''), (NO, ' REQUIRETLS')]:
         m = hop(s.port, **strict)
         send(m.port, parameters=parameters, header=header)
+        queued(m)
         m.run('-qff')
         m.wait_log(r'(==|\*\*) x@relay\.test')
         assert len(s.messages) == 1
