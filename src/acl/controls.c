@@ -185,7 +185,6 @@ const struct acl_control_def acl_core_controls[] = {
     {"debug", true, 0, ACL_LATER, NULL},
     {"dkim_disable_verify", false, ACL_BIT(ACL_DATA) | ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_DKIM) | ACL_BIT(ACL_NOT_SMTP_START) |
             ACL_BIT(ACL_PRDR), 0, control_dkim_disable},
-    {"dmarc_disable_verify", false, ACL_BIT(ACL_DATA) | ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_NOT_SMTP_START), ACL_LATER, NULL},
     {"dmarc_enable_forensic", false, ACL_BIT(ACL_DATA) | ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_NOT_SMTP_START), ACL_LATER, NULL},
     {"dscp", true, SMTP_ONLY | ACL_BIT(ACL_NOTQUIT), ACL_LATER, NULL},
     {"enforce_sync", false, SMTP_ONLY, 0, control_enforce_sync},

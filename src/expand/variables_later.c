@@ -25,8 +25,6 @@ const struct variable_def later_variables[] = {
   EMPTY("callout_address"),
   FIXED("compile_number", '0'), EMPTY("compile_date"),
   EMPTY("dcc_header"), EMPTY("dcc_result"),
-  EMPTY("dmarc_alignment_dkim"), EMPTY("dmarc_alignment_spf"), EMPTY("dmarc_domain_policy"), EMPTY("dmarc_status"),
-  EMPTY("dmarc_status_text"), EMPTY("dmarc_used_domain"),
   EMPTY("headers_added"),
   EMPTY("local_scan_data"),
   EMPTY("malware_name"),

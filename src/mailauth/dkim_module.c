@@ -11,6 +11,7 @@ variables. */
 #include "log/log.h"
 #include "mailauth/dkim.h"
 #include "mailauth/module.h"
+#include "mailauth/results.h"
 #include "mailauth/words.h"
 #include "match/match.h"
 #include "message/message.h"
@@ -248,6 +249,14 @@ static const char *reason_word(const struct dkim_signature *sig) {
     case DKIM_BODYHASH: return "bodyhash_mismatch";
     case DKIM_SIGNATURE: return "signature_incorrect";
     default: return "";
+  }
+}
+
+void dkim_message_results(struct ctx *c, void (*each)(void *arg, struct str domain, struct str selector, struct str status), void *arg) {
+  const struct dkim_state *s = state_of(c);
+  for (const struct dkim_signature *sig = s ? s->first : NULL; sig; sig = sig->next) {
+    const struct verdict *v = verdict_of(s, sig);
+    each(arg, sig->domain, sig->selector, str_is_set(v->status) ? v->status : str_c(dkim_status_name(sig->status)));
   }
 }
 

@@ -9,6 +9,7 @@ lookup (Exim manual, section "SPF (Sender Policy Framework)"). */
 #include "log/log.h"
 #include "lookup/lookup.h"
 #include "mailauth/module.h"
+#include "mailauth/results.h"
 #include "mailauth/spf.h"
 #include "mailauth/words.h"
 #include "message/message.h"
@@ -125,6 +126,20 @@ static int eval_spf_guess(struct ctx *c, const struct acl_clause *clause, struct
 
 static int check_words(struct config_reader *r, struct acl_clause *clause) {
   return result_words_check(r, clause->condition->name, clause->arg.text, words);
+}
+
+bool spf_message_result(struct ctx *c, enum spf_result *ret, struct str *ret_domain) {
+  struct spf_state *s = state_of(c);
+  if (s == NULL)
+    return false;
+  check_plain(c, s);
+  if (s->result == SPF_INVALID)
+    return false;
+  struct str sender = sender_of(c->message);
+  ptrdiff_t at = str_rfind_byte(sender, '@');
+  *ret = (enum spf_result)s->result;
+  *ret_domain = at >= 0 ? str_from(sender, (size_t)at + 1) : str_is_set(c->client->helo_name) ? c->client->helo_name : STR_EMPTY;
+  return true;
 }
 
 /* ---- variables ---- */
