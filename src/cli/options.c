@@ -189,7 +189,7 @@ static bool set_no_delivery(struct cli *c, const struct option_word *w, struct s
   return c->no_delivery = c->verbose = true;
 }
 
-/* -q[q][i][f[f]][l][G<name>[/<time>]][<time>]; -qR and -qS are -R and -S. */
+/* -q[q][i][f[f]][l][G<name>[/<time>]][<time>]; -qR and -qS are -R and -S, in two stages -qqR and -qqS. */
 static bool set_queue_run(struct cli *c, const struct option_word *w, struct str value, const char *as_given) {
   struct cli_queue_run q = {.queue_name = STR_EMPTY};
   size_t i = 0;
@@ -237,8 +237,9 @@ static bool set_select(struct cli *c, const struct option_word *w, struct str va
       }
       c->queue_runs.v[c->queue_runs.n - 1].force |= forms[i].force;
       c->queue_runs.v[c->queue_runs.n - 1].force_frozen |= forms[i].frozen;
-      *(w->value ? &c->select_sender : &c->select_recipient) = text;
-      *(w->value ? &c->select_sender_regex : &c->select_recipient_regex) = forms[i].regex;
+      c->queue_runs.v[c->queue_runs.n - 1].two_stage |= (w->value & 2) != 0;
+      *(w->value & 1 ? &c->select_sender : &c->select_recipient) = text;
+      *(w->value & 1 ? &c->select_sender_regex : &c->select_recipient_regex) = forms[i].regex;
       if (!c->mode_given && c->mode != MODE_QUEUE_DAEMON)
         c->mode = MODE_QUEUE_RUN;
       return true;
@@ -341,6 +342,8 @@ static const struct option_word words[] = {
     {"pd", ARG_NONE, perl_start, 0},
     {"ps", ARG_NONE, perl_start, 0},
     {"p", ARG_JOINED, set_protocol, 0},
+    {"qqR", ARG_JOINED, set_select, 2},
+    {"qqS", ARG_JOINED, set_select, 3},
     {"qR", ARG_JOINED, set_select, 0},
     {"qS", ARG_JOINED, set_select, 1},
     {"q", ARG_JOINED, set_queue_run, 0},

@@ -221,7 +221,7 @@ static void accepted(void *arg, struct ctx *c, struct message *m, bool queue) {
 
 /* Bounces and warnings that a delivery of ours has written. */
 static void submitted(struct ctx *c, struct message *m) {
-  accepted(NULL, c, m, main_options(c->config)->queue_only);
+  accepted(NULL, c, m, main_options(c->config)->queue_only || m->queue_only_policy);
 }
 
 /* --- sessions --- */

@@ -57,24 +57,39 @@ static bool thaw(struct delivery *d, struct deliver_how *how) {
   return false;
 }
 
-static void tell_frozen(struct delivery *d) {
-  const struct main_options *o = main_options(d->c->config);
-  struct submit s;
+/* Begins the note about a frozen message for those whom freeze_tell names. False: there is nobody. */
+static bool start_note(struct ctx *c, const struct message *m, const char *subject, struct submit *s) {
+  const struct main_options *o = main_options(c->config);
   struct str text = o->freeze_tell.text;
-  if (!str_is_set(text) || !text.len || d->m->local_error_message)
-    return;
-  submit_init(&s, d->c->arena, d->m);
+  if (!str_is_set(text) || !text.len || m->local_error_message)
+    return false;
+  submit_init(s, c->arena, m);
   for (struct str rest = text; str_is_set(rest) && rest.len;) {
     struct str to = str_trim(str_cut(&rest, ','));
     if (!to.len)
       continue;
     if (str_find_byte(to, '@') < 0)
-      to = str_printf(d->c->arena, "%.*s@%.*s", STRF(to), STRF(o->qualify_domain));
-    vec_push(d->c->arena, &s.recipients, to);
+      to = str_printf(c->arena, "%.*s@%.*s", STRF(to), STRF(o->qualify_domain));
+    vec_push(c->arena, &s->recipients, to);
   }
-  struct str references = report_references(d->c, d->m);
-  buf_printf(&s.header, "Auto-Submitted: auto-replied\nFrom: %.*s\nTo: %.*s\n%.*sSubject: Message frozen\n", STRF(submit_from(d->c)),
-      STRF(text), STRF(str_is_set(references) ? references : STR_EMPTY));
+  struct str references = report_references(c, m);
+  buf_printf(&s->header, "Auto-Submitted: auto-replied\nFrom: %.*s\nTo: %.*s\n%.*sSubject: %s\n", STRF(submit_from(c)),
+      STRF(text), STRF(str_is_set(references) ? references : STR_EMPTY), subject);
+  return true;
+}
+
+void deliver_tell_frozen_on_arrival(struct ctx *c, const struct message *m) {
+  struct submit s;
+  if (!start_note(c, m, "Message frozen on arrival", &s))
+    return;
+  buf_printf(&s.body, "Message %s was frozen on arrival by ACL.\nThe sender is <%.*s>.\n", m->id, STRF(m->reverse_path));
+  submit_message(c, &s);
+}
+
+static void tell_frozen(struct delivery *d) {
+  struct submit s;
+  if (!start_note(d->c, d->m, "Message frozen", &s))
+    return;
   buf_printf(&s.body, "Message %s has been frozen%.*s.\n", d->m->id, STRF(d->freeze_reason));
   for (struct str rest = d->freeze_detail; str_is_set(rest) && rest.len;) {
     struct str line = str_cut(&rest, '\n');
@@ -100,9 +115,9 @@ static void freeze(struct delivery *d) {
   struct str why = d->freeze_reason;
   if (str_is_set(d->freeze_detail) && d->freeze_detail.len)
     why = str_cat(d->c->arena, why, str_cat(d->c->arena, STR(": "), log_printable(d->c->arena, d->freeze_detail)));
+  tell_frozen(d);
   log_write(LOG_MAIN, d->m, "Frozen%.*s", STRF(why));
   msglog_add_plain(&d->log, str_printf(d->c->arena, "*** Frozen%.*s", STRF(why)));
-  tell_frozen(d);
 }
 
 int deliver_freeze(struct ctx *c, struct message *m, struct str reason) {

@@ -38,5 +38,7 @@ enum deliver_result deliver_message(struct ctx *c, struct message *m, const stru
 the fiber that made it (one-shot commands). The message is the callee's from then on. */
 extern void (*deliver_take_over)(struct ctx *c, struct message *m);
 
+/* A message that an ACL froze is in the spool now: those of freeze_tell hear of it. [suspends] */
+void deliver_tell_frozen_on_arrival(struct ctx *c, const struct message *m);
 /* Freezes the message in the spool with a log line. For -Mf and others. 0 or -errno. [suspends] */
 int deliver_freeze(struct ctx *c, struct message *m, struct str reason);

@@ -144,6 +144,8 @@ void msglog_write(struct msglog *l, struct ctx *c, struct message *m) {
 void msglog_begin(struct ctx *c, struct message *m) {
   struct msglog none;
   msglog_init(&none, c->arena);
+  if (m->deliver_freeze)
+    msglog_add(&none, "frozen by ACL");
   write_lines(&none, c, m);
 }
 

@@ -6,7 +6,7 @@
 #include "base/idn.h"
 #include "core/build.h"
 #include "core/main_options.h"
-#include "deliver/deliver.h"
+#include "deliver/follow.h"
 #include "expand/expand.h"
 #include "log/log.h"
 #include "loop/fiber.h"
@@ -180,7 +180,10 @@ int submit_message(struct ctx *c, struct submit *s) {
   }
   memcpy(s->id, m->id, sizeof s->id);
   m->foreground = s->parent && s->parent->foreground;
-  if (main_options(c->config)->queue_only && !m->foreground && (!deliver_take_over || build.deliver_without_daemon)) {
+  bool waits = main_options(c->config)->queue_only && !m->foreground && (!deliver_take_over || build.deliver_without_daemon);
+  if (m->queue_only_policy)
+    log_write(LOG_MAIN, m, "no immediate delivery: queued by ACL");
+  if (waits || (m->queue_only_policy && !deliver_claims)) {
     message_free(m); /* it waits in the queue like all mail */
     return 0;
   }

@@ -54,6 +54,8 @@ static bool read_filter(struct delivery *d, const struct owner *owner, struct st
   return true;
 }
 
+#define FREEZE_TEXT_MAX 1000 /* of what the filter says about it, in log lines */
+
 /* --- what it asks for --- */
 
 /* Whose children the filter's deliveries are. */
@@ -199,7 +201,8 @@ static void use_outcome(struct delivery *d, const struct filter_result *f) {
   case FILTER_FREEZE:
     d->freeze = true;
     d->freeze_reason = STR(" by the system filter");
-    d->freeze_detail = text;
+    d->freeze_detail = text.len <= FREEZE_TEXT_MAX ? text
+        : str_cat(d->c->arena, str_slice(text, 0, FREEZE_TEXT_MAX), STR(" ... (truncated)"));
     move(d, &d->deferred, OUTCOME_DEFER, ERROR_UNKNOWN, STR_EMPTY);
     break;
   case FILTER_FAIL:

@@ -7,11 +7,16 @@
 #include "message/address.h"
 #include "message/message.h"
 
+#define SHOWN_MAX 1024 /* of a text in an error */
+
 /* Newlines in what becomes a header line only fold it. */
 static int check_folding(struct filter_runner *r, struct str s, const char *where) {
   for (uint32_t i = 0; i < s.len; i++)
-    if (s.p[i] == '\n' && (i + 1 >= s.len || (s.p[i + 1] != ' ' && s.p[i + 1] != '\t')))
-      return filter_fail(r, "\\n not followed by space in \"%.*s\" in %s", STRF(log_printable(r->c->arena, s)), where);
+    if (s.p[i] == '\n' && (i + 1 >= s.len || (s.p[i + 1] != ' ' && s.p[i + 1] != '\t'))) {
+      struct str shown = log_printable(r->c->arena, s);
+      shown = str_slice(shown, 0, shown.len < SHOWN_MAX ? shown.len : SHOWN_MAX);
+      return filter_fail(r, "\\n not followed by space in \"%.*s\" in %s", STRF(shown), where);
+    }
   return 0;
 }
 

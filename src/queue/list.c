@@ -1,5 +1,6 @@
 #include "queue/list.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include "base/map.h"
@@ -37,6 +38,8 @@ static void print_size(FILE *out, uint64_t n) {
     fprintf(out, "%4lluM", (unsigned long long)((n + 512 * 1024) / (1024 * 1024)));
 }
 
+static int compare_addresses(const void *a, const void *b) { return str_cmp(*(const struct str *)a, *(const struct str *)b); }
+
 static void print_recipients(const struct queue_list *l, const struct message *m, FILE *out) {
   for (size_t i = 0; i < m->recipients.n; i++) {
     struct str address = m->recipients.v[i].address;
@@ -52,9 +55,14 @@ static void print_recipients(const struct queue_list *l, const struct message *m
   size_t i = 0;
   struct str address;
   void *value;
+  VEC(struct str) more = {0};
   while (map_next(m->nonrecipients, &i, &address, &value))
     if (!map_has(known, address))
-      fprintf(out, "       +D %.*s\n", STRF(address));
+      vec_push(m->arena, &more, address);
+  if (more.n)
+    qsort(more.v, more.n, sizeof *more.v, compare_addresses);
+  for (i = 0; i < more.n; i++)
+    fprintf(out, "       +D %.*s\n", STRF(more.v[i]));
 }
 
 static void print_message(const struct queue_list *l, const struct message *m, FILE *out) {

@@ -24,7 +24,6 @@ void receive_apply_controls(struct ctx *c, struct message *m) {
     gettimeofday(&now, NULL);
     m->frozen = m->deliver_freeze = true;
     m->frozen_time = now.tv_sec;
-    acl_log(c, LOG_MAIN, "frozen by ACL");
   }
   m->queue_only_policy = am->queue_only;
   if (str_is_set(am->queue_name))

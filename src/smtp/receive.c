@@ -8,6 +8,7 @@
 #include "base/pcre.h"
 #include "base/time.h"
 #include "core/main_options.h"
+#include "deliver/deliver.h"
 #include "core/module.h"
 #include "expand/expand.h"
 #include "log/log.h"
@@ -346,6 +347,11 @@ int receive_commit(struct reception *r) {
     return -1;
   }
   receive_log_arrival(r);
+  if (m->deliver_freeze) {
+    acl_log(c, LOG_MAIN, "frozen by ACL");
+    if (acl_message(c)->freeze_tell)
+      deliver_tell_frozen_on_arrival(c, m);
+  }
   return 0;
 }
 

@@ -199,6 +199,9 @@ static bool find_path(struct ctx *c, const struct instance *t, struct address *c
       c->vars.address_file = chain->address;
     if (!local_expand(c, t, chain, e, "file or directory name", ret))
       return false;
+    for (struct address *a = chain; a; a = a->next) /* the log shows where it went, not what it was called */
+      if (a->kind == ADDRESS_FILE && !str_starts(a->address, STR("/")))
+        a->address = *ret;
   } else if (chain->kind == ADDRESS_FILE) {
     *ret = chain->address;
     *ret_directory = str_ends(*ret, STR("/")) || o->maildir_format || o->mailstore_format;

@@ -259,6 +259,8 @@ static bool read_file(struct reply *r, struct buf *body) {
     return fail(r, OUTCOME_DEFER, str_printf(r->c->arena, "Tainted '%.*s' (file for %.*s transport) not permitted", STRF(r->file), STRF(r->t->name)));
   if (!local_plan_prepare(r->c, r->t, r->a, &p, &unused))
     return false;
+  if (str_eq_c(r->file, "/dev/null"))
+    return true;
   p.kind = PLAN_READ;
   p.path = r->file;
   p.max_read = FILE_MAX;

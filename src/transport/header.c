@@ -65,7 +65,8 @@ static bool remove_list(struct ctx *c, const struct instance *t, struct str from
 
 static void add_recipient(struct buf *b, const struct address *a, const char **before) {
   buf_add_c(b, *before);
-  buf_add(b, a->topaddr);
+  const struct address *top = address_top(a);
+  buf_add(b, top->recipient < 0 ? top->address : a->topaddr); /* the system filter is nobody's address */
   *before = ",\n ";
 }
 
