@@ -29,7 +29,7 @@ static const struct {
     {MODE_MESSAGE, mode_queue},        {MODE_ADDRESS_TEST, mode_address}, {MODE_VERIFY, mode_address},
     {MODE_EXPAND_TEST, mode_expand},   {MODE_PRINT, mode_print},        {MODE_VERSION, mode_version},
     {MODE_INFO, mode_info},            {MODE_RETRY_TEST, mode_retry},   {MODE_REWRITE_TEST, mode_rewrite},
-    {MODE_ALIASES, mode_aliases},      {MODE_FILTER_TEST, mode_filter},
+    {MODE_ALIASES, mode_aliases},      {MODE_AUTHCHECK, mode_authcheck},      {MODE_FILTER_TEST, mode_filter},
 };
 
 /* The three standard descriptors exist in every process after this: a log file must never become number 2. */

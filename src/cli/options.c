@@ -406,8 +406,8 @@ static const struct option_word *find_word(const char *arg) {
 }
 
 /* A word of Martlet's own, which no other name of the program has. */
-static bool starts_explain(const struct cli *c, const char *arg) {
-  return !c->mode_given && c->args.n == 0 && strcmp(arg, "explain") == 0 && strncmp(c->program, "martlet", 7) == 0;
+static bool starts_word(const struct cli *c, const char *arg, const char *word) {
+  return !c->mode_given && c->args.n == 0 && strcmp(arg, word) == 0 && strncmp(c->program, "martlet", 7) == 0;
 }
 
 bool cli_parse(struct cli *c, struct arena *a, int argc, char **argv, int *ret_status) {
@@ -419,7 +419,14 @@ bool cli_parse(struct cli *c, struct arena *a, int argc, char **argv, int *ret_s
   int i = 1;
   for (; i < argc; i++) {
     const char *arg = argv[i];
-    if (starts_explain(c, arg)) {
+    if (starts_word(c, arg, "authcheck")) { /* all that follows is its own */
+      c->mode_given = true;
+      c->mode = MODE_AUTHCHECK;
+      while (++i < argc)
+        vec_push(a, &c->args, str_tainted(str_c(argv[i])));
+      break;
+    }
+    if (starts_word(c, arg, "explain")) {
       c->explain = c->mode_given = true;
       c->mode = MODE_EXPAND_TEST;
       continue;
@@ -487,6 +494,7 @@ void cli_help(const char *program) {
          "    -bt ADDRESS          how would it be routed?       -bv ADDRESS  would it be accepted?\n"
          "    -be ['EXPRESSION']   expand a string\n"
          "    explain 'EXPRESSION' expand a string and show how its value comes about\n"
+         "    authcheck MESSAGE    SPF, DKIM, DMARC and ARC of a message; --ip, --helo, --sender, --resolver, --json\n"
          "    -bh ADDRESS          play an SMTP session as from that IP address; nothing is delivered\n"
          "    -d[+AREA]            debugging output\n\n"
          "  Queue\n"

@@ -27,6 +27,7 @@ enum cli_mode {
   MODE_REWRITE_TEST, /* -brw */
   MODE_FILTER_TEST,  /* -bf, -bF */
   MODE_ALIASES,      /* -bi */
+  MODE_AUTHCHECK,    /* martlet authcheck … */
   MODE_HELP,
   MODE_DEMO,         /* --demo DIR: make run */
   MODE_UTILITY,      /* --dumpdb and the like: see utilities.c */

@@ -54,6 +54,7 @@ int mode_receive(struct process *p);   /* a message, -bs, -bS, -bh */
 int mode_queue(struct process *p);     /* -q, -bp, -M */
 int mode_filter(struct process *p);    /* -bf, -bF */
 int mode_aliases(struct process *p);   /* -bi */
+int mode_authcheck(struct process *p); /* authcheck */
 /* --- for tests with a message: expand.c --- */
 /* Takes the header lines off `text`, into the message; returns where the body begins. */
 size_t process_read_header(struct message *m, struct str text);
