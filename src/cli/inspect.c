@@ -5,6 +5,7 @@
 
 #include "cli/process.h"
 #include "config/print.h"
+#include "filter/filter.h"
 #include "config/version.h"
 #include "core/main_options.h"
 #include "core/module.h"
@@ -27,12 +28,17 @@ int mode_print(struct process *p) {
 
 int mode_info(struct process *p) {
   if (str_eq_c(p->cli.mode_arg, "help")) {
-    puts("Exim's -bI: option; subjects:\n  help     this text\n  modules  the features built in");
+    puts("Exim's -bI: option; subjects:\n  help     this text\n  modules  the features built in\n  sieve    the extensions that Sieve scripts may require");
     return 0;
   }
   if (str_eq_c(p->cli.mode_arg, "modules")) {
     for (size_t i = 0; modules[i]; i++)
       printf("%-20s %s\n", modules[i]->name, modules[i]->summary ? modules[i]->summary : "");
+    return 0;
+  }
+  if (str_eq_c(p->cli.mode_arg, "sieve")) {
+    for (size_t i = 0; filter_sieve_extensions[i]; i++)
+      puts(filter_sieve_extensions[i]);
     return 0;
   }
   fprintf(stderr, "martlet: -bI:%.*s is not supported yet; -bI:help lists the subjects\n", STRF(p->cli.mode_arg));

@@ -84,6 +84,7 @@ struct address {
   struct str confirmation;        /* C="…" */
   struct str return_path;         /* that the transport used; unset: errors address or reverse-path */
   struct str sent_as, sent_sender; /* the address and its sender in ASCII, when they had to be converted; else unset */
+  struct str file_used;           /* of a file: the name that the transport made of it; unset: none yet */
   struct str sending_address;     /* our end of the connection, for I= */
   int sending_port;
   struct str protocol_steps;      /* PS=: "esea" (log selector protocol_detail) */

@@ -75,7 +75,9 @@ static void add_address(struct buf *b, struct ctx *c, const struct address *a, b
       shown = str_printf(c->arena, "%.*s@%.*s", STRF(a->local_part), STRF(a->domain));
     if (success && str_is_set(a->sent_as))
       shown = a->sent_as;
-    if (!success && a->kind == ADDRESS_FILE && a->address.len && a->address.p[0] != '/')
+    if (a->kind == ADDRESS_FILE && str_is_set(a->file_used))
+      shown = a->file_used;
+    if (!success && a->kind == ADDRESS_FILE && shown.len && shown.p[0] != '/')
       buf_add_c(b, "save ");
     buf_add(b, shown);
   }

@@ -2,7 +2,7 @@
 the next ones. Least recently used goes first. */
 
 #include "base/arena.h"
-#include "filter/internal.h"
+#include "filter/sieve.h"
 
 #define CACHE_SLOTS 256
 #define CACHE_BYTES (8u << 20)
@@ -22,7 +22,8 @@ static size_t used_bytes, compilations;
 static uint64_t clock_now;
 
 static unsigned rights_of(const struct filter_rules *r) {
-  return (r->system ? 1u : 0) | (r->allow_defer ? 2u : 0) | (r->allow_fail ? 4u : 0) | (r->allow_freeze ? 8u : 0);
+  return (r->system ? 1u : 0) | (r->allow_defer ? 2u : 0) | (r->allow_fail ? 4u : 0) | (r->allow_freeze ? 8u : 0) |
+         (r->testing ? 16u : 0) | (str_is_set(r->sieve_enotify_owner) ? 32u : 0) | (str_is_set(r->sieve_vacation_directory) ? 64u : 0);
 }
 
 static void drop(size_t i) {
@@ -49,7 +50,14 @@ static struct filter_cached *compile(struct str text, const struct filter_rules 
   e->arena = a;
   e->text = str_dup(a, text);
   e->rights = rights_of(rules);
-  e->program = filter_compile(a, e->text, rules);
+  if (filter_kind(e->text) == FILTER_SIEVE && !rules->system) {
+    struct filter_program *p = arena_new_of(a, struct filter_program);
+    p->error = STR_UNSET;
+    p->sieve = sieve_compile(a, e->text, rules);
+    e->program = p;
+  } else {
+    e->program = filter_compile(a, e->text, rules);
+  }
   compilations++;
   return e;
 }

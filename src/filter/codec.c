@@ -76,7 +76,7 @@ static void put_address(const struct address *a, struct buf *out) {
   put_number(out, a->gid);
 }
 
-int filter_request_encode(struct ctx *c, enum filter_work work, struct str text, struct buf *out) {
+int filter_request_encode(struct ctx *c, enum filter_work work, struct str text, const struct filter_rules *rules, struct buf *out) {
   const struct message *m = c->message;
   struct buf header;
   struct str sn;
@@ -99,6 +99,10 @@ int filter_request_encode(struct ctx *c, enum filter_work work, struct str text,
     filter_system_count(c, i, &sn);
     put(out, sn);
   }
+  const struct str sieve[] = {rules->sieve_subaddress, rules->sieve_useraddress, rules->sieve_inbox, rules->sieve_vacation_directory,
+      rules->sieve_enotify_owner};
+  for (size_t i = 0; i < sizeof sieve / sizeof *sieve; i++)
+    put(out, sieve[i]);
   put_address(c->address, out);
   put_number(out, c->router_vars ? (int64_t)map_count(c->router_vars) : 0);
   struct str key;
@@ -138,7 +142,7 @@ static struct address *take_address(struct reader *r) {
   return a;
 }
 
-static void take_context(struct reader *r, struct ctx *c) {
+static void take_context(struct reader *r, struct ctx *c, struct filter_rules *rules) {
   struct str *vars = (struct str *)&c->vars;
   int64_t sn[10] = {0};
   for (size_t i = 0; i < VARS; i++)
@@ -148,6 +152,10 @@ static void take_context(struct reader *r, struct ctx *c) {
     (void)(str_is_set(s) && str_to_i64(s, &sn[i]));
   }
   filter_set_system_counts(c->message, sn);
+  struct str *sieve[] = {&rules->sieve_subaddress, &rules->sieve_useraddress, &rules->sieve_inbox, &rules->sieve_vacation_directory,
+      &rules->sieve_enotify_owner};
+  for (size_t i = 0; i < sizeof sieve / sizeof *sieve; i++)
+    *sieve[i] = take(r);
   c->address = take_address(r);
   int64_t n = take_number(r);
   if (n > 0)
@@ -208,7 +216,7 @@ static struct filter_reply *take_reply(struct reader *r) {
 
 static void take_item(struct reader *r, struct filter_item *item) {
   int64_t kind = take_number(r);
-  item->kind = kind >= FILTER_ADDRESS && kind <= FILTER_REPLY ? (enum filter_item_kind)kind : FILTER_ADDRESS;
+  item->kind = kind >= FILTER_ADDRESS && kind <= FILTER_NOTIFY ? (enum filter_item_kind)kind : FILTER_ADDRESS;
   item->text = take(r);
   item->errors_to = take(r);
   item->mode = (int)take_number(r);
@@ -224,7 +232,7 @@ static void take_item(struct reader *r, struct filter_item *item) {
   item->shell_command = take(r);
   item->pipe_error = take(r);
   item->reply = take_number(r) ? take_reply(r) : NULL;
-  r->bad |= !str_is_set(item->text) || (item->kind == FILTER_REPLY) != (item->reply != NULL);
+  r->bad |= !str_is_set(item->text) || (item->kind >= FILTER_REPLY) != (item->reply != NULL);
 }
 
 bool filter_answer_decode(struct arena *a, struct str answer, struct filter_result *ret) {
@@ -276,7 +284,7 @@ void filter_request_serve(struct arena *a, struct config *config, const struct f
   c->message = m;
   c->client = &m->client;
   c->acl_m = m->acl_m;
-  take_context(&r, c);
+  take_context(&r, c, &own);
   own.manually_thawed = m->manual_thaw;
   if (!r.bad && str_is_set(text) && work == FILTER_WORK_RUN) {
     filter_run(c, text, &own, &f);

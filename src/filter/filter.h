@@ -24,17 +24,19 @@ enum filter_kind filter_kind(struct str text);
 #define FILTER_WORD_MAX 1024    /* the manual's limit on one value, before expansion */
 
 #define FILTER_BAD_REPLY ">**bad-reply**" /* the address of a reply that has no valid recipient */
-/* An answer that the filter wants sent (mail, vacation). Unset: not given. */
+/* An answer that the filter wants sent (mail, vacation), or a notification (Sieve: not a delivery of the message, but sent at
+once). Unset: not given. */
 struct filter_reply {
   struct str to, cc, bcc, from, reply_to, subject, headers, text, file, log, once;
   int64_t once_repeat;  /* seconds; 0: never again */
   bool file_expand, return_message;
 };
 
-enum filter_item_kind { FILTER_ADDRESS, FILTER_FILE, FILTER_PIPE, FILTER_REPLY };
+enum filter_item_kind { FILTER_ADDRESS, FILTER_FILE, FILTER_PIPE, FILTER_REPLY, FILTER_NOTIFY };
 struct filter_item {
   enum filter_item_kind kind;
-  struct str text;       /* the address; the file; the command behind `|` (not expanded); a reply: `>` and its recipients */
+  struct str text;       /* the address; the file; the command behind `|` (not expanded); a reply: `>` and its recipients;
+                            a notification: its recipients */
   struct str errors_to;  /* of an address; unset: not given */
   int mode;              /* of a file; -1: not given */
   bool noerror;
@@ -59,7 +61,7 @@ struct filter_result {
   VEC(struct filter_item) items;
   int64_t n[10];        /* $n0 … $n9 at the end */
   bool headers_changed; /* of a system filter */
-  bool keep;            /* Sieve: implicit keep because of an error in the script; `text` says which */
+  bool keep;            /* Sieve: the message is kept because of an error in the script; `text` says which. Never FILTER_ERROR */
 };
 
 /* What the filter may do. */
@@ -76,6 +78,9 @@ struct filter_rules {
   struct str sieve_subaddress, sieve_useraddress, sieve_inbox, sieve_vacation_directory, sieve_enotify_owner;
 };
 
+/* Sorted names, NULL at the end (-bI:sieve). */
+extern const char *const filter_sieve_extensions[];
+
 /* Runs a filter for c->message and what the variables say of the recipient. Everything in *ret is in c->arena. [suspends] */
 void filter_run(struct ctx *c, struct str text, const struct filter_rules *rules, struct filter_result *ret);
 
@@ -83,9 +88,9 @@ void filter_run(struct ctx *c, struct str text, const struct filter_rules *rules
 
 enum filter_work { FILTER_WORK_RUN, FILTER_WORK_EXPAND };
 #define FILTER_SECONDS 60 /* that such work may take */
-/* The context as the filter sees it, and the text, as bytes. 0 or -EMSGSIZE, -EINVAL. [suspends] */
-int filter_request_encode(struct ctx *c, enum filter_work work, struct str text, struct buf *out);
-/* Does the work (never system filters) with another process's request; `rules` are ours. body_fd: the -D file, which stays the
+/* The context as the filter sees it, what `rules` have of strings, and the text, as bytes. 0 or -EMSGSIZE, -EINVAL. [suspends] */
+int filter_request_encode(struct ctx *c, enum filter_work work, struct str text, const struct filter_rules *rules, struct buf *out);
+/* Does the work (never system filters) with another process's request; `rules` are ours but for the strings. body_fd: the -D file, which stays the
 caller's. Ends with an answer in any case. */
 void filter_request_serve(struct arena *a, struct config *config, const struct filter_rules *rules, struct str request, int body_fd,
     struct buf *answer);

@@ -217,7 +217,7 @@ static void test_request(void **state) {
   buf_init(&request, a, 1u << 20);
   buf_init(&answer, a, 1u << 20);
   assert_int_equal(filter_request_encode(c, FILTER_WORK_RUN,
-      STR("save $home/$local_part.$sn1 600 pipe \"/bin/x '$h_subject:'\" mail text \"$sender_address\""), &request), 0);
+      STR("save $home/$local_part.$sn1 600 pipe \"/bin/x '$h_subject:'\" mail text \"$sender_address\""), &rules, &request), 0);
   filter_request_serve(a, config, &rules, buf_str(&request), -1, &answer);
   assert_true(filter_answer_decode(a, buf_str(&answer), &r));
   assert_str(items(&r), "F:/home/fred/fred.7 P:|/bin/x '$h_subject:' R:>joe@x.y");

@@ -45,9 +45,11 @@ struct filter_test {
   VEC(struct filter_value) aliases;
 };
 
+struct sieve_program;
 struct filter_program {
   struct str error;              /* set: does not compile */
   struct filter_command *commands;
+  const struct sieve_program *sieve; /* it is a Sieve script: this instead */
 };
 
 /* --- parse.c, condition.c --- */
@@ -112,4 +114,4 @@ int filter_log_write(struct filter_runner *r, struct str text);
 /* --- module.c --- */
 void filter_system_count(struct ctx *c, int i, struct str *ret);
 /* --- sieve.c --- */
-void filter_run_sieve(struct ctx *c, struct str text, const struct filter_rules *rules, struct filter_result *ret);
+void filter_run_sieve(struct ctx *c, const struct sieve_program *program, const struct filter_rules *rules, struct filter_result *ret);

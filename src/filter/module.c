@@ -47,7 +47,7 @@ static const struct variable_def variables[] = {
 const struct module filter_module = {
     .name = "filter",
     .summary = "Exim and Sieve filters",
-    .support = "Exim_filter",
+    .support = "Exim_filter Sieve_filter",
     .variables = variables,
     .message_state = {.size = sizeof(struct system_counts)},
 };

@@ -337,14 +337,13 @@ void filter_run(struct ctx *c, struct str text, const struct filter_rules *rules
   struct expand_vars saved = ctx_save(c);
   *ret = (struct filter_result){.text = STR_UNSET};
   c->filter = &vars;
-  if (filter_kind(text) == FILTER_SIEVE && !rules->system) {
-    filter_run_sieve(c, text, rules, ret);
-  } else {
-    struct filter_cached *held;
-    const struct filter_program *program = filter_cache_get(text, rules, &held);
+  struct filter_cached *held;
+  const struct filter_program *program = filter_cache_get(text, rules, &held);
+  if (program->sieve)
+    filter_run_sieve(c, program->sieve, rules, ret);
+  else
     run_exim(c, program, rules, ret);
-    filter_cache_release(held);
-  }
+  filter_cache_release(held);
   c->filter = saved_vars;
   ctx_restore(c, &saved);
 }

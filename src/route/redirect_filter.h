@@ -10,6 +10,7 @@ struct redirect_run {
   const struct instance *r;
   const struct redirect_options *o;
   struct address *a;
+  bool sieve;       /* the filter is a Sieve script */
   int64_t uid, gid; /* to read files as; -1: as we are */
 };
 

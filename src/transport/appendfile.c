@@ -226,6 +226,9 @@ static bool find_path(struct ctx *c, const struct instance *t, struct address *c
   }
   while (*ret_directory && ret->len > 1 && ret->p[ret->len - 1] == '/')
     ret->len--;
+  for (struct address *a = chain; a; a = a->next)
+    if (a->kind == ADDRESS_FILE)
+      a->file_used = *ret;
   return true;
 }
 
