@@ -6,11 +6,13 @@ chapter "The Exim command line"). */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/process.h"
 #include "cli/submission.h"
+#include "cli/tools/tools.h"
 #include "core/build.h"
 #include "core/main_options.h"
 #include "daemon/load.h"
@@ -115,11 +117,21 @@ static int run_mode(void *arg) {
   return 1;
 }
 
+/* Tools open what they are told to, with the caller's rights only, however the program is installed. */
+static void become_caller(void) {
+  if ((getegid() != getgid() && setgid(getgid()) < 0) || (geteuid() != getuid() && setuid(getuid()) < 0)) {
+    perror("martlet: cannot give up privilege");
+    exit(1);
+  }
+}
+
 static int start(struct process *p) {
   if (p->cli.mode == MODE_DEMO)
     return mode_demo(p);
-  if (p->cli.mode == MODE_UTILITY)
+  if (p->cli.mode == MODE_UTILITY) {
+    become_caller();
     return mode_utility(p);
+  }
   int status;
   if (submission_try_default(p, &status))
     return status;
@@ -153,6 +165,21 @@ static int start(struct process *p) {
   return status;
 }
 
+/* A tool, by the name of the link or as the first word of martlet; -1: it is none. */
+static int run_as_tool(int argc, char **argv) {
+  const char *slash = argc ? strrchr(argv[0], '/') : NULL, *name = !argc ? "" : slash ? slash + 1 : argv[0];
+  int (*run)(struct tool *t) = tool_find(name);
+  int skip = 1;
+  if (!run && argc > 1 && !strncmp(name, "martlet", 7)) {
+    run = tool_find(argv[1]);
+    name = argv[1];
+    skip = 2;
+  }
+  if (run)
+    become_caller();
+  return run ? tool_run(run, name, argc - skip, argv + skip) : -1;
+}
+
 int main(int argc, char **argv) {
   struct arena *arena = arena_new("process");
   struct process p = {.arena = arena, .real_uid = getuid(), .real_gid = getgid(), .out = stdout, .err = stderr};
@@ -160,6 +187,10 @@ int main(int argc, char **argv) {
   open_standard_fds();
   signal(SIGPIPE, SIG_IGN);
   umask(022);
+  if ((status = run_as_tool(argc, argv)) >= 0) {
+    arena_free(arena);
+    return status;
+  }
   if (!cli_parse(&p.cli, arena, argc, argv, &status)) {
     arena_free(arena);
     return status;

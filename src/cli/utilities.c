@@ -6,6 +6,7 @@ but the spool directory they are given. */
 #include <time.h>
 #include <unistd.h>
 
+#include "base/time.h"
 #include "cli/process.h"
 #include "core/ctx.h"
 #include "hints/hints.h"
@@ -60,9 +61,18 @@ static bool message_exists(struct str id, void *arg) {
 
 static int tidy_database(struct process *p) {
   struct str db;
+  int64_t max_age = 30 * 86400;
+  if (p->cli.args.n > 2 && str_eq_c(p->cli.args.v[0], "-t")) {
+    if ((max_age = time_parse_interval(p->cli.args.v[1])) < 0) {
+      fprintf(stderr, "%.*s is not a time\n", STRF(p->cli.args.v[1]));
+      return 1;
+    }
+    p->cli.args.v += 2;
+    p->cli.args.n -= 2;
+  }
   if (!open_store(p, &db))
     return 1;
-  int e = hints_tidy(p->ctx, str_dup_c(p->arena, db), 30 * 86400, message_exists, write_line, p);
+  int e = hints_tidy(p->ctx, str_dup_c(p->arena, db), max_age, message_exists, write_line, p);
   hints_close();
   return e == OUTCOME_OK || e == OUTCOME_FAIL ? 0 : 1;
 }

@@ -1,6 +1,9 @@
 /* What every kind of reception does around the data: the non-SMTP ACLs, the
 controls, the client as it is stored, who may set which sender. */
+#include <pwd.h>
+#include <stdio.h>
 #include <sys/time.h>
+#include <unistd.h>
 
 #include "acl/acl.h"
 #include "base/map.h"
@@ -68,6 +71,19 @@ bool receive_not_smtp_acl(struct reception *r, struct str *ret_why, bool *ret_di
   return false;
 }
 
+/* The name of the user that we are, which programs that read the spool expect in each -H file. */
+static struct str own_login(void) {
+  static char login[64];
+  if (!login[0]) {
+    const struct passwd *pw = getpwuid(geteuid());
+    if (pw)
+      snprintf(login, sizeof login, "%s", pw->pw_name);
+    else
+      snprintf(login, sizeof login, "%u", (unsigned)geteuid());
+  }
+  return str_c(login);
+}
+
 /* Connection variables go with the message by value. */
 static void copy_variables(struct message *m, const struct map *from) {
   size_t i = 0;
@@ -112,6 +128,10 @@ void receive_keep_client(struct ctx *c, struct message *m, const struct submitte
     m->originator_name = str_is_set(sub->name) ? str_dup(a, sub->name) : STR_EMPTY;
     m->originator_uid = sub->uid;
     m->originator_gid = sub->gid;
+  } else { /* from the network: we are it */
+    m->originator_login = own_login();
+    m->originator_uid = geteuid();
+    m->originator_gid = getegid();
   }
   if (c->session && c->session->acl_c)
     copy_variables(m, c->session->acl_c);
