@@ -17,6 +17,37 @@ const char *arc_state_name(enum arc_state s) {
   return names[s];
 }
 
+/* ---- Authentication-Results ---- */
+
+bool arc_results_of(struct str field, struct str admd, struct str *ret) {
+  ptrdiff_t colon = str_find_byte(field, ':');
+  if (colon < 0 || !str_ieq_c(str_rtrim(str_slice(field, 0, (size_t)colon)), "Authentication-Results"))
+    return false;
+  struct str rest = str_from(field, (size_t)colon + 1), id = str_trim(str_cut(&rest, ';'));
+  size_t n = 0;
+  while (n < id.len && id.p[n] != ' ' && id.p[n] != '\t' && id.p[n] != '\n' && id.p[n] != '(') /* a version may follow */
+    n++;
+  if (!str_ieq(str_slice(id, 0, n), admd))
+    return false;
+  *ret = str_is_set(rest) ? str_rtrim(rest) : STR_EMPTY;
+  while (ret->len > 0 && ret->p[ret->len - 1] == ';')
+    *ret = str_rtrim(str_slice(*ret, 0, ret->len - 1));
+  return true;
+}
+
+enum arc_state arc_results_state(struct str results) {
+  while (str_is_set(results)) {
+    struct str item = str_trim(str_cut(&results, ';'));
+    for (int k = ARC_NONE; k <= ARC_PASS; k++) {
+      struct str word = str_c(arc_state_name((enum arc_state)k));
+      if (str_istarts(item, STR("arc=")) && str_istarts(str_from(item, 4), word) &&
+          (item.len == 4 + word.len || strchr(" \t\n(", item.p[4 + word.len])))
+        return (enum arc_state)k;
+    }
+  }
+  return ARC_UNCHECKED;
+}
+
 /* ---- structure ---- */
 
 static int number(struct str s) {

@@ -88,37 +88,6 @@ void arc_sign_prepare(struct sign_job *j, const struct option_expr *option, stru
 
 /* ---- evidence ---- */
 
-/* What an Authentication-Results field says, if it is ours: the text behind "id;". */
-static bool results_of(struct str field, struct str admd, struct str *ret) {
-  ptrdiff_t colon = str_find_byte(field, ':');
-  if (colon < 0 || !str_ieq_c(str_rtrim(str_slice(field, 0, (size_t)colon)), "Authentication-Results"))
-    return false;
-  struct str rest = str_from(field, (size_t)colon + 1), id = str_trim(str_cut(&rest, ';'));
-  size_t n = 0;
-  while (n < id.len && id.p[n] != ' ' && id.p[n] != '\t' && id.p[n] != '\n' && id.p[n] != '(') /* a version may follow */
-    n++;
-  if (!str_ieq(str_slice(id, 0, n), admd))
-    return false;
-  *ret = str_is_set(rest) ? str_rtrim(rest) : STR_EMPTY;
-  while (ret->len > 0 && ret->p[ret->len - 1] == ';')
-    *ret = str_rtrim(str_slice(*ret, 0, ret->len - 1));
-  return true;
-}
-
-/* "arc=pass" in such a text: what reception found, if nothing else tells. */
-static enum arc_state state_in(struct str results) {
-  while (str_is_set(results)) {
-    struct str item = str_trim(str_cut(&results, ';'));
-    for (int k = ARC_NONE; k <= ARC_PASS; k++) {
-      struct str word = str_c(arc_state_name((enum arc_state)k));
-      if (str_istarts(item, STR("arc=")) && str_istarts(str_from(item, 4), word) &&
-          (item.len == 4 + word.len || strchr(" \t\n(", item.p[4 + word.len])))
-        return (enum arc_state)k;
-    }
-  }
-  return ARC_UNCHECKED;
-}
-
 struct evidence {
   bool any;
   struct buf text;       /* all results, each with ";" and a line end before it */
@@ -131,11 +100,11 @@ static void gather(struct ctx *c, const struct arc_sign *s, const struct sign_fi
   buf_init(&e->text, c->arena, BUF_MAX_EXPANSION);
   for (size_t i = 0; i < f->n && !(newest && str_istarts(f->v[i], STR("ARC-"))); i++) {
     struct str results;
-    if (!results_of(f->v[i], s->admd, &results))
+    if (!arc_results_of(f->v[i], s->admd, &results))
       continue;
     e->any = true;
     if (e->state == ARC_UNCHECKED)
-      e->state = state_in(results);
+      e->state = arc_results_state(results);
     if (str_trim(results).len == 0 || (str_ieq_c(str_trim(results), "none") && e->text.len > 0))
       continue;
     buf_add_byte(&e->text, ';');
