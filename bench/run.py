@@ -5,6 +5,7 @@ Scenarios:
   local   20 SMTP sessions bring 4 KiB messages for ten system users, delivered into their Maildirs
   relay   20 SMTP sessions bring 4 KiB messages, passed on to Postfix's smtp-sink
   idle    1,000 sessions that have said EHLO and wait
+  queue   200,000 deferred messages to 2,000 destinations: start, count, listing, memory (bench/queue_bench.py; not Postfix)
   expansion  the same lines for `-be`: a policy line, lookups in a file of 50,000 lines, a process's first lookup (Exim only)
 
 local and relay count until the last message is delivered. CPU is that of all the server's processes (control group), not of
@@ -35,6 +36,7 @@ from support.postfix import Postfix, Source, tool           # noqa: E402
 from support.util import free_port, listening, read, wait_for, write     # noqa: E402
 
 import expansion                                            # noqa: E402
+import queue_bench                                          # noqa: E402
 
 USERS = 10
 
@@ -281,12 +283,14 @@ def arguments():
     p.add_argument('--peers', default=os.path.join(TOP, 'build', 'peers'))
     p.add_argument('--rounds', type=int, default=3)
     p.add_argument('--servers', default='martlet,exim,postfix')
-    p.add_argument('--scenarios', default='local,relay,idle,expansion')
+    p.add_argument('--scenarios', default='local,relay,idle,queue,expansion')
     p.add_argument('--only', metavar='SCENARIO', help='the same as --scenarios with one')
     p.add_argument('--messages', help='for all servers (default: enough for some seconds each)', type=int)
     p.add_argument('--sessions', type=int, default=20)
     p.add_argument('--length', type=int, default=4096)
     p.add_argument('--idle', type=int, default=1000)
+    p.add_argument('--queued', type=int, default=200000)
+    p.add_argument('--destinations', type=int, default=2000)
     p.add_argument('--patience', type=float, default=300)
     p.add_argument('--scratch', help='where spools and mailboxes are (default: the directory for temporary files)')
     p.add_argument('--json', metavar='FILE')
@@ -306,7 +310,7 @@ def main():
     Martlet.binary = os.path.abspath(a.binary)
     if 'martlet' in a.servers and not os.path.exists(Martlet.binary):
         sys.exit(f'bench/run.py: {Martlet.binary} is not built')
-    results, flows, good = {}, [s for s in a.scenarios if s != 'expansion'], True
+    results, flows, good = {}, [s for s in a.scenarios if s not in ('expansion', 'queue')], True
     base = tempfile.mkdtemp(prefix='martlet-bench-', dir=a.scratch)
     os.chmod(base, 0o755)
     print(f'{os.cpu_count()} cores; a synced write takes {sync_time(base):.2f} ms')
@@ -329,6 +333,12 @@ def main():
                     print(f'round {number + 1} {scenario:5} {name:8} ' + ' '.join(f'{k}={v:.2f}' for k, v in got.items()), flush=True)
         if flows:
             table(a, results)
+        for name in ('martlet', 'exim') if 'queue' in a.scenarios else ():
+            if name in a.servers:
+                scratch = os.path.join(base, f'{name}-queue')
+                got = queue_bench.measure(a, lambda: KINDS[name](scratch, a.peers), name, scratch)
+                results.setdefault(('queue', name), []).append(got)
+                print(f'queue {name:8} {a.queued} messages: ' + ' '.join(f'{k}={v:.2f}' for k, v in got.items()), flush=True)
         if 'expansion' in a.scenarios:
             good, more = expansion.run(a, base)
             results.update(((f'expansion {s}', n), r) for (s, n), r in more.items())
