@@ -74,6 +74,7 @@ struct ctx {
   struct address *address;    /* being verified, routed or delivered */
   const struct instance *router, *transport, *authenticator;
   struct host *host;          /* being delivered to */
+  struct client_proxy *proxy_out; /* through which the connection to it goes; NULL: none */
   struct tls_info *tls_out;   /* of the connection to it, or of the handshake that goes on; NULL: none */
   struct str smtp_active_hostname; /* of the SMTP session; unset elsewhere: primary_hostname */
   struct str host_lookup_key;

@@ -87,6 +87,8 @@ struct address {
   struct str file_used;           /* of a file: the name that the transport made of it; unset: none yet */
   struct str sending_address;     /* our end of the connection, for I= */
   int sending_port;
+  struct str proxy;               /* PRX=: "[ip]:port" of the SOCKS proxy; unset: none */
+  int proxy_port;
   struct str protocol_steps;      /* PS=: "esea" (log selector protocol_detail) */
   struct str delivered_to;        /* ST/F= texts of the => line */
   bool pass_message, return_output_sent;

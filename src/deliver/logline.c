@@ -143,6 +143,11 @@ static void add_host(struct buf *b, struct ctx *c, const struct address *a) {
     buf_printf(b, ":%d", port);
   if (a->continued)
     buf_add_byte(b, '*');
+  if (log_selected(LOGSEL_proxy) && str_is_set(a->proxy)) {
+    buf_printf(b, " PRX=[%.*s]", STRF(a->proxy));
+    if (log_selected(LOGSEL_outgoing_port))
+      buf_printf(b, ":%d", a->proxy_port);
+  }
   if (log_selected(LOGSEL_incoming_interface) && log_selected(LOGSEL_outgoing_interface) && str_is_set(a->sending_address)) {
     buf_printf(b, " I=[%.*s]", STRF(a->sending_address));
     if (log_selected(LOGSEL_outgoing_port))

@@ -46,6 +46,7 @@ struct smtp_connection {
   struct str greeting, ehlo_reply, helo_name;
   bool esmtp, tls, authenticated, used_auth_needed;
   struct tls_info *tls_info;
+  struct client_proxy *proxy;  /* SOCKS; NULL: none */
   struct str auth_name, auth_id, auth_sender;
   enum smtp_requiretls requiretls; /* what was asked of it */
   int messages;                /* sent over it */
@@ -101,6 +102,8 @@ struct smtp_connection *smtp_connect_told(struct ctx *c, const struct instance *
     int *ret_errno, struct str *ret_text, struct str *ret_command, struct str *ret_reply);
 /* $sending_ip_address, $sending_port and $tls_out_… are this connection's from now on; NULL: none's. */
 void smtp_use(struct ctx *c, const struct smtp_connection *n);
+/* The transport's option dscp on a socket. What it cannot mean is logged. */
+void smtp_set_dscp(struct ctx *c, const struct smtp_connection *n, int fd);
 /* QUIT (without waiting for the answer) and free. */
 void smtp_disconnect(struct smtp_connection *n, bool quit);
 /* The process's pool: a kept connection for the key, or NULL; and back into it. */

@@ -5,6 +5,7 @@ STARTTLS, AUTH. */
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/idn.h"
 #include "core/build.h"
@@ -14,8 +15,11 @@ STARTTLS, AUTH. */
 #include "log/log.h"
 #include "match/match.h"
 #include "smtp/client/client.h"
+#include "smtp/client/socks.h"
 #include "tls/tls.h"
 #include "transport/event.h"
+
+#define PROXIES_MAX 32
 
 struct attempt {
   struct ctx *c;
@@ -35,8 +39,8 @@ static enum smtp_stage_result fail(struct attempt *t, int error, const char *fmt
   return SMTP_BROKEN;
 }
 
-/* The first address of `interface` that is of the host's family. */
-static socklen_t source_address(struct attempt *t, struct sockaddr_storage *from) {
+/* The first address of `interface` that is of the family. */
+static socklen_t source_address(struct attempt *t, int family, struct sockaddr_storage *from) {
   struct list_iter i;
   struct str item;
   struct ip_addr ip;
@@ -44,30 +48,159 @@ static socklen_t source_address(struct attempt *t, struct sockaddr_storage *from
     return 0;
   list_iter_init(&i, t->c->arena, t->interface);
   while (list_next(&i, &item))
-    if (ip_parse(item, &ip) && ip.family == t->n->ip.family)
+    if (ip_parse(item, &ip) && ip.family == family)
       return ip_to_sockaddr(&ip, 0, from);
   return 0;
 }
 
-static enum smtp_stage_result tcp_connect(struct attempt *t) {
+/* An event whose non-empty result keeps us from going on. */
+static enum smtp_stage_result vetoed(struct attempt *t, const char *event, struct str data) {
+  struct str text;
+  if (t->o->callout || (!event_raise(t->c, t->n->transport, event, data, 0, &text) && !text.len))
+    return SMTP_OK;
+  return fail(t, ERROR_EVENT, "Event requests alternate response", "");
+}
+
+/* As stream_connect, but the SYN carries or asks for a cookie (RFC 7413), so that a server that knows us may send its banner with
+its first segment. No data go along. -EOPNOTSUPP: not here. */
+static int connect_fast(const struct sockaddr *to, socklen_t to_len, const struct sockaddr *from, socklen_t from_len, usec_t deadline,
+    struct stream **ret) {
+  int fd = socket(to->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), error = 0, r = 0;
+  socklen_t len = sizeof error;
+  if (fd < 0)
+    return -errno;
+  if (from_len && bind(fd, from, from_len) < 0)
+    r = -errno;
+  else if (sendto(fd, NULL, 0, MSG_FASTOPEN | MSG_NOSIGNAL, to, to_len) < 0)
+    r = errno == EINPROGRESS ? 0 : errno == EPIPE || errno == ENOTCONN || errno == EINVAL ? -EOPNOTSUPP : -errno;
+  if (!r && (r = fiber_wait_fd(fd, FIBER_WRITE, deadline)) >= 0)
+    r = getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0 ? -errno : -error;
+  if (r) {
+    close(fd);
+    return r;
+  }
+  *ret = stream_new(fd, fd);
+  return 0;
+}
+
+static int open_stream(struct attempt *t, const struct ip_addr *ip, int port, usec_t deadline) {
   struct sockaddr_storage to, from;
-  socklen_t to_len = ip_to_sockaddr(&t->n->ip, t->n->port, &to), from_len = source_address(t, &from);
-  usec_t deadline = t->o->connect_timeout > 0 ? deadline_in(t->o->connect_timeout) : DEADLINE_NEVER;
-  int e = stream_connect((struct sockaddr *)&to, to_len, from_len ? (struct sockaddr *)&from : NULL, from_len, deadline, &t->n->stream);
+  socklen_t to_len = ip_to_sockaddr(ip, port, &to), from_len = source_address(t, ip->family, &from);
+  int e = -EOPNOTSUPP;
+  if (host_in(t, &t->o->hosts_try_fastopen))
+    e = connect_fast((struct sockaddr *)&to, to_len, (struct sockaddr *)&from, from_len, deadline, &t->n->stream);
+  if (e == -EOPNOTSUPP)
+    e = stream_connect((struct sockaddr *)&to, to_len, from_len ? (struct sockaddr *)&from : NULL, from_len, deadline, &t->n->stream);
   if (e == -ECONNREFUSED && build.refused_is_timeout_at && t->o->connect_timeout == build.refused_is_timeout_at)
     e = -ETIMEDOUT;
   if (e == -EADDRNOTAVAIL && from_len) {
-    struct ip_addr ip;
-    int port;
-    ip_from_sockaddr((struct sockaddr *)&from, &ip, &port);
-    log_write(LOG_MAIN, t->c->message, "bind of [%.*s]:%d failed", STRF(ip_text(t->c->arena, &ip)), port);
+    struct ip_addr own;
+    int own_port;
+    ip_from_sockaddr((struct sockaddr *)&from, &own, &own_port);
+    log_write(LOG_MAIN, t->c->message, "bind of [%.*s]:%d failed", STRF(ip_text(t->c->arena, &own)), own_port);
   }
+  return e;
+}
+
+/* Through one proxy. *ret_answered: it did answer, so that no other is asked. */
+static int connect_over(struct attempt *t, const struct socks_proxy *p, usec_t deadline, struct str *ret_error, bool *ret_answered) {
+  struct smtp_connection *n = t->n;
+  struct host over = *t->c->host, *saved = t->c->host;
+  usec_t own = deadline_in(p->timeout);
+  struct ip_addr bound;
+  int port;
+  over.name = over.address = p->address; /* what the event is about */
+  over.ip = p->ip;
+  over.port = p->port;
+  t->c->host = &over;
+  bool stop = vetoed(t, "tcp:connect", STR_EMPTY) != SMTP_OK;
+  t->c->host = saved;
+  *ret_error = STR_UNSET;
+  *ret_answered = stop;
+  if (stop)
+    return -EPERM;
+  deadline = own < deadline ? own : deadline;
+  int e = open_stream(t, &p->ip, p->port, deadline);
   if (e)
-    return fail(t, -e, strerror(-e), "");
+    return e;
+  e = socks_greet(t->c, n->stream, p, &n->ip, n->port, deadline, &bound, &port, ret_error);
+  if (!e) {
+    n->proxy = arena_new_of(n->arena, struct client_proxy);
+    *n->proxy = (struct client_proxy){.local_address = str_dup(n->arena, p->address), .local_port = p->port,
+        .external_address = bound.family ? ip_text(n->arena, &bound) : STR_EMPTY, .external_port = port};
+    return 0;
+  }
+  *ret_answered = e == -EACCES || e == -ECONNREFUSED;
+  stream_free(n->stream);
+  n->stream = NULL;
+  return e;
+}
+
+/* The next proxy: of those with the highest priority one by chance, as their weights have it (manual, "Outbound proxies"). */
+static struct socks_proxy *choose_proxy(struct socks_proxy *v, size_t count) {
+  int pri = 0;
+  uint32_t sum = 0;
+  for (size_t i = 0; i < count; i++)
+    pri = v[i].pri > pri ? v[i].pri : pri;
+  for (size_t i = 0; i < count; i++)
+    sum += v[i].pri == pri ? (uint32_t)v[i].weight : 0;
+  if (!pri)
+    return NULL;
+  uint32_t at = host_random(sum);
+  for (size_t i = 0; i < count; i++) {
+    if (v[i].pri != pri)
+      continue;
+    if (at < (uint32_t)v[i].weight)
+      return &v[i];
+    at -= (uint32_t)v[i].weight;
+  }
+  return NULL;
+}
+
+static enum smtp_stage_result through_proxies(struct attempt *t, struct str list, usec_t deadline) {
+  struct socks_proxy v[PROXIES_MAX], *p;
+  struct list_iter i;
+  struct str item, error = STR_EMPTY;
+  size_t count = 0;
+  int e = -ECONNREFUSED;
+  bool answered = false;
+  list_iter_init(&i, t->c->arena, list);
+  while (count < PROXIES_MAX && list_next(&i, &item))
+    if (item.len && !socks_proxy_parse(t->c, item, &v[count++], &error))
+      return fail(t, ERROR_PROXY_FAIL, str_dup_c(t->c->arena, error), "");
+  while (!answered && (p = choose_proxy(v, count))) {
+    e = connect_over(t, p, deadline, &error, &answered);
+    if (!e)
+      return SMTP_OK;
+    if (t->n->error == ERROR_EVENT)
+      return SMTP_BROKEN;
+    struct str why = str_is_set(error) ? error : str_c(strerror(-e));
+    error = str_printf(t->c->arena, "SOCKS proxy [%.*s]:%d: %.*s", STRF(p->address), p->port, STRF(why));
+    DEBUG(transport, "%.*s\n", STRF(error));
+    p->pri = 0; /* it had its turn */
+  }
+  return fail(t, ERROR_PROXY_FAIL, str_dup_c(t->c->arena, error), "");
+}
+
+static enum smtp_stage_result tcp_connect(struct attempt *t) {
+  usec_t deadline = t->o->connect_timeout > 0 ? deadline_in(t->o->connect_timeout) : DEADLINE_NEVER;
+  struct str proxies;
+  if (expand_option(t->c, &t->o->socks_proxy, &proxies))
+    return fail(t, ERROR_EXPAND_FAIL, "failed to expand socks_proxy: ", str_dup_c(t->c->arena, t->c->error));
+  enum smtp_stage_result r;
+  if (str_is_set(proxies) && str_trim(proxies).len) {
+    r = through_proxies(t, proxies, deadline);
+  } else if (!(r = vetoed(t, "tcp:connect", STR_EMPTY))) {
+    int e = open_stream(t, &t->n->ip, t->n->port, deadline);
+    r = e ? fail(t, -e, strerror(-e), "") : SMTP_OK;
+  }
+  if (r)
+    return r;
   int on = 1, fd = stream_fd(t->n->stream);
   if (t->o->keepalive)
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  smtp_set_dscp(t->c, t->n, fd);
   stream_set_write_timeout(t->n->stream, (int)t->o->data_timeout);
   smtp_use(t->c, t->n);
   return SMTP_OK;
@@ -135,14 +268,6 @@ void smtp_note_offers(struct ctx *c, struct smtp_connection *n, struct str reply
   f->prdr = f->prdr && host_in(t, &t->o->hosts_try_prdr);
   f->pipelining = f->pipelining && !host_in(t, &t->o->hosts_avoid_pipelining);
   f->chunking = f->chunking && host_in(t, &t->o->hosts_try_chunking);
-}
-
-/* An event whose non-empty result keeps us from going on. */
-static enum smtp_stage_result vetoed(struct attempt *t, const char *event, struct str data) {
-  struct str text;
-  if (t->o->callout || (!event_raise(t->c, t->n->transport, event, data, 0, &text) && !text.len))
-    return SMTP_OK;
-  return fail(t, ERROR_EVENT, "Event requests alternate response", "");
 }
 
 static enum smtp_stage_result say_hello(struct attempt *t) {
@@ -364,8 +489,6 @@ static enum smtp_stage_result set_up(struct attempt *t, bool avoid_tls, bool *re
   *ret_clear_again = false;
   enum smtp_stage_result r = trusted_host(t);
   if (!r)
-    r = vetoed(t, "tcp:connect", STR_EMPTY);
-  if (!r)
     r = tcp_connect(t);
   if (r)
     return r;
@@ -459,6 +582,11 @@ void smtp_use(struct ctx *c, const struct smtp_connection *n) {
   socklen_t len = sizeof own;
   struct ip_addr ip;
   int port;
+  c->proxy_out = n && n->proxy ? arena_memdup(c->arena, n->proxy, sizeof *n->proxy) : NULL;
+  if (c->proxy_out) {
+    c->proxy_out->local_address = str_dup(c->arena, n->proxy->local_address);
+    c->proxy_out->external_address = str_dup(c->arena, n->proxy->external_address);
+  }
   c->tls_out = n && n->tls_info ? tls_info_copy(c->arena, n->tls_info) : NULL;
   c->vars.sending_ip_address = STR_EMPTY;
   c->vars.sending_port = STR_EMPTY;

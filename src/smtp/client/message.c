@@ -64,6 +64,8 @@ static void set_host(struct transaction *t, struct address *a) {
   } else if (t->tls && str_is_set(t->tls->peer_dn)) {
     t->tls->peer_dn = STR_EMPTY;
   }
+  a->proxy = t->n->proxy ? str_dup(t->c->arena, t->n->proxy->local_address) : STR_UNSET;
+  a->proxy_port = t->n->proxy ? t->n->proxy->local_port : 0;
   a->smtp_greeting = str_dup(t->c->arena, t->n->greeting);
   a->helo_response = str_dup(t->c->arena, t->n->ehlo_reply);
 }

@@ -93,7 +93,7 @@ bool smtp_proxy_negotiate(struct smtp_session *s) {
 static const struct client_proxy none;
 
 int smtp_proxy_variable(struct ctx *c, const struct variable_def *def, struct str *ret) {
-  const struct client_proxy *p = c->client && c->client->proxy ? c->client->proxy : &none;
+  const struct client_proxy *p = c->proxy_out ? c->proxy_out : c->client && c->client->proxy ? c->client->proxy : &none;
   switch (def->flags) {
     case PROXY_SESSION: *ret = p != &none ? STR("yes") : STR("no"); break;
     case PROXY_LOCAL_ADDRESS: *ret = p->local_address; break;
