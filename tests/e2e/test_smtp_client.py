@@ -261,3 +261,59 @@ lasthop:
         assert b'Action: relayed' in m.mail('u1')[0]
     else:
         assert '-dsn_envid a+2Bb' in text and '-dsn_ret 2' in text and 'rfc822;y+2Bz@relay.test 23,12' in text
+
+
+def move_pair(source, target, uid, short=False):
+    """What a scanner does when it has looked: the body first, the header last, which makes the message one of the queue's.
+    short: with an id in the form that Exim had before 4.97, in the files too."""
+    names = sorted(os.listdir(source))
+    assert [n[-2:] for n in names] == ['-D', '-H'] and len({n[:-2] for n in names}) == 1, names
+    os.makedirs(target, exist_ok=True)
+    os.chown(target, uid, uid)
+    ident = names[0][:-2]
+    new = re.sub(r'^(\w{6})-\w{5}(\w{6})-(\w\w)\w\w$', r'\1-\2-\3', ident) if short else ident
+    for end in ('-D', '-H'):
+        with open(os.path.join(source, ident + end), 'rb') as f:
+            first, rest = f.read().split(b'\n', 1)
+        assert first == (ident + end).encode()
+        path = os.path.join(target, new + end)
+        with open(path, 'wb') as f:
+            f.write((new + end).encode() + b'\n' + rest)
+        os.chown(path, uid, uid)
+        os.chmod(path, 0o640)
+    return new
+
+
+def scanned(martlet, **kw):
+    """A Martlet that hands everything to the scanner's directory; gives that directory when a message is there."""
+    m = martlet(acl_rcpt='  warn set acl_m_note = kept\n  accept', relay_to='*', arguments=[],
+                routers='scan:\n  driver = accept\n  transport = scan\n',
+                transports='scan:\n  driver = queuefile\n  directory = @DIR@/mail/scan\n', **kw)
+    m._own('mail/scan')
+    return m
+
+
+def test_queuefile_into_another_martlet(martlet):
+    m = scanned(martlet)
+    submit(m, 'u1@local.test', 'u2@local.test', data='Subject: through the scanner\r\n\r\n' + 'x' * 500 + '\r\n')
+    wait_for(lambda: lines_of(m, r'Completed'), m.logs)
+    n = martlet(arguments=[])
+    name = move_pair(m.outside('mail/scan'), os.path.join(n.directory, n.spool_dir, 'input'), n.uid)
+    n.run('-M', name)
+    for user in ('u1', 'u2'):
+        n.wait_mail(user)
+        text = n.mail(user)[0]
+        assert b'Subject: through the scanner' in text and b'x' * 500 in text and b'Return-path: <a@b.test>' in text
+
+
+@pytest.mark.peers
+def test_queuefile_into_exim(martlet, exim):
+    m = scanned(martlet)
+    submit(m, 'u1@exim.test', data='Subject: through the scanner\r\n\r\n' + 'y' * 500 + '\r\n')
+    wait_for(lambda: lines_of(m, r'Completed'), m.logs)
+    e = exim()
+    name = move_pair(m.outside('mail/scan'), e.place.path('/var/spool/exim4/input'), e.place.uid('Debian-exim'), short=True)
+    e.exim('-M', name)
+    wait_for(lambda: os.path.isdir(os.path.join(e.maildir('u1'), 'new')) and os.listdir(os.path.join(e.maildir('u1'), 'new')), e.log)
+    text = read(glob.glob(os.path.join(e.maildir('u1'), 'new', '*'))[0])
+    assert 'Subject: through the scanner' in text and 'y' * 500 in text
