@@ -215,6 +215,20 @@ def test_control_and_variable(hop, smtp_server, authority):
     m.wait_log(r'<= u0@local\.test .* P=esmtps ')
 
 
+def test_not_over_a_connection_made_for_less(hop, smtp_server, authority):
+    """The connection of an ordinary message, whose certificate nobody looked at, is not for one that waits with it."""
+    s = smtp_server(tls=authority.issue('elsewhere.test'), keywords=('REQUIRETLS',))
+    m = hop(s.port, main='queue_only', client='tls_verify_cert_hostnames =\ntls_try_verify_hosts = :\ntls_verify_hosts = :\n', arguments=[])
+    send(m.port, recipients=['a@relay.test', 'b@relay.test'])
+    for sender in ('one@b.test', 'two@b.test'):
+        send(m.port, sender, parameters='')
+    wait_for(lambda: len(glob.glob(m.outside('spool/input/**/*-H'), recursive=True)) == 3, m.logs)
+    m.run('-qqff')
+    m.wait_log(r'\*\* [ab]@relay\.test .*5\.7\.10 Encryption needed', count=2)
+    wait_for(lambda: len(s.messages) == 2, m.logs)
+    assert sorted(x['mail'].split('>')[0] for x in s.messages) == ['<one@b.test', '<two@b.test']
+
+
 NO = 'TLS-Required: no\r\nSubject: x\r\n'
 
 

@@ -152,11 +152,16 @@ bool smtp_choose_hosts(struct ctx *c, const struct instance *t, const struct add
   return ok;
 }
 
+/* Was it made under conditions that are good enough for c->message, too? */
+static bool strict_enough(const struct ctx *c, const struct smtp_connection *n) {
+  return n->requiretls == REQUIRETLS_NEEDED || n->requiretls == smtp_requiretls_mode(c, smtp_client_options(n->transport));
+}
+
 bool smtp_goes_over(struct ctx *c, const struct smtp_connection *n, struct address *a) {
   struct host *hosts;
   struct str error;
   int port;
-  if (a->transport != n->transport || !smtp_choose_hosts(c, a->transport, a, &hosts, &port, &error))
+  if (a->transport != n->transport || !strict_enough(c, n) || !smtp_choose_hosts(c, a->transport, a, &hosts, &port, &error))
     return false;
   for (const struct host *h = hosts; h; h = h->next)
     if (str_ieq(h->name, n->host_name))
@@ -353,8 +358,7 @@ static void keep(struct delivery *d, struct smtp_connection *n, const struct hos
 static struct smtp_connection *take_connection(struct delivery *d, int port) {
   struct smtp_connection *n = d->over;
   d->over = NULL;
-  enum smtp_requiretls mode = smtp_requiretls_mode(d->c, d->o);
-  if (n && n->requiretls != mode && n->requiretls != REQUIRETLS_NEEDED) { /* what it was made for asked for less, or for other things */
+  if (n && !strict_enough(d->c, n)) {
     smtp_pool_keep(n);
     n = NULL;
   }
