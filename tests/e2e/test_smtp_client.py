@@ -145,6 +145,17 @@ def test_a_busy_banner_defers(martlet, smtp_server):
     wait_for(lambda: len(s.messages) == 2, m.logs)
 
 
+def test_a_busy_banner_is_no_refusal_of_tls(martlet, smtp_server, authority):
+    s = smtp_server({'CONNECT': ['220 first', '450 busy', None]}, keywords=('PIPELINING', 'PIPECONNECT'), tls=authority.issue('sink.test'))
+    m = relay(martlet, s.port, main=EARLY['main'], client='hosts_pipe_connect = *\n  tls_verify_certificates =')
+    twice(m, s)
+    submit(m, 'c@relay.test')
+    wait_for(lambda: lines_of(m, r' == c@relay.test .*: 450 busy'), m.logs)
+    m.run('-qff')
+    wait_for(lambda: len(s.messages) == 2, m.logs)
+    assert all(x['tls'] for x in s.messages)
+
+
 def test_name_of_our_end_keeps_us_from_being_early(martlet, smtp_server):
     s = early_server(smtp_server)
     m = relay(martlet, s.port, main=EARLY['main'], client='hosts_pipe_connect = *\n  helo_data = ${if def:sending_ip_address {x.test}{y.test}}')

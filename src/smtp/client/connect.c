@@ -400,8 +400,8 @@ static enum smtp_stage_result starttls(struct attempt *t, bool avoid, bool *ret_
   if (!t->n->offers.starttls || avoid || host_in(t, &t->o->hosts_avoid_tls))
     return required ? require_tls(t, "the server did not offer TLS support") : SMTP_OK;
   enum smtp_stage_result r = smtp_command(t->c, t->n, true, "STARTTLS");
-  if (!r)
-    r = smtp_early_settle(t->c, t->n);
+  if (!r && (r = smtp_early_settle(t->c, t->n)))
+    return r; /* of the banner or EHLO: no answer to STARTTLS */
   if (!r)
     r = smtp_expect(t->c, t->n, t->o->command_timeout, '2');
   if (r == SMTP_REFUSED || (r == SMTP_TEMPORARY && lenient))
