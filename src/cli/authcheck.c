@@ -154,7 +154,7 @@ static void evaluate(struct ctx *c) {
 /* ---- output ---- */
 
 static struct str value(struct ctx *c, const char *text) {
-  struct str s;
+  struct str s = STR_EMPTY;
   return expand_text(c, str_c(text), &s) == 0 ? s : STR_EMPTY;
 }
 

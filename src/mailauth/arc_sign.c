@@ -56,7 +56,7 @@ static bool take_options(struct ctx *c, struct arc_sign *s, struct str list) {
 void arc_sign_prepare(struct sign_job *j, const struct option_expr *option, struct arc_sign **ret) {
   static const char *const what[] = {"identity", "selector", "privkey"};
   struct ctx *c = j->c;
-  struct str text, part[4] = {STR_EMPTY, STR_EMPTY, STR_EMPTY, STR_EMPTY};
+  struct str text = STR_UNSET, part[4] = {STR_EMPTY, STR_EMPTY, STR_EMPTY, STR_EMPTY};
   struct list_iter iter;
   *ret = NULL;
   int rc = expand_option(c, option, &text);

@@ -34,11 +34,13 @@ static int cannot(struct ctx *c) {
 
 /* Unset and empty are the same here, and so is a forced failure. */
 static int value_of(struct ctx *c, const struct option_expr *o, const char *name, struct str *ret) {
-  int rc = expand_option(c, o, ret);
+  struct str value = STR_UNSET;
+  *ret = STR_EMPTY;
+  int rc = expand_option(c, o, &value);
   if (rc != 0 && rc != OUTCOME_FORCED)
     return failed(c, name);
-  if (rc != 0 || !str_is_set(*ret))
-    *ret = STR_EMPTY;
+  if (rc == 0 && str_is_set(value))
+    *ret = value;
   return 0;
 }
 

@@ -240,7 +240,7 @@ static void add_record(struct buf *b, const struct dmarc_state *s) {
 }
 
 static void write_history(struct ctx *c, const struct dmarc_state *s) {
-  struct str file;
+  struct str file = STR_UNSET;
   struct buf b;
   if (expand_option(c, &main_options(c->config)->dmarc_history_file, &file) != 0 || !str_is_set(file) || file.len == 0)
     return;
