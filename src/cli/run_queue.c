@@ -3,9 +3,11 @@ process, in order (Exim manual, chapter "The Exim command line", -q, -R, -S). */
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/pcre.h"
+#include "base/time.h"
 #include "cli/process.h"
 #include "cli/queue_modes.h"
 #include "core/build.h"
@@ -20,7 +22,17 @@ struct runner {
   struct process *p;
   const struct cli_queue_run *q;
   struct queue_mode_kept kept;
+  struct str ages; /* -Tqt: what is left of its list */
 };
+
+/* -Tqt: the message has been queued for as long as the list says. Only where such options are allowed. */
+static void pretend_age(struct runner *r, struct message *m) {
+  if (!str_is_set(r->ages) || !r->ages.len)
+    return;
+  struct str item = str_cut(&r->ages, '/');
+  if (item.len)
+    m->received_time.tv_sec = time(NULL) - time_parse_interval(item);
+}
 
 static bool selected_by(struct arena *a, struct str wanted, bool regex, struct str text) {
   return regex ? pcre_match_text(a, wanted, text, NULL, 0) > 0 : str_ifind(text, wanted) >= 0;
@@ -53,6 +65,7 @@ static void run_one(struct runner *r, const char *id, bool route_only) {
   if (got == SPOOL_BAD)
     log_write(LOG_MAIN, NULL, "%s %.*s", id, STRF(c->error));
   if (got == SPOOL_OK && selected(r, m) && !(r->q->first_only && !m->deliver_first_time)) {
+    pretend_age(r, m);
     (void)deliver_message(c, m, &how);
     held = deliver_held(m);
   }
@@ -84,7 +97,7 @@ static bool in_range(struct process *p, const char *id) {
 }
 
 static int run_queue(struct process *p, const struct cli_queue_run *q) {
-  struct runner r = {.p = p, .q = q};
+  struct runner r = {.p = p, .q = q, .ages = build.allow_test_options ? p->cli.queue_times : STR_UNSET};
   struct spool_entry *v;
   size_t n = 0;
   struct str what = describe(&r);

@@ -41,7 +41,7 @@ static bool thaw(struct delivery *d, struct deliver_how *how) {
     return true;
   if (o->timeout_frozen_after > 0 && age_of(m) >= o->timeout_frozen_after) {
     log_write(LOG_MAIN, m, "cancelled by timeout_frozen_after");
-    how->give_up = true;
+    how->give_up = how->give_up_silently = true;
     return true;
   }
   if (!m->reverse_path.len && age_of(m) >= o->ignore_bounce_errors_after) {

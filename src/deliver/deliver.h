@@ -13,6 +13,7 @@ struct deliver_how {
   bool force;          /* -M, -qf: retry times do not count */
   bool force_frozen;   /* -M, -qff: frozen messages too */
   bool give_up;        /* -Mg: all recipients fail, "delivery cancelled by administrator" */
+  bool give_up_silently; /* … without lines for each of them: timeout_frozen_after */
   struct str give_up_reason; /* unset: that text */
   bool local_only;     /* -ql, -odqr: remote addresses wait */
   bool queue_smtp;     /* -odqs: routed, but remote addresses wait */

@@ -64,7 +64,12 @@ void delivery_recipients(struct delivery *d) {
       fail_all(a, str_is_set(d->how->give_up_reason) ? d->how->give_up_reason : STR("delivery cancelled by administrator"));
       a->message = STR("delivery cancelled");
       a->user_message = a->message;
-      delivery_outcome(d, a, true);
+      if (d->how->give_up_silently) {
+        a->next = d->failed;
+        d->failed = a;
+      } else {
+        delivery_outcome(d, a, true);
+      }
       continue;
     }
     if (looping(d)) {
