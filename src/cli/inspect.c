@@ -16,7 +16,7 @@
 #include "route/verify.h"
 
 int mode_version(struct process *p) {
-  config_version_print(stdout);
+  config_version_print(stdout, false);
   config_version_print_file(stdout, p->config);
   return 0;
 }

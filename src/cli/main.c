@@ -13,6 +13,7 @@ chapter "The Exim command line"). */
 #include "cli/process.h"
 #include "cli/submission.h"
 #include "cli/tools/tools.h"
+#include "config/version.h"
 #include "core/build.h"
 #include "core/main_options.h"
 #include "daemon/load.h"
@@ -202,6 +203,8 @@ int main(int argc, char **argv) {
   }
   p.set_uid = geteuid() == 0 && p.real_uid != 0;
   p.can_switch = geteuid() == 0;
+  if (p.cli.debug && !build.no_version_in_debug)
+    config_version_print(stderr, true);
   status = start(&p);
   fflush(stdout);
   log_done();

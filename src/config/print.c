@@ -233,7 +233,9 @@ static int print_drivers(const struct config_print *p, const struct config *c, c
 /* --- macros, lists, the environment, the text --- */
 
 static void print_macro(const struct config_print *p, const struct config_macro *m, bool value) {
-  if (value)
+  if (value && p->no_names)
+    fprintf(p->out, "%.*s\n", STRF(m->value));
+  else if (value)
     fprintf(p->out, "%.*s=%.*s\n", STRF(m->name), STRF(m->value));
   else
     fprintf(p->out, "%.*s\n", STRF(m->name));

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <sys/types.h>
+#include <unistd.h>
 #include "base/buf.h"
 #include "config/config.h"
 #include "core/build.h"
@@ -53,10 +54,13 @@ static void print_scanners(FILE *out) {
   fputc('\n', out);
 }
 
-void config_version_print(FILE *out) {
+void config_version_print(FILE *out, bool process) {
   struct arena *a = arena_new("version");
   struct str support = config_version_support(a);
-  fprintf(out, "Martlet version %s%s%s\n", build.version, *build.variant != 0 ? " " : "", build.variant);
+  fprintf(out, "Martlet version %s%s%s", build.version, *build.variant != 0 ? " " : "", build.variant);
+  if (process)
+    fprintf(out, " uid=%ld gid=%ld pid=%ld", (long)getuid(), (long)getgid(), (long)getpid());
+  fprintf(out, "\n");
   fprintf(out, "Support for:%.*s\n", STRF(support));
   print_lookups(out);
   print_drivers(out, "Authenticators", DRIVER_AUTHENTICATOR);

@@ -31,6 +31,7 @@ const struct lookup_options *lookup_options(const struct config *config) { retur
 const struct module lookup_module = {
   .name = "lookup",
   .summary = "lookups in files, directories, databases and the DNS",
+  .support = "Experimental_LMDB Experimental_Redis",
   .lookups = lookups,
   .main_options = options,
   .main_size = sizeof(struct lookup_options),

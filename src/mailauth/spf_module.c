@@ -326,6 +326,8 @@ static const struct option_def options[] = {
   OPTIONS_END,
 };
 
+static const char *const macros[] = {"_HAVE_SPF", NULL};
+
 const struct module spf_module = {
   .name = "spf",
   .summary = "Sender Policy Framework",
@@ -335,6 +337,7 @@ const struct module spf_module = {
   .acl_conditions = conditions,
   .variables = variables,
   .lookups = lookups,
+  .macros = macros,
   .message_state = {.size = sizeof(struct spf_state)},
   .hooks = {.received_log = log_item, .rejected_log = log_item, .authresults = add_authresults},
 };

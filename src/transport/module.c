@@ -28,7 +28,8 @@ static int check(struct config_reader *r, void *block) {
   return rc ? OUTCOME_ERROR : 0;
 }
 
-static const char *const macros[] = {"_HAVE_EVENT", "_HAVE_TRANSPORT_APPEND_MAILDIR", NULL};
+static const char *const macros[] = {"_HAVE_EVENT", "_HAVE_QUEUEFILE", "_HAVE_TRANSPORT_APPEND_MAILDIR",
+  "_HAVE_TRANSPORT_APPEND_MAILSTORE", "_HAVE_TRANSPORT_APPEND_MBX", NULL};
 
 const struct module transport_module = {
     .name = "transports",
