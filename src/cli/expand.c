@@ -6,19 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
-#include "base/time.h"
 #include "cli/process.h"
 #include "core/main_options.h"
 #include "expand/expand_test.h"
 #include "log/log.h"
 #include "message/message.h"
 #include "queue/spool.h"
-
-#define MESSAGE_MAX (50u << 20)
+#include "smtp/receive.h"
 
 /* Header lines up to an empty line; returns where the body begins. */
 size_t process_read_header(struct message *m, struct str text) {
@@ -54,13 +51,13 @@ bool process_keep_body(struct message *m, struct str body) {
   return true;
 }
 
-/* What reception gives a message of our own that has none. */
-static void add_missing(struct process *p, struct message *m) {
-  if (message_find_header(m, STR("Message-Id"), NULL) == NULL)
-    message_add_header(m, 0, str_printf(m->arena, "Message-Id: <E%s@%.*s>\n", m->id,
-        STRF(main_options(p->config)->primary_hostname)));
-  if (message_find_header(m, STR("Date"), NULL) == NULL)
-    message_add_header(m, 0, str_printf(m->arena, "Date: %.*s\n", STRF(time_rfc2822(m->arena, time(NULL)))));
+/* The file as reception would take it, in pieces. */
+static bool push_file(struct reception *r, FILE *f) {
+  char piece[16384];
+  size_t n;
+  while ((n = fread(piece, 1, sizeof piece, f)) > 0 && !r->dot.ended)
+    receive_push(r, str_n(piece, n));
+  return !ferror(f) && receive_end(r) == 0;
 }
 
 /* -bem FILE */
@@ -70,31 +67,33 @@ static bool read_message(struct process *p, struct message *m) {
     fprintf(stderr, "martlet: failed to open %.*s: %s\n", STRF(p->cli.mode_arg), strerror(errno));
     return false;
   }
-  struct buf b;
-  char piece[16384];
-  size_t n;
-  buf_init(&b, m->arena, MESSAGE_MAX);
-  while ((n = fread(piece, 1, sizeof piece, f)) > 0)
-    buf_add_n(&b, piece, n);
+  struct submitter who = {.login = p->login, .name = p->real_name, .uid = p->real_uid, .gid = p->real_gid, .trusted = p->trusted,
+      .admin = p->admin};
+  struct receive_params rp = {.dot = p->cli.dot_is_data ? DOT_PLAIN : DOT_LOCAL, .local = p->ctx->client->local, .allow_from_line = true,
+      .sender_from_line = p->trusted, .sender_forced = p->cli.sender_given, .extract_recipients = p->cli.from_header_recipients,
+      .qualify_headers = !p->cli.no_qualify, .full_name = p->cli.full_name, .submitter = &who, .unspooled = true};
+  struct reception *r = arena_new_of(p->arena, struct reception);
+  struct str own = m->reverse_path;
+  m->sender_local = true;
+  message_make_id(m, (int)main_options(p->config)->localhost_number_value);
+  receive_begin(r, p->ctx, m, &rp);
+  m->deliver_first_time = false; /* nor will there be a first time */
+  bool good = push_file(r, f);
   fclose(f);
-  if (b.overflow) {
-    fprintf(stderr, "martlet: %.*s is too big\n", STRF(p->cli.mode_arg));
+  if (!good) {
+    fprintf(stderr, "martlet: %.*s cannot be taken for a message: %.*s\n", STRF(p->cli.mode_arg), STRF(r->error ? r->log : str_c(strerror(errno))));
     return false;
   }
-  struct str text = buf_str(&b);
-  m->size = text.len;
-  m->received_count = 1; /* the one that reception would add */
-  for (size_t from = 0; from < text.len; m->lines++) {
-    ptrdiff_t newline = str_find_byte(str_from(text, from), '\n');
-    size_t line = newline < 0 ? text.len - from : (size_t)newline;
-    if ((int64_t)line > m->max_received_line_length)
-      m->max_received_line_length = (int64_t)line;
-    from += line + 1;
-  }
-  message_make_id(m, (int)main_options(p->config)->localhost_number_value);
-  size_t body = process_read_header(m, text);
-  add_missing(p, m);
-  return process_keep_body(m, str_from(text, body));
+  if (!r->last_given)
+    puts("Warning: no message headers read");
+  if (!str_eq(own, m->reverse_path))
+    puts("Sender taken from \"From \" line");
+  for (const struct header *h = m->headers; h; h = h->next)
+    if (h->type == HEADER_DELETED && str_istarts(h->text, STR("return-path")))
+      puts("Return-path taken from \"Return-path:\" header line");
+  if (r->received)
+    r->received->type = HEADER_DELETED;
+  return true;
 }
 
 /* -Mset ID */

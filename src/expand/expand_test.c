@@ -119,7 +119,7 @@ static bool replace_macros(struct ctx *c, size_t builtin_n, struct str *line) {
 }
 
 /* NAME = text, NAME beginning with a capital. */
-static bool define_macro(struct ctx *c, struct str line) {
+static bool define_macro(struct ctx *c, struct str line, struct str *ret_name) {
   size_t n = 0;
   if (line.len == 0 || !ascii_is_upper(line.p[0]))
     return false;
@@ -133,6 +133,7 @@ static bool define_macro(struct ctx *c, struct str line) {
     rest = str_from(rest, 1);
   struct config_macro m = {.name = str_dup(c->config->arena, str_slice(line, 0, n)),
       .value = str_dup(c->config->arena, str_trim(rest))};
+  *ret_name = m.name;
   for (size_t i = 0; i < c->config->macros.n; i++)
     if (!c->config->macros.v[i].builtin && str_eq(c->config->macros.v[i].name, m.name)) {
       c->config->macros.v[i].value = m.value;
@@ -268,8 +269,11 @@ static void run_lines(struct ctx *c, struct arena *lasting, const struct expand_
     if (!read_line(c, r, &text, &line))
       break;
     bool macro_first = replace_macros(c, builtin_n, &line);
-    if (!macro_first && define_macro(c, line))
+    struct str name;
+    if (!macro_first && define_macro(c, line, &name)) {
+      fprintf(t->out, "Defined macro '%.*s'\n", STRF(name));
       continue;
+    }
     bool taint = str_starts(line, STR("set,t "));
     if ((taint || str_starts(line, STR("set "))) &&
         set_variable(c, lasting, str_from(line, taint ? 6 : 4), taint, t->out))

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "acl/acl.h"
 #include "base/pcre.h"
@@ -108,7 +110,7 @@ static void body_written(struct reception *r, int rc) {
 enum moment { HEADER_END, MESSAGE_END };
 
 static void call_hooks(struct reception *r, enum moment when) {
-  for (size_t i = 0; modules[i] && !r->error; i++) {
+  for (size_t i = 0; modules[i] && !r->error && !r->p.unspooled; i++) {
     int (*hook)(struct ctx *c) = when == MESSAGE_END ? modules[i]->hooks.message_end : modules[i]->hooks.header_end;
     if (hook && hook(r->c) != OUTCOME_OK) {
       r->error = RECEIVE_CONFIG;
@@ -117,10 +119,32 @@ static void call_hooks(struct reception *r, enum moment when) {
   }
 }
 
+static int write_unspooled(struct message *m, struct str data) {
+  while (data.len > 0) {
+    ssize_t n = write(m->data_fd, data.p, data.len);
+    if (n < 0)
+      return -errno;
+    data = str_from(data, (size_t)n);
+  }
+  return 0;
+}
+
+static int open_unspooled(struct reception *r) {
+  struct message *m = r->m;
+  if (!m->id[0])
+    message_make_id(m, -1);
+  m->data_fd = memfd_create("message", MFD_CLOEXEC);
+  return m->data_fd < 0 ? -errno : write_unspooled(m, str_printf(r->c->arena, "%s-D\n", m->id));
+}
+
 static void body_write(struct reception *r, struct str data) {
   r->body_bytes += data.len;
   if (r->error || !r->spool_open || data.len == 0)
     return;
+  if (r->p.unspooled) {
+    body_written(r, write_unspooled(r->m, data));
+    return;
+  }
   for (size_t i = 0; modules[i]; i++)
     if (modules[i]->hooks.body_chunk)
       modules[i]->hooks.body_chunk(r->c, data);
@@ -130,7 +154,7 @@ static void body_write(struct reception *r, struct str data) {
 static void open_spool(struct reception *r) {
   if (r->error)
     return;
-  int rc = spool_data_open(r->c, r->m);
+  int rc = r->p.unspooled ? open_unspooled(r) : spool_data_open(r->c, r->m);
   if (rc < 0) {
     struct str log = str_printf(r->c->arena, "Failed to create spool file: %s", strerror(-rc));
     set_error(r, RECEIVE_SPOOL, "451 Error while writing spool file", log);
@@ -301,7 +325,7 @@ int receive_end(struct reception *r) {
         rejected_from(r, "Too many \"Received\" headers"));
     receive_log_rejection(r->c, LOG_MAIN | LOG_REJECT, r->log);
   }
-  if (!r->error && r->spool_open) /* ACLs may look at the end of the body */
+  if (!r->error && r->spool_open && !r->p.unspooled) /* ACLs may look at the end of the body */
     body_written(r, spool_data_end(r->c, m));
   call_hooks(r, MESSAGE_END);
   return r->error ? -1 : 0;

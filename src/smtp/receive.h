@@ -38,6 +38,7 @@ struct receive_params {
   struct str bounced_id;     /* -oMm / bounces: R= of the log */
   bool used_pipelining, offered_pipelining;
   char early;                /* '*': commands came before the greeting; '.': they might have; 0 */
+  bool unspooled;            /* for tests: the body goes to a file in memory (data_fd); no hooks, and nobody takes the message */
   bool prdr;                 /* replies for each recipient were asked for */
   int body_8bit;             /* 7, 8: BODY= of MAIL; 0: not given */
   const struct str *argument_recipients; /* with -t: of the command line */

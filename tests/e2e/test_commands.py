@@ -1,4 +1,4 @@
-"""Commands and their answers, which Exim gave (tests/commands): rewriting, -bP, -brt, -bv, -bt …"""
+"""Commands and their answers, which Exim gave (tests/commands): rewriting, -bP, -bem, -brt, -bv, -bt …"""
 import difflib
 import os
 import sys

@@ -123,7 +123,7 @@ class Chapter:
         mode = ['-bem', self.message] if self.message else ['-be']
         typed = ''.join(t for t, _ in pairs)
         _, out = self.run([binary(), '-C', self.conf, *mode], self.here(typed))
-        # One prompt a line; a macro's definition prints nothing.
+        # One prompt a line.
         expected = ''.join('> ' + e for _, e in pairs) + '> \n'
         self.compare(line, typed, expected, out)
 
@@ -150,7 +150,7 @@ def test_wrong_examples_are_seen(tmp_path):
     for b in blocks(text):
         chapter.block(*b)
     assert [re.match(r'line (\d+)', w)[1] for w in chapter.wrong] == ['1', '11', '15', '18']
-    good = ('```expand\n> ${uc:a}\nA\n> ${uc:b\\\n  c}\nBC\n> X = y\n> ${uc:X}\nY\n> \n\n```\n'
+    good = ('```expand\n> ${uc:a}\nA\n> ${uc:b\\\n  c}\nBC\n> X = y\nDefined macro \'X\'\n> ${uc:X}\nY\n> \n\n```\n'
             '```message\nSubject: hello\n\nbody\n```\n```expand\n> $h_subject:\nhello\n> ${map{a:b}}\nFailed: …\n```\n'
             '```console\n$ cat /etc/x/list\na: 1\n$ martlet -be \'$primary_hostname\'\nmx.example.org\n```\n')
     (tmp_path / 'good').mkdir()
