@@ -27,7 +27,7 @@ struct client {
   struct str host_aliases;        /* colon list */
   bool host_dnssec;
   struct str helo_name;           /* as given, tainted; unset before HELO */
-  bool helo_verified, helo_verify_failed;
+  bool helo_verified, helo_verify_failed, helo_dnssec; /* verified, by what was authenticated */
   struct str fullhost;            /* "H" text for logs: name (helo) [ip]:port */
   struct str rcvhost;             /* for Received: */
   struct str ident;               /* RFC 1413, or the caller's login name for local submission */

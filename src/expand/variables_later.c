@@ -38,7 +38,7 @@ const struct variable_def later_variables[] = {
   EMPTY("recipient_data"),
   EMPTY("regex1"), EMPTY("regex2"), EMPTY("regex3"), EMPTY("regex4"), EMPTY("regex5"), EMPTY("regex6"), EMPTY("regex7"),
   EMPTY("regex8"), EMPTY("regex9"), EMPTY("regex_match_string"),
-  FIXED("sender_helo_dnssec", 'n'), EMPTY("sender_helo_verified"),
+  EMPTY("sender_helo_verified"),
   EMPTY("sending_ip_address"), FIXED("sending_port", '-'),
   EMPTY("smtp_command_history"), FIXED("smtp_count_at_connection_start", '0'),
   EMPTY("spam_action"), EMPTY("spam_bar"), EMPTY("spam_report"), EMPTY("spam_score"), EMPTY("spam_score_int"),

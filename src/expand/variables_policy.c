@@ -51,6 +51,9 @@ static int get_client_number(struct ctx *c, const struct variable_def *def, stru
     return variable_number(c, client->host_lookup_failed, ret);
   case 'd':
     return variable_number(c, client->host_lookup_deferred, ret);
+  case 'h':
+    *ret = client->helo_dnssec ? STR("yes") : STR("no");
+    return 0;
   default:
     *ret = client->host_dnssec ? STR("yes") : STR("no");
     return 0;
@@ -141,6 +144,7 @@ const struct variable_def policy_variables[] = {
   {"sender_address_data", variable_get_ctx, VARS(sender_address_data)},
   {"sender_data", variable_get_ctx, VARS(sender_data)},
   {"sender_fullhost", variable_get_client, CLIENT(fullhost)},
+  {"sender_helo_dnssec", get_client_number, 0, 'h'},
   {"sender_helo_name", variable_get_client, CLIENT(helo_name)},
   {"sender_host_address", variable_get_client, CLIENT(host_address)},
   {"sender_host_authenticated", variable_get_client, CLIENT(host_authenticated)},

@@ -25,15 +25,17 @@ static bool literal_address(struct str name, struct ip_addr *ret) {
   return ip_parse(inner, ret);
 }
 
-/* Does a forward look-up of the name give the client's address? */
-static int verify_forward(struct ctx *c, struct str name) {
+/* Does a forward look-up of the name give the client's address? *ret_secure: authenticated by DNSSEC. */
+static int verify_forward(struct ctx *c, struct str name, bool *ret_secure) {
   struct host h = {.name = name, .mx = -1};
   switch (host_find_addresses(c, c->arena, &h, HOST_FIND_BY_A | HOST_FIND_BY_AAAA, NULL, NULL)) {
     case HOST_FOUND:
     case HOST_FOUND_LOCAL:
       for (const struct host *p = &h; p; p = p->next)
-        if (ip_eq(&p->ip, &c->client->ip))
+        if (ip_eq(&p->ip, &c->client->ip)) {
+          *ret_secure = h.dnssec;
           return OUTCOME_OK;
+        }
       return OUTCOME_FAIL;
     case HOST_FIND_AGAIN: return OUTCOME_DEFER;
     default: return OUTCOME_FAIL;
@@ -48,13 +50,15 @@ static int verify_now(struct ctx *c) {
   bool deferred = cl->host_lookup_deferred;
   if (!cl->host_name_looked_up && !cl->host_lookup_failed) /* what logs call the client stays as it is */
     deferred = host_name_lookup(c) == OUTCOME_DEFER;
+  cl->helo_dnssec = cl->host_dnssec;
   if (str_is_set(cl->host_name) && str_ieq(cl->host_name, cl->helo_name))
     return OUTCOME_OK;
   struct str rest = cl->host_aliases;
   while (str_is_set(rest))
     if (str_ieq(str_trim(str_cut(&rest, ':')), cl->helo_name))
       return OUTCOME_OK;
-  int rc = verify_forward(c, cl->helo_name);
+  cl->helo_dnssec = false;
+  int rc = verify_forward(c, cl->helo_name, &cl->helo_dnssec);
   return rc == OUTCOME_FAIL && deferred ? OUTCOME_DEFER : rc;
 }
 
@@ -110,7 +114,7 @@ static void keep_name(struct smtp_session *s, struct str args) {
     cl->helo_name = str_dup(s->arena, name);
     cl->helo_name.taint = STR_TAINTED;
   }
-  cl->helo_verified = cl->helo_verify_failed = false;
+  cl->helo_verified = cl->helo_verify_failed = cl->helo_dnssec = false;
   /* Names that say nothing make us look for the real one. */
   if (str_is_set(cl->host_address) && !cl->host_name_looked_up && !cl->host_lookup_failed && cl->helo_name.len > 0 &&
       match_domain(s->c, &s->o->helo_lookup_domains, cl->helo_name, NULL) == OUTCOME_OK)
