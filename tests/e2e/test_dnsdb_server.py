@@ -123,7 +123,7 @@ CASES = [
     ('defer_never,a=h.broken.test', 'NO'),
     ('defer_lax,a=h.broken.test:h.second.test', '10.2.0.1'),
     ('defer_never,a=refused.example', 'NO'),
-    ('retrans_2s,retry_2,a=h.second.test', '10.2.0.1'),
+    ('retrans_10s,retry_3,a=h.second.test', '10.2.0.1'),
     # By TCP.
     ('>!;txt=big.zone.test', ''.join(BIG)),
     ('>,a=many.zone.test', ','.join(MANY)),
@@ -138,11 +138,16 @@ ERRORS = [
     ('defer_strict,dnssec_strict,a=h.second.test', 'DNS lookup of \\"h.second.test\\" failed temporarily'),
     ('hinfo=h.zone.test', 'unsupported DNS record type'),
 ]
-OPTIONS = 'dns_retrans = 2s\ndns_retry = 2'
+OPTIONS = 'dns_retrans = 5s\ndns_retry = 4'
 
 
 def text_of(query):
     return f'${{lookup dnsdb{{{query}}}{{$value}}{{NO}}}}'
+
+
+def says(c, query, answer):
+    """Time-outs are short here: on a machine that has much else to do a question may have to be asked again."""
+    wait_for(lambda: c.ask(query) == answer, f'{query} to be {answer}')
 
 
 @pytest.mark.parametrize('edns', ['dns_use_edns0 = 0', 'dns_use_edns0 = 1'], ids=['plain', 'edns'])
@@ -179,18 +184,19 @@ def test_changes_and_death(martlet, make, talk):
     ns = make(Nsd, ZONES)
     c = talk(martlet(resolver=ns.address, main='dns_retrans = 1s\ndns_retry = 1', daemon=False))
     one = text_of('a=h.second.test')
-    assert c.ask(one) == '10.2.0.1'
+    says(c, one, '10.2.0.1')
     ns.freeze()
     assert 'gave DEFER' in c.ask(one)
     ns.thaw()
-    wait_for(lambda: c.ask(one) == '10.2.0.1', 'it to answer again')
+    says(c, one, '10.2.0.1')
     ns.change(second__test=SECOND.replace('10.2.0.1', '10.2.0.2') + 'new A 10.2.0.3\n')
-    assert c.ask(one) == '10.2.0.2' and c.ask(text_of('a=new.second.test')) == '10.2.0.3'
-    for trouble in (dict(second__test=None), {}):
+    says(c, one, '10.2.0.2')
+    says(c, text_of('a=new.second.test'), '10.2.0.3')
+    for _ in range(2):
         ns.stop(signal.SIGKILL)
         assert 'gave DEFER' in c.ask(one)
         ns.start()
-        assert c.ask(one) == '10.2.0.2'
+        says(c, one, '10.2.0.2')
 
 
 def test_what_is_remembered(martlet, make, talk):
@@ -199,7 +205,8 @@ def test_what_is_remembered(martlet, make, talk):
     ns = make(Nsd, {'second.test': lasting})
     c = talk(martlet(resolver=ns.address, main='dns_retrans = 1s\ndns_retry = 1', daemon=False))
     there, not_there = text_of('a=h.second.test'), text_of('a=none.second.test')
-    assert c.ask(there) == '10.2.0.1' and c.ask(not_there) == 'NO'
+    says(c, there, '10.2.0.1')
+    says(c, not_there, 'NO')
     ns.stop(signal.SIGKILL)
     assert c.ask(there) == '10.2.0.1' and c.ask(not_there) == 'NO'
     assert 'gave DEFER' in c.ask(text_of('a=other.second.test'))
@@ -208,7 +215,7 @@ def test_what_is_remembered(martlet, make, talk):
 def test_in_the_daemon(martlet, make):
     """While the server stands still, a session that asks waits alone."""
     ns = make(Nsd, ZONES)
-    m = martlet(resolver=ns.address, main='dns_retrans = 2s\ndns_retry = 5', arguments=[], acl_rcpt='''
+    m = martlet(resolver=ns.address, main='dns_retrans = 5s\ndns_retry = 5', arguments=[], acl_rcpt='''
   accept local_parts = u5
          condition = ${if eq{${lookup dnsdb{a=h.second.test}}}{10.2.0.1}}
 ''')
