@@ -106,6 +106,15 @@ struct acl_header {
   struct str text;          /* with its newline */
 };
 
+/* control = debug */
+struct acl_debug {
+  unsigned number;          /* of the open log; 0: none */
+  struct str tag;
+  uint64_t mask;
+  uint32_t pretrigger;
+  bool on_panic;
+};
+
 /* What ACLs asked for, for the message being received. Everything lives in the message's arena. */
 struct acl_message {
   VEC(struct acl_header) added;
@@ -122,6 +131,7 @@ struct acl_message {
   bool dkim_disable_verify;
   struct str queue_name;    /* unset: not changed */
   struct map *rates;        /* of ratelimit: double * */
+  struct acl_debug debug;   /* of a message that came without a session, or for its deliveries */
 };
 
 /* The address of RCPT while its ACL runs; caseful and lower-cased local parts for the controls. */
@@ -149,6 +159,8 @@ struct acl_session {
   struct map *rates;
   unsigned reject_logs;       /* LOG_* for rejections of the ACL that ran last */
   struct acl_sender_verify sender_verify;
+  struct acl_debug debug;
+  const char *csa_status;     /* of the last verify = csa; NULL: none yet */
   struct callout_kept callout;   /* a connection held open for further recipients: callout_release() ends it */
   /* Sends pending replies (before a delay). Set by the SMTP server. [suspends] */
   void (*flush)(struct ctx *c);
@@ -180,6 +192,10 @@ void acl_add_header(struct ctx *c, struct str text);
 void acl_apply_headers(struct ctx *c, const char *acl_name);
 /* Colon list of headers to be added, for $headers_added. */
 struct str acl_headers_added(struct ctx *c);
+
+/* A delivery goes on with the debug log that an ACL began for the message; its number, for the end. */
+unsigned acl_debug_resume(struct message *m, unsigned *ret_outer);
+void acl_debug_pause(unsigned number, unsigned outer);
 
 /* A name for an ACL variable: acl_c… / acl_m…; *ret_connection says which. 0 or OUTCOME_ERROR with *ret_error. */
 int acl_variable_name(struct arena *a, struct str name, bool *ret_connection, struct str *ret_error);

@@ -3,6 +3,8 @@
 #include "core/module.h"
 #include "expand/expand.h"
 #include "log/log.h"
+#include "loop/dscp.h"
+#include "loop/stream.h"
 
 #define MESSAGE_BITS                                                                                                   \
   (ACL_BIT(ACL_MAIL) | ACL_BIT(ACL_RCPT) | ACL_BIT(ACL_PREDATA) | ACL_BIT(ACL_DATA) | ACL_BIT(ACL_MIME) |                \
@@ -177,16 +179,29 @@ static int control_dkim_disable(struct ctx *c, struct str option) {
   return OUTCOME_OK;
 }
 
+static int control_dscp(struct ctx *c, struct str option) {
+  int value;
+  if (!dscp_parse(str_trim(option), &value))
+    return acl_fail(c, OUTCOME_ERROR, "unrecognised DSCP value in \"control=dscp/%.*s\"", STRF(option));
+  int fd = c->session && c->session->stream ? stream_fd_out(c->session->stream) : -1;
+  if (fd < 0 || c->is_test || c->client->ip.family == 0)
+    return OUTCOME_OK;
+  int rc = dscp_set(fd, value);
+  if (rc < 0)
+    DEBUG(acl, "DSCP value not set: %s\n", strerror(-rc));
+  return OUTCOME_OK;
+}
+
 const struct acl_control_def acl_core_controls[] = {
     {"allow_auth_unadvertised", false, ACL_ONLY(ACL_BIT(ACL_CONNECT) | ACL_BIT(ACL_HELO)), 0, control_allow_auth},
     {"caseful_local_part", false, ACL_ONLY(ACL_BIT(ACL_RCPT)), 0, control_caseful},
     {"caselower_local_part", false, ACL_ONLY(ACL_BIT(ACL_RCPT)), 0, control_caselower},
     {"cutthrough_delivery", true, ACL_ONLY(ACL_BIT(ACL_RCPT)), 0, control_cutthrough},
-    {"debug", true, 0, ACL_LATER, NULL},
+    {"debug", true, 0, 0, acl_control_debug},
     {"dkim_disable_verify", false, ACL_BIT(ACL_DATA) | ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_DKIM) | ACL_BIT(ACL_NOT_SMTP_START) |
             ACL_BIT(ACL_PRDR), 0, control_dkim_disable},
     {"dmarc_enable_forensic", false, ACL_BIT(ACL_DATA) | ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_NOT_SMTP_START), ACL_LATER, NULL},
-    {"dscp", true, SMTP_ONLY | ACL_BIT(ACL_NOTQUIT), ACL_LATER, NULL},
+    {"dscp", true, SMTP_ONLY | ACL_BIT(ACL_NOTQUIT), 0, control_dscp},
     {"enforce_sync", false, SMTP_ONLY, 0, control_enforce_sync},
     {"fakedefer", true, ACL_ONLY(MESSAGE_BITS & ~(ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_NOT_SMTP_MIME))), 0, control_fakedefer},
     {"fakereject", true, ACL_ONLY(MESSAGE_BITS & ~(ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_NOT_SMTP_MIME))), 0, control_fakereject},

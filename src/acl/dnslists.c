@@ -121,7 +121,7 @@ static int check_key(struct ctx *c, const struct item *i, struct str prefix, str
   }
   struct dns_answer answer;
   enum dns_result rc = dns_query(c, c->arena, name, DNS_A, &answer);
-  DEBUG(dns, "DNS list lookup for %.*s: %d", STRF(name), (int)rc);
+  DEBUG(dns, "DNS list lookup for %.*s: %d\n", STRF(name), (int)rc);
   if (rc == DNS_AGAIN || rc == DNS_FAIL) {
     acl_log(c, LOG_MAIN, "DNS list lookup defer (probably timeout) for %.*s: %s", STRF(name),
         setting == LOOKUP_INCLUDE ? "assumed in list" : setting == LOOKUP_DEFER ? "returned DEFER" : "assumed not in list");

@@ -171,7 +171,7 @@ static int run_condition(struct ctx *c, const struct acl_clause *clause) {
     if (rc)
       return rc == OUTCOME_FORCED ? OUTCOME_OK : rc; /* true whether negated or not */
   }
-  DEBUG(acl, "check %s%s = %.*s", clause->negated ? "!" : "", d->name, STRF(d->expand_first ? arg : clause->arg.text));
+  DEBUG(acl, "check %s%s = %.*s\n", clause->negated ? "!" : "", d->name, STRF(d->expand_first ? arg : clause->arg.text));
   c->error = STR_UNSET;
   int rc = d->eval(c, clause, arg);
   if (rc == OUTCOME_FORCED)
@@ -357,9 +357,9 @@ static enum acl_result run_statements(struct ctx *c, const struct acl *acl) {
     frame->statement = s;
     c->user_message = c->log_message = STR_UNSET;
     c->vars.acl_verify_message = STR_UNSET;
-    DEBUG(acl, "processing ACL %.*s \"%s\" (%.*s %u)", STRF(acl->name), acl_verbs[s->verb], STRF(acl->source), s->line);
+    DEBUG(acl, "processing ACL %.*s \"%s\" (%.*s %u)\n", STRF(acl->name), acl_verbs[s->verb], STRF(acl->source), s->line);
     run_clauses(c, s, &e);
-    DEBUG(acl, "%s: condition test %s in ACL %.*s", acl_verbs[s->verb],
+    DEBUG(acl, "%s: condition test %s in ACL %.*s\n", acl_verbs[s->verb],
         e.result == OUTCOME_OK ? "succeeded" : e.result == OUTCOME_FAIL ? "failed" : "deferred", STRF(acl->name));
     enum acl_result result;
     if (!apply_verb(c, acl, s, &e, &result))
@@ -382,7 +382,7 @@ enum acl_result acl_run(struct ctx *c, enum acl_where where, struct str text, co
   if (acl_find(c, text, &acl) < 0)
     return ACL_ERROR;
   if (!acl) {
-    DEBUG(acl, "ACL \"\" is empty: implicit DENY");
+    DEBUG(acl, "ACL \"\" is empty: implicit DENY\n");
     return ACL_FAIL;
   }
   struct acl_frame frame = {.outer = c->acl, .acl = acl, .where = where, .depth = depth, .args = n};

@@ -145,7 +145,7 @@ void acl_apply_headers(struct ctx *c, const char *acl_name) {
     return;
   apply_removals(c, m);
   if (m->added.n > 0)
-    DEBUG(receive, ">>Headers added by %s ACL:", acl_name);
+    DEBUG(receive, ">>Headers added by %s ACL:\n", acl_name);
   for (size_t i = 0; i < m->added.n; i++) {
     const struct acl_header *a = &m->added.v[i];
     if (a->place == ACL_HEADER_END)

@@ -3,6 +3,9 @@
 
 #include "acl/acl.h"
 
+struct spool_reader;
+struct spool_writer;
+
 #define ACL_MESSAGE_WHERE                                                                                              \
   (ACL_BIT(ACL_MAIL) | ACL_BIT(ACL_RCPT) | ACL_BIT(ACL_PREDATA) | ACL_BIT(ACL_DATA) | ACL_BIT(ACL_MIME) |                \
       ACL_BIT(ACL_DKIM) | ACL_BIT(ACL_PRDR) | ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_NOT_SMTP_START) |                     \
@@ -42,6 +45,17 @@ int acl_check_control(struct config_reader *r, struct acl_clause *clause);
 int acl_apply_add_header(struct ctx *c, const struct acl_clause *clause, struct str arg);
 int acl_apply_remove_header(struct ctx *c, const struct acl_clause *clause, struct str arg);
 int acl_apply_udpsend(struct ctx *c, const struct acl_clause *clause, struct str arg);
+
+/* $csa_status is set; a DNS problem is no failure. `domain` unset: the HELO name. */
+int acl_verify_csa(struct ctx *c, struct str domain);
+
+/* control = debug (debug.c): the control; what the message takes along from its session; ends; the spool. */
+int acl_control_debug(struct ctx *c, struct str option);
+void acl_debug_keep(struct ctx *c);
+void acl_debug_session_end(struct session *s, void *state);
+void acl_debug_message_end(struct message *m, void *state);
+void acl_debug_write(struct spool_writer *w, const struct message *m, const void *state);
+bool acl_debug_read(struct spool_reader *r, struct message *m, void *state, struct str name, struct str value);
 
 /* Sets c->log_message; returns code. */
 int acl_fail(struct ctx *c, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

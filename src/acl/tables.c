@@ -317,7 +317,7 @@ static int apply_delay(struct ctx *c, const struct acl_clause *clause, struct st
   if (seconds < 0)
     return acl_fail(c, OUTCOME_ERROR, "syntax error in argument for \"delay\" modifier: \"%.*s\" is not a time value", STRF(arg));
   if (c->is_test) {
-    DEBUG(acl, "delay skipped in host checking mode");
+    DEBUG(acl, "delay skipped in host checking mode\n");
     return OUTCOME_OK;
   }
   struct acl_session *s = acl_session(c);

@@ -25,7 +25,7 @@ static int send_datagram(const struct ip_addr *ip, int port, struct str text) {
 
 int acl_apply_udpsend(struct ctx *c, const struct acl_clause *clause, struct str arg) {
   struct list_iter i;
-  struct str name, port_text, text, more;
+  struct str name, port_text, text;
   struct host host = {.mx = -1};
   uint64_t port;
   /* The separator stands in the configuration: $sender_host_address, or worse, comes behind it. */
@@ -37,10 +37,9 @@ int acl_apply_udpsend(struct ctx *c, const struct acl_clause *clause, struct str
     return acl_fail(c, OUTCOME_ERROR, "missing destination host in \"udpsend\" modifier");
   if (!list_next(&i, &port_text))
     return acl_fail(c, OUTCOME_ERROR, "missing destination port in \"udpsend\" modifier");
-  if (!list_next(&i, &text))
+  text = i.rest; /* all of it, as it is */
+  if (text.len == 0)
     return acl_fail(c, OUTCOME_ERROR, "missing datagram content in \"udpsend\" modifier");
-  if (list_next(&i, &more))
-    return acl_fail(c, OUTCOME_ERROR, "extra text \"%.*s\" in \"udpsend\" modifier: a separator of its own is needed", STRF(more));
   if (!str_to_u64(port_text, &port) || port == 0 || port > 65535)
     return acl_fail(c, OUTCOME_ERROR, "bad destination port \"%.*s\" in \"udpsend\" modifier", STRF(port_text));
   if (text.len > DATAGRAM_MAX)
@@ -53,7 +52,7 @@ int acl_apply_udpsend(struct ctx *c, const struct acl_clause *clause, struct str
       return acl_fail(c, OUTCOME_DEFER, "DNS lookup failed in \"udpsend\" modifier");
   }
   if (c->is_test) {
-    DEBUG(acl, "udpsend: nothing is sent in a test");
+    DEBUG(acl, "udpsend: nothing is sent in a test\n");
     return OUTCOME_OK;
   }
   int e = send_datagram(&host.ip, (int)port, text);

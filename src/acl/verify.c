@@ -32,7 +32,7 @@ static const struct verify_word {
   unsigned flags;
 } words[] = {
     {"certificate", VERIFY_CERTIFICATE, ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_NOT_SMTP_START), false, 0},
-    {"csa", VERIFY_CSA, ACL_NOT_SMTP_WHERE, true, ACL_LATER},
+    {"csa", VERIFY_CSA, ACL_NOT_SMTP_WHERE, true, 0},
     {"header_names_ascii", VERIFY_HEADER_NAMES_ASCII, AFTER_DATA, false, 0},
     {"header_sender", VERIFY_HEADER_SENDER, AFTER_DATA, true, 0},
     {"header_syntax", VERIFY_HEADER_SYNTAX, AFTER_DATA, false, 0},
@@ -63,6 +63,7 @@ struct options {
   struct callout_params call;
   struct str later; /* an option that is known and not supported yet */
   struct str address; /* sender=… */
+  struct str domain;  /* csa/… */
 };
 
 static bool cut_eq(struct str *item, const char *name) {
@@ -181,6 +182,10 @@ static const struct verify_word *parse(struct arena *a, struct str arg, struct o
   if (str_is_set(rest) && !w->options) {
     *error = str_printf(a, "unexpected '/' found in \"%.*s\" (this verify item has no options)", STRF(arg));
     return NULL;
+  }
+  if (w->what == VERIFY_CSA) {
+    o->domain = str_is_set(rest) ? str_trim(rest) : STR_UNSET;
+    return w;
   }
   while (str_is_set(rest)) {
     struct str item = str_trim(str_cut(&rest, '/'));
@@ -526,6 +531,7 @@ int acl_eval_verify(struct ctx *c, const struct acl_clause *clause, struct str a
     return acl_fail(c, OUTCOME_ERROR, "cannot verify %s in ACL for %s", name, acl_where_name(c->acl->where));
   switch (w->what) {
     case VERIFY_CERTIFICATE: return smtp_client_certificate_verified(c) ? OUTCOME_OK : acl_fail(c, OUTCOME_FAIL, "no verified certificate");
+    case VERIFY_CSA: return acl_verify_csa(c, o.domain);
     case VERIFY_HEADER_NAMES_ASCII: return verify_names_ascii(c);
     case VERIFY_HEADER_SENDER: return verify_header_sender(c, &o);
     case VERIFY_HEADER_SYNTAX: return verify_header_syntax(c);

@@ -10,6 +10,7 @@
 #include "core/main_options.h"
 #include "core/module.h"
 #include "log/log.h"
+#include "loop/dscp.h"
 #include "message/message.h"
 #include "message/rewrite.h"
 #include "queue/retry_rules.h"
@@ -28,7 +29,12 @@ int mode_print(struct process *p) {
 
 int mode_info(struct process *p) {
   if (str_eq_c(p->cli.mode_arg, "help")) {
-    puts("Exim's -bI: option; subjects:\n  help     this text\n  modules  the features built in\n  sieve    the extensions that Sieve scripts may require");
+    puts("Exim's -bI: option; subjects:\n  dscp     the names of DSCP values\n  help     this text\n  modules  the features built in\n  sieve    the extensions that Sieve scripts may require");
+    return 0;
+  }
+  if (str_eq_c(p->cli.mode_arg, "dscp")) {
+    for (size_t i = 0; dscp_name(i); i++)
+      puts(dscp_name(i));
     return 0;
   }
   if (str_eq_c(p->cli.mode_arg, "modules")) {

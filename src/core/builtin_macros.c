@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <stdlib.h>
 #include "acl/acl.h"
 #include "base/ascii.h"
 #include "config/config.h"
@@ -6,6 +7,8 @@
 #include "expand/expand.h"
 #include "log/select.h"
 #include "lookup/lookup.h"
+
+#define OPTIONS_MAX 1000 /* of one table */
 
 struct maker {
   void (*add)(void *arg, const char *name, const char *value);
@@ -23,14 +26,20 @@ static void make(const struct maker *m, const char *prefix, const char *middle, 
   m->add(m->arg, text, "y");
 }
 
-/* The last first: the order in which -bP shows them everywhere. */
-static void make_options(const struct maker *m, const char *prefix, const char *driver, const struct option_def *o) {
+static int compare_names(const void *a, const void *b) { return strcmp(*(const char *const *)b, *(const char *const *)a); }
+
+/* The last first: the order in which -bP shows them everywhere. `extra`: one that no table has, or NULL. */
+static void make_options(const struct maker *m, const char *prefix, const char *driver, const struct option_def *o, const char *extra) {
+  const char *names[OPTIONS_MAX];
   size_t n = 0;
-  while (o != NULL && o[n].name != NULL)
-    n++;
-  while (n-- > 0)
-    if (!(o[n].flags & OPTION_LATER))
-      make(m, prefix, driver, o[n].name);
+  if (extra)
+    names[n++] = extra;
+  for (; o != NULL && o->name != NULL && n < OPTIONS_MAX; o++)
+    if (!(o->flags & OPTION_LATER))
+      names[n++] = o->name;
+  qsort(names, n, sizeof *names, compare_names);
+  for (size_t i = 0; i < n; i++)
+    make(m, prefix, driver, names[i]);
 }
 
 static const char *const class_prefix[DRIVER_CLASSES] = {"_OPT_ROUTER_", "_OPT_TRANSPORT_", "_OPT_AUTHENTICATOR_"};
@@ -38,20 +47,18 @@ static const char *const classes_prefix[DRIVER_CLASSES] = {"_OPT_ROUTERS_", "_OP
 static const char *const driver_prefix[DRIVER_CLASSES] = {"_DRIVER_ROUTER_", "_DRIVER_TRANSPORT_", "_DRIVER_AUTHENTICATOR_"};
 
 static void make_drivers(const struct maker *m, const struct module *mod) {
-  if (mod->driver_class != NULL) {
-    make(m, classes_prefix[mod->driver_class->class], "", "driver");
-    make_options(m, classes_prefix[mod->driver_class->class], "", mod->driver_class->options);
-  }
   for (const struct driver_def *const *d = mod->drivers; d != NULL && *d != NULL; d++) {
     if ((*d)->later)
       continue;
-    make_options(m, class_prefix[(*d)->class], (*d)->name, (*d)->options);
+    make_options(m, class_prefix[(*d)->class], (*d)->name, (*d)->options, NULL);
     make(m, driver_prefix[(*d)->class], "", (*d)->name);
   }
   for (const struct module_driver_options *o = mod->driver_options; o != NULL && o->options != NULL; o++) {
     bool generic = o->driver == NULL;
-    make_options(m, generic ? classes_prefix[o->class] : class_prefix[o->class], generic ? "" : o->driver, o->options);
+    make_options(m, generic ? classes_prefix[o->class] : class_prefix[o->class], generic ? "" : o->driver, o->options, NULL);
   }
+  if (mod->driver_class != NULL)
+    make_options(m, classes_prefix[mod->driver_class->class], "", mod->driver_class->options, "driver");
 }
 
 static void make_words(const struct maker *m, const struct module *mod) {
@@ -76,27 +83,30 @@ static void make_words(const struct maker *m, const struct module *mod) {
       make(m, "_HAVE_LOOKUP_", "", (*d)->name);
 }
 
+static void make_own(const struct maker *m, const struct module *mod) {
+  for (const char *const *name = mod->macros; name != NULL && *name != NULL; name++) {
+    char text[120];
+    const char *equals = strchr(*name, '=');
+    size_t n = equals == NULL ? strlen(*name) : (size_t)(equals - *name);
+    if (n >= sizeof text)
+      continue;
+    memcpy(text, *name, n);
+    text[n] = 0;
+    m->add(m->arg, text, equals == NULL ? "y" : equals + 1);
+  }
+}
+
+/* By kinds, in the order in which Exim's -bP macro shows them. */
 void module_builtin_macros(void (*add)(void *arg, const char *name, const char *value), void *arg) {
   const struct maker m = {add, arg};
   for (const struct select_name *s = log_selector_names(); s->name != NULL; s++)
     make(&m, "_LOG_", "", s->name);
-  /* The order in which -bP shows them. */
+  for (size_t i = 0; modules[i] != NULL; i++)
+    make_words(&m, modules[i]);
   for (size_t i = 0; modules[i] != NULL; i++)
     make_drivers(&m, modules[i]);
   for (size_t i = 0; modules[i] != NULL; i++)
-    make_options(&m, "_OPT_MAIN_", "", modules[i]->main_options);
+    make_options(&m, "_OPT_MAIN_", "", modules[i]->main_options, NULL);
   for (size_t i = 0; modules[i] != NULL; i++)
-    make_words(&m, modules[i]);
-  for (size_t i = 0; modules[i] != NULL; i++) {
-    for (const char *const *name = modules[i]->macros; name != NULL && *name != NULL; name++) {
-      char text[120];
-      const char *equals = strchr(*name, '=');
-      size_t n = equals == NULL ? strlen(*name) : (size_t)(equals - *name);
-      if (n >= sizeof text)
-        continue;
-      memcpy(text, *name, n);
-      text[n] = 0;
-      add(arg, text, equals == NULL ? "y" : equals + 1);
-    }
-  }
+    make_own(&m, modules[i]);
 }

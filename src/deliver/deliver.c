@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <time.h>
+#include "acl/acl.h"
 #include "base/time.h"
 #include "core/main_options.h"
 #include "deliver/delivery.h"
@@ -294,7 +295,9 @@ enum deliver_result deliver_message(struct ctx *c, struct message *m, const stru
   msglog_init(&d.log, arena);
   m->over = how->over;
   m->follows = how->follows || how->over;
+  unsigned outer, debug = acl_debug_resume(m, &outer);
   enum deliver_result result = deliver(&d, &own);
+  acl_debug_pause(debug, outer);
   if (m->over)
     smtp_disconnect(m->over, true);
   m->over = NULL;

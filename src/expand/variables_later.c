@@ -19,13 +19,11 @@ static int get_fixed(struct ctx *c, const struct variable_def *def, struct str *
 
 const struct variable_def later_variables[] = {
   EMPTY("atrn_host"), EMPTY("atrn_mode"),
-  FIXED("authentication_failed", '0'),
   FIXED("av_failed", '0'),
   EMPTY("bounce_recipient"),
   EMPTY("callout_address"),
   FIXED("compile_number", '0'), EMPTY("compile_date"),
   EMPTY("dcc_header"), EMPTY("dcc_result"),
-  EMPTY("headers_added"),
   EMPTY("local_scan_data"),
   EMPTY("malware_name"),
   FIXED("mime_anomaly_level", '0'), EMPTY("mime_anomaly_text"), EMPTY("mime_boundary"), EMPTY("mime_charset"),

@@ -4,11 +4,13 @@
 #include <time.h>
 #include <unistd.h>
 #include "base/buf.h"
+#include "log/debug_file.h"
 #include "log/log.h"
 #include "log/mask.h"
 #include "log/select.h"
 
 uint64_t debug_mask;
+static const char *line_prefix = "";
 
 #define BIT(area) (1ull << DEBUG_##area)
 
@@ -29,12 +31,16 @@ uint64_t debug_default_mask(void) {
     ;
 }
 
-int debug_parse(struct arena *a, struct str selection, struct str *ret_error) {
+int debug_select(struct arena *a, struct str selection, uint64_t *ret_mask, struct str *ret_error) {
   uint64_t mask = debug_default_mask();
   if (select_parse(a, selection, area_names, "debug_selector", &mask, ret_error) < 0)
     return -1;
-  debug_mask = mask & ((1ull << DEBUG_COUNT) - 1);
+  *ret_mask = mask & ((1ull << DEBUG_COUNT) - 1);
   return 0;
+}
+
+int debug_parse(struct arena *a, struct str selection, struct str *ret_error) {
+  return debug_select(a, selection, &debug_mask, ret_error);
 }
 
 int debug_set(struct str selection) {
@@ -45,32 +51,36 @@ int debug_set(struct str selection) {
   return rc;
 }
 
-void debug_vprint(const char *fmt, va_list ap) {
-  static bool at_line_start = true;
-  int saved_errno = errno;
-  char text[8192];
+void debug_set_prefix(const char *prefix) { line_prefix = prefix; }
+
+size_t debug_line_start(char *text, size_t size, bool stamp, bool pid) {
   size_t n = 0;
-  if (at_line_start && debug_mask & BIT(timestamp)) {
+  if (stamp) {
     struct timeval now;
     struct tm tm;
     gettimeofday(&now, NULL);
     localtime_r(&now.tv_sec, &tm);
-    n += strftime(text, sizeof text, "%H:%M:%S", &tm);
+    n += strftime(text, size, "%H:%M:%S", &tm);
     if (log_selected(LOGSEL_millisec))
-      n += (size_t)snprintf(text + n, sizeof text - n, ".%03d", (int)(now.tv_usec / 1000));
+      n += (size_t)snprintf(text + n, size - n, ".%03d", (int)(now.tv_usec / 1000));
     text[n++] = ' ';
   }
-  if (at_line_start && debug_mask & BIT(pid))
-    n += (size_t)snprintf(text + n, sizeof text - n, "%5d ", (int)getpid());
-  int added = vsnprintf(text + n, sizeof text - n, fmt, ap);
-  n += added < 0 ? 0 : (size_t)added;
-  if (n >= sizeof text) {
-    n = sizeof text - 1;
-    text[n - 1] = '\n';
+  if (pid)
+    n += (size_t)snprintf(text + n, size - n, "%5d ", (int)getpid());
+  return n;
+}
+
+static void to_stderr(struct str text) {
+  static bool at_line_start = true;
+  char start[64];
+  size_t n = 0;
+  if (at_line_start) {
+    n = debug_line_start(start, sizeof start, debug_mask & BIT(timestamp), debug_mask & BIT(pid));
+    n += (size_t)snprintf(start + n, sizeof start - n, "%s", line_prefix);
   }
-  at_line_start = n == 0 || text[n - 1] == '\n';
+  at_line_start = text.len == 0 || text.p[text.len - 1] == '\n';
   struct arena *a = arena_new("debug text");
-  struct str shown = log_masked(a, str_n(text, n));
+  struct str shown = str_cat(a, str_n(start, n), text);
   /* One write a piece: output of several processes keeps its lines whole. */
   for (size_t done = 0; done < shown.len;) {
     ssize_t w = write(STDERR_FILENO, shown.p + done, shown.len - done);
@@ -79,14 +89,27 @@ void debug_vprint(const char *fmt, va_list ap) {
     done += w < 0 ? 0 : (size_t)w;
   }
   arena_free(a);
-  errno = saved_errno;
 }
 
 void debug_print(enum debug_area area, const char *fmt, ...) {
   if (!debug_on(area))
     return;
+  int saved_errno = errno;
+  char text[8192];
   va_list ap;
   va_start(ap, fmt);
-  debug_vprint(fmt, ap);
+  int n = vsnprintf(text, sizeof text, fmt, ap);
   va_end(ap);
+  if (n >= (int)sizeof text) {
+    n = (int)sizeof text - 1;
+    text[n - 1] = '\n';
+  }
+  struct arena *a = arena_new("debug text");
+  struct str shown = log_masked(a, str_n(text, n < 0 ? 0 : (size_t)n));
+  if ((debug_mask >> area) & 1)
+    to_stderr(shown);
+  if (debug_file_wants(area))
+    debug_file_add(shown);
+  arena_free(a);
+  errno = saved_errno;
 }

@@ -41,7 +41,7 @@ static void drop_stamp(char *name, size_t *n, const char **rest) {
 }
 
 int log_file_name(const struct log_paths *p, enum log_kind kind, const struct tm *tm, char *name, size_t size) {
-  static const char *const words[] = {"main", "reject", "panic"};
+  static const char *const words[] = {"main", "reject", "panic", "debug"};
   size_t n = 0;
   for (const char *s = p->file; *s != 0;) {
     char part[16] = {*s, 0};

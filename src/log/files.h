@@ -7,7 +7,7 @@
 #include "base/arena.h"
 #include "base/str.h"
 
-enum log_kind { LOG_KIND_MAIN, LOG_KIND_REJECT, LOG_KIND_PANIC, LOG_KINDS };
+enum log_kind { LOG_KIND_MAIN, LOG_KIND_REJECT, LOG_KIND_PANIC, LOG_KINDS, LOG_KIND_DEBUG = LOG_KINDS };
 
 /* What log_file_path says. */
 struct log_paths {

@@ -15,6 +15,7 @@
 #include "config/config.h"
 #include "core/build.h"
 #include "core/main_options.h"
+#include "log/debug_file.h"
 #include "log/files.h"
 #include "log/select.h"
 #include "log/syslog.h"
@@ -223,6 +224,20 @@ static int write_file(enum log_kind kind, const struct entry *e, char *ret_what,
   return rc;
 }
 
+int log_debug_name(struct str tag, char *name, size_t size) {
+  struct tm tm;
+  time_t now = time(NULL);
+  localtime_r(&now, &tm);
+  if (state.paths.file == NULL || log_file_name(&state.paths, LOG_KIND_DEBUG, &tm, name, size) < 0)
+    return -1;
+  size_t n = strlen(name);
+  if (n + tag.len >= size)
+    return -1;
+  memcpy(name + n, tag.p, tag.len);
+  name[n + tag.len] = 0;
+  return 0;
+}
+
 static void write_syslog(int priority, const struct entry *e, bool with_extra) {
   struct arena *a = arena_new("syslog entry");
   struct str text = str_printf(a, "%.*s%.*s%.*s%s%.*s", STRF(state.syslog_stamp ? e->stamp : STR_EMPTY),
@@ -371,6 +386,7 @@ static void write_entry(unsigned logs, const struct message *m, struct str text,
   e.extra = bounded_extra(a, &e, extra);
   if (state.tap != NULL)
     state.tap(logs, str_printf(a, "%.*s%.*s%.*s", STRF(e.stamp), STRF(e.pid), STRF(e.body)), state.tap_arg);
+  debug_file_log_line(logs, str_from(e.body, e.id_len));
   if (state.echo == LOG_ECHO_STDERR)
     write_stderr(&e);
   else if (state.echo != LOG_ECHO_NONE)

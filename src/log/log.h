@@ -68,13 +68,21 @@ enum debug_area {
 #undef X
   DEBUG_COUNT
 };
-extern uint64_t debug_mask;
-static inline bool debug_on(enum debug_area a) { return __builtin_expect((debug_mask >> a) & 1, 0); }
+extern uint64_t debug_mask;       /* what goes to stderr */
+extern uint64_t debug_file_mask;  /* what some debug log wants (log/debug_file.h) */
+static inline bool debug_on(enum debug_area a) {
+  return __builtin_expect(((debug_mask | debug_file_mask) >> a) & 1, 0);
+}
 /* What follows -d: "+all-memory"; empty is the default selection. 0, or -1 (debug_mask unchanged) with Exim's text. */
 int debug_parse(struct arena *a, struct str selection, struct str *ret_error);
 int debug_set(struct str selection); /* the same without the text */
+/* The same into *ret_mask. */
+int debug_select(struct arena *a, struct str selection, uint64_t *ret_mask, struct str *ret_error);
 uint64_t debug_default_mask(void);
-void debug_vprint(const char *fmt, va_list ap) __attribute__((format(printf, 1, 0)));
+/* What stands before each line on stderr (">>> " of -bh); a literal. */
+void debug_set_prefix(const char *prefix);
+/* The debug log of that name, made from log_file_path: "…/debuglog" and `tag`. 0, or -1: no logs in files, or too long. */
+int log_debug_name(struct str tag, char *name, size_t size);
 void debug_print(enum debug_area a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 #define DEBUG(area, ...)                                                                                               \
   do {                                                                                                                 \

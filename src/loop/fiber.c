@@ -15,6 +15,7 @@
 /* NULL in the threads of the offload pool: there everything just blocks. */
 static _Thread_local struct fiber *current;
 static _Thread_local void *local_outside;
+static _Thread_local unsigned tag_outside;
 
 struct fiber *fiber_self(void) { return current; }
 const char *fiber_name(const struct fiber *f) { return f->name; }
@@ -26,6 +27,15 @@ void fiber_set_local(void *p) {
     current->local = p;
   else
     local_outside = p;
+}
+
+unsigned fiber_tag(void) { return current ? current->tag : tag_outside; }
+
+void fiber_set_tag(unsigned tag) {
+  if (current)
+    current->tag = tag;
+  else
+    tag_outside = tag;
 }
 
 bool fiber_cancelled(void) { return current && current->cancelled; }
@@ -226,6 +236,7 @@ static struct fiber *spawn(const char *name, void (*fn)(void *arg), void *arg, b
   f->fn = fn;
   f->arg = arg;
   f->joinable = joinable;
+  f->tag = fiber_tag();
   f->deadline.fire = deadline_fire;
   fiber_context_make(&f->context, stack->low, room, fiber_entry);
   f->next = loop.all;

@@ -51,6 +51,9 @@ size_t fiber_count(void);
 /* A slot of the fiber for its context (struct ctx *), for logging and debugging. */
 void *fiber_local(void);
 void fiber_set_local(void *p);
+/* A number that fibers spawned from this one inherit: which work they belong to, for debug logs. 0: none. */
+unsigned fiber_tag(void);
+void fiber_set_tag(unsigned tag);
 
 /* Cancels: each wait of the fiber fails at once with -ECANCELED from now on. */
 void fiber_cancel(struct fiber *f);

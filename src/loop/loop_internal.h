@@ -42,6 +42,7 @@ struct fiber {
   void (*fn)(void *arg);
   void *arg;
   void *local;
+  unsigned tag;
   struct fiber *next_ready;
   struct fiber *prev, *next;           /* all fibers */
   struct fiber *prev_parked, *next_parked; /* parked ones whose stack was not trimmed yet, oldest first */

@@ -1,5 +1,6 @@
 #include "sasl/sasl.h"
 
+#include "base/ascii.h"
 #include "base/buf.h"
 #include "core/main_options.h"
 #include "core/module.h"
@@ -44,8 +45,10 @@ struct str sasl_server_advertise(struct ctx *c, struct arena *a) {
   for (const struct instance *i = c->config->drivers[DRIVER_AUTHENTICATOR]; i; i = i->next) {
     if (!is_server(i) || !advertised(c, i))
       continue;
+    struct str name = sasl_public_name(i);
     buf_add_byte(&b, ' ');
-    buf_add(&b, sasl_public_name(i));
+    for (uint32_t k = 0; k < name.len; k++)
+      buf_add_byte(&b, ascii_upper(name.p[k]));
   }
   return buf_str(&b);
 }

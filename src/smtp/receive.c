@@ -171,6 +171,7 @@ static void end_header(struct reception *r, struct str line) {
   r->header_done = true;
   dot_body(&r->dot);
   r->dot.lines = line.len > 0;
+  r->mended += line.len > 0;
   for (struct header *h = r->m->headers; h; h = h->next)
     r->last_given = h;
   open_spool(r); /* gives the id, which Received: and Message-ID: show */
@@ -195,6 +196,8 @@ static void header_line(struct reception *r, struct str line) {
       buf_add(&r->current, line);
       finish_header(r);
     }
+    for (struct header *h = r->m->headers; h; h = h->next)
+      h->type = ' '; /* what it is was not looked at */
     receive_log_rejection(r->c, LOG_MAIN | LOG_REJECT, r->log);
     return;
   }
@@ -299,6 +302,7 @@ int receive_end(struct reception *r) {
   take_body_line(r);
   size_t n = dot_finish(&r->dot, out);
   if (n > 0) {
+    r->mended += 2;
     if (r->header_done)
       body_write(r, str_n(out, n));
     else if (!r->error) {

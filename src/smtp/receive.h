@@ -72,6 +72,7 @@ struct reception {
   struct str body_line;       /* the line that ended the header without an empty one, until more comes */
   bool first_line, header_done, spool_open, spooled, completed;
   int64_t header_bytes, header_lines, body_bytes, total;
+  int mended;                /* bytes of line ends that had to be added: an empty line behind the header, the last one */
   bool resent, have_date, have_from, have_message_id, have_sender, have_resent_date;
   struct header *last_given;  /* the last line of the header as it came; what follows is ours */
   struct header *received;   /* ours, at the top */

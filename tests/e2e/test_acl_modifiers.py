@@ -12,7 +12,7 @@ def test_udpsend(martlet):
         m = martlet(acl_rcpt=f'  warn udpsend = <; 127.0.0.1 ; {port} ; $local_part from $sender_host_address\n')
         with Client(m.port) as c:
             assert c.mail('a@b.test', 'u0@local.test')[0] == 250
-        assert s.recv(1000) == b'u0 from 127.0.0.1'
+        assert s.recv(1000) == b' u0 from 127.0.0.1'  # blanks, too, as in Exim
 
 
 def test_udpsend_without_a_port_defers(martlet):

@@ -322,7 +322,7 @@ static bool keep(struct callout *k, struct smtp_connection *n) {
   n->txn_sender = str_dup(n->arena, in_form(k, k->from));
   n->txn_rcpts.n = 0;
   note_recipient(k, n);
-  DEBUG(verify, "holding verify callout open for further recipients");
+  DEBUG(verify, "holding verify callout open for further recipients\n");
   return true;
 }
 
@@ -427,7 +427,7 @@ static enum outcome call_hosts(struct callout *k, struct host *hosts) {
   for (struct host *h = hosts; h; h = h->next) {
     struct str error;
     if (!smtp_find_address(c, k->t, h, h->port > 0 ? h->port : k->port, &error)) {
-      DEBUG(verify, "callout: %.*s", STRF(error));
+      DEBUG(verify, "callout: %.*s\n", STRF(error));
       continue;
     }
     k->host = c->host = h;
@@ -444,7 +444,7 @@ static enum outcome call_hosts(struct callout *k, struct host *hosts) {
     if (answer == HOST_NO)
       return OUTCOME_FAIL;
     if (loop_now_fresh() >= until) {
-      DEBUG(verify, "callout: maxwait has passed");
+      DEBUG(verify, "callout: maxwait has passed\n");
       break;
     }
   }
@@ -455,12 +455,12 @@ static enum outcome call_hosts(struct callout *k, struct host *hosts) {
 static bool known(struct callout *k, enum outcome *ret) {
   struct callout_facts *f = &k->facts;
   if (f->domain == HINT_REJECT || (f->domain == HINT_REJECT_MAIL && k->from.len == 0)) {
-    DEBUG(verify, "callout cache: domain gave initial rejection, or does not accept HELO or MAIL FROM:<>");
+    DEBUG(verify, "callout cache: domain gave initial rejection, or does not accept HELO or MAIL FROM:<>\n");
     *ret = failed(k, "mail", STR("(result of an earlier callout reused)."), STR_UNSET);
     return true;
   }
   if (k->ask_random && f->random == HINT_ACCEPT) {
-    DEBUG(verify, "callout cache: domain accepts random addresses");
+    DEBUG(verify, "callout cache: domain accepts random addresses\n");
     k->out->failure = STR("random");
     *ret = OUTCOME_OK;
     return true;
@@ -468,14 +468,14 @@ static bool known(struct callout *k, enum outcome *ret) {
   if (f->random == HINT_REJECT)
     k->ask_random = false;
   if (k->ask_postmaster && f->postmaster == HINT_REJECT) {
-    DEBUG(verify, "callout cache: domain does not accept RCPT TO:<postmaster@domain>");
+    DEBUG(verify, "callout cache: domain does not accept RCPT TO:<postmaster@domain>\n");
     *ret = failed(k, "postmaster", STR("(result of earlier verification reused)."), STR_UNSET);
     return true;
   }
   if (f->postmaster == HINT_ACCEPT)
     k->ask_postmaster = false;
   if (f->address == HINT_REJECT) {
-    DEBUG(verify, "callout cache: address record is negative");
+    DEBUG(verify, "callout cache: address record is negative\n");
     *ret = failed(k, "recipient", STR("Previous (cached) callout verification failure"), STR_UNSET);
     return true;
   }
@@ -513,7 +513,7 @@ static enum outcome verify(struct callout *k, struct address *a) {
   k->t = transport_for(k, c->arena);
   k->o = smtp_client_options(k->t);
   if (!smtp_choose_hosts(c, k->t, a, &hosts, &k->port, &error)) {
-    DEBUG(verify, "callout: %.*s", STRF(error));
+    DEBUG(verify, "callout: %.*s\n", STRF(error));
     k->problem = error;
     return unanswered(k);
   }
@@ -530,7 +530,7 @@ enum outcome callout_verify(struct ctx *c, struct address *a, const struct callo
   *ret = (struct callout_outcome){0};
   if (a->transport ? a->transport->driver != &transport_smtp.driver : !a->hosts)
     return OUTCOME_OK;
-  DEBUG(verify, "Attempting full verification using callout");
+  DEBUG(verify, "Attempting full verification using callout\n");
   struct policy_vars saved = c->vars;
   struct host *host = c->host;
   const struct instance *transport = c->transport;

@@ -22,14 +22,14 @@ static void read_domain(struct ctx *c, struct callout_facts *f) {
   int64_t positive = o->callout_domain_positive_expire, negative = o->callout_domain_negative_expire;
   struct hint_callout r;
   if (!get(c, f->domain_key, &r) || !r.is_domain) {
-    DEBUG(verify, "callout cache: no domain record found for %.*s", STRF(f->domain_key));
+    DEBUG(verify, "callout cache: no domain record found for %.*s\n", STRF(f->domain_key));
     return;
   }
   if (!fresh(r.stamp, r.result == HINT_ACCEPT && r.postmaster != HINT_REJECT, positive, negative)) {
-    DEBUG(verify, "callout cache: domain record expired for %.*s", STRF(f->domain_key));
+    DEBUG(verify, "callout cache: domain record expired for %.*s\n", STRF(f->domain_key));
     return;
   }
-  DEBUG(verify, "callout cache: found domain record for %.*s", STRF(f->domain_key));
+  DEBUG(verify, "callout cache: found domain record for %.*s\n", STRF(f->domain_key));
   f->have_domain = true;
   f->domain = r.result;
   f->domain_stamp = r.stamp;
@@ -50,11 +50,11 @@ void callout_cache_read(struct ctx *c, const struct address *a, struct str from,
   ret->address_key = from.len ? str_printf(c->arena, "%.*s/<%.*s>", STRF(a->address), STRF(from)) : a->address;
   read_domain(c, ret);
   if (!get(c, ret->address_key, &r) || r.is_domain) {
-    DEBUG(verify, "callout cache: no address record found for %.*s", STRF(ret->address_key));
+    DEBUG(verify, "callout cache: no address record found for %.*s\n", STRF(ret->address_key));
   } else if (!fresh(r.stamp, r.result == HINT_ACCEPT, o->callout_positive_expire, o->callout_negative_expire)) {
-    DEBUG(verify, "callout cache: address record expired for %.*s", STRF(ret->address_key));
+    DEBUG(verify, "callout cache: address record expired for %.*s\n", STRF(ret->address_key));
   } else {
-    DEBUG(verify, "callout cache: found address record for %.*s", STRF(ret->address_key));
+    DEBUG(verify, "callout cache: found address record for %.*s\n", STRF(ret->address_key));
     ret->address = r.result;
   }
 }
@@ -65,13 +65,13 @@ void callout_cache_write(struct ctx *c, struct callout_facts *f) {
     struct hint_callout r = {.is_domain = true, .result = f->domain, .stamp = now, .postmaster = f->postmaster,
         .postmaster_stamp = f->postmaster_stamp, .random = f->random, .random_stamp = f->random_stamp};
     hints_put(c, "callout", f->domain_key, hint_callout_encode(c->arena, &r));
-    DEBUG(verify, "wrote callout cache domain record for %.*s: result=%d postmaster=%d random=%d", STRF(f->domain_key), f->domain,
+    DEBUG(verify, "wrote callout cache domain record for %.*s: result=%d postmaster=%d random=%d\n", STRF(f->domain_key), f->domain,
         f->postmaster, f->random);
   }
   if (f->changed_address && f->address_key.len <= KEY_MAX) {
     struct hint_callout r = {.result = f->address, .stamp = now};
     hints_put(c, "callout", f->address_key, hint_callout_encode(c->arena, &r));
-    DEBUG(verify, "wrote %s callout cache address record for %.*s", f->address == HINT_ACCEPT ? "positive" : "negative",
+    DEBUG(verify, "wrote %s callout cache address record for %.*s\n", f->address == HINT_ACCEPT ? "positive" : "negative",
         STRF(f->address_key));
   }
 }

@@ -88,7 +88,7 @@ static void settle_all(struct transaction *t, enum outcome result, int error) {
 /* authenticated_sender: only when the session is authenticated, unless forced (RFC 4954 5). */
 struct str smtp_auth_parameter(struct ctx *c, const struct smtp_connection *n) {
   const struct smtp_client_options *o = smtp_client_options(n->transport);
-  struct str who = n->auth_sender;
+  struct str who = c->client->authenticated_sender;
   if (str_is_set(o->authenticated_sender.text)) {
     if (expand_option(c, &o->authenticated_sender, &who))
       return STR_EMPTY;

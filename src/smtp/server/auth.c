@@ -65,6 +65,7 @@ static enum smtp_next result(struct smtp_session *s, const struct instance *i, e
   bool has = str_is_set(text) && text.len > 0;
   if (str_is_set(id) && id.len > 0)
     set_id = str_printf(c->arena, " (set_id=%.*s)", STRF(log_printable(c->arena, id)));
+  s->auth_failed = r != SASL_OK;
   switch (r) {
     case SASL_OK:
       smtp_set_protocol(s);
@@ -77,7 +78,11 @@ static enum smtp_next result(struct smtp_session *s, const struct instance *i, e
       log = str_printf(c->arena, "%.*s%.*s", STRF(reply), STRF(set_id));
       break;
     case SASL_DEFER:
-      smtp_say(s, "435 Unable to authenticate at present%s%.*s", has ? ": " : "", STRF(has ? text : STR_EMPTY));
+      /* Why an expansion of ours failed is not for the client. */
+      if (has && text.p == c->error.p)
+        smtp_say(s, "435 Unable to authenticate at present");
+      else
+        smtp_say(s, "435 Unable to authenticate at present%s%.*s", has ? ": " : "", STRF(has ? text : STR_EMPTY));
       log = str_printf(c->arena, "435 Unable to authenticate at present%.*s%s%.*s", STRF(set_id), has ? ": " : "", STRF(has ? text : STR_EMPTY));
       break;
     case SASL_CANCELLED:
@@ -96,7 +101,7 @@ static enum smtp_next result(struct smtp_session *s, const struct instance *i, e
   }
   if (told_by_event(s, i, str_is_set(reply) ? reply : log, set_id))
     return SMTP_GO_ON;
-  acl_log(c, LOG_MAIN | LOG_REJECT, "%.*s authenticator failed for %.*s: %.*s", STRF(name), STRF(smtp_sender_who(s)),
+  acl_log(c, LOG_MAIN | LOG_REJECT, "%.*s authenticator failed for %.*s: %.*s", STRF(name), STRF(client_log_text(c->arena, c->client, true)),
       STRF(log_printable(c->arena, log)));
   return SMTP_GO_ON;
 }
@@ -104,6 +109,7 @@ static enum smtp_next result(struct smtp_session *s, const struct instance *i, e
 enum smtp_next smtp_verb_auth(struct smtp_session *s, struct str args) {
   struct ctx *c = s->c;
   const struct acl_session *as = acl_session(c);
+  s->auth_failed = true; /* until it succeeds */
   if (!s->ad_auth && !as->allow_auth_unadvertised)
     return smtp_synprot(s, true, 503, STR_UNSET, "AUTH command used when not advertised");
   if (str_is_set(c->client->host_authenticated) && c->client->host_authenticated.len > 0)

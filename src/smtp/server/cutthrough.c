@@ -111,7 +111,7 @@ enum acl_result smtp_cutthrough_rcpt(struct smtp_session *s, struct str address)
   if (o == OUTCOME_FAIL || (o == OUTCOME_DEFER && a && a->transport))
     return refused(s, o);
   if (o != OUTCOME_OK || !a || !kept(s)->connection || kept(s)->connection->txn_rcpts.n != recipients(s) + 1) {
-    DEBUG(transport, "cutthrough cancelled: recipients do not share one connection");
+    DEBUG(transport, "cutthrough cancelled: recipients do not share one connection\n");
     smtp_cutthrough_cancel(s);
     return ACL_OK;
   }

@@ -130,7 +130,9 @@ enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
   struct ctx *c = s->c;
   enum smtp_next next = SMTP_GO_ON;
   c->user_message = c->log_message = STR_UNSET;
-  if (receive_end(r) < 0) {
+  int rc = receive_end(r);
+  s->chunk_total += (uint64_t)r->mended; /* as Exim counts */
+  if (rc < 0) {
     smtp_say(s, "%.*s", STRF(r->reply));
     receive_abandon(r);
     smtp_reset(s);
@@ -152,8 +154,11 @@ enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
     return smtp_notquit(s, "connection-lost", NULL, " ");
   }
   if (prdr == PRDR_ALL_DEFERRED || prdr == PRDR_ALL_REFUSED) {
-    smtp_say(s, "%s id=%s message %s for all recipients", prdr == PRDR_ALL_REFUSED ? "550" : "450", id,
-        prdr == PRDR_ALL_REFUSED ? "rejected" : "deferred");
+    /* The replies for each recipient are what counts; a last one that refuses says that nobody is to be tried again. */
+    if (prdr == PRDR_ALL_REFUSED)
+      smtp_say(s, "550 id=%s message rejected for all recipients", id);
+    else
+      smtp_say(s, "250 id=%s message accepted for some recipients", id);
     receive_abandon(r);
     smtp_reset(s);
     return SMTP_GO_ON;
@@ -252,6 +257,7 @@ void smtp_check_local_sender(struct smtp_session *s) {
     return;
   }
   m->reverse_path = receive_login_address(s->c, m->arena, sub->login);
+  m->reverse_path_before = STR_UNSET; /* what was rewritten is not the sender any more */
   m->reverse_path_local = true;
 }
 

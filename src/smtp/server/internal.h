@@ -56,6 +56,7 @@ struct smtp_session {
   bool too_many_logged;
   const char *discarded_by;
   int rcpt_count, rcpt_failed, rcpt_deferred;
+  bool auth_failed;          /* the last AUTH */
   bool rcpt_in_progress;        /* its reply is still to come */
   bool last_was_mail, last_was_rcpt; /* the previous command */
   bool rcpt_after_refused_mail; /* RCPTs that may have been pipelined after a MAIL that was refused */

@@ -60,7 +60,8 @@ static int param_body(struct smtp_session *s, struct str value) {
 }
 
 static void ignore_auth(struct smtp_session *s, struct str value, const char *why) {
-  acl_log(s->c, LOG_MAIN, "ignoring AUTH=%.*s from %.*s (%s)", STRF(log_printable(s->c->arena, value)), STRF(smtp_sender_who(s)), why);
+  acl_log(s->c, LOG_MAIN, "ignoring AUTH=%.*s from %.*s (%s)", STRF(log_printable(s->c->arena, value)),
+      STRF(client_log_text(s->c->arena, s->c->client, true)), why);
   s->c->client->authenticated_sender = STR_UNSET;
 }
 
@@ -183,7 +184,7 @@ void smtp_ratelimit(struct smtp_session *s, struct str setting, int count, const
     delay *= factor;
   if (limit > 0 && delay > limit)
     delay = limit;
-  DEBUG(receive, "rate limit %s: delay %.3g sec", what, delay);
+  DEBUG(receive, "rate limit %s: delay %.3g sec\n", what, delay);
   if (delay > 0) {
     smtp_flush(s);
     fiber_sleep((usec_t)(delay * 1e6));

@@ -28,6 +28,12 @@ static int get_history(struct ctx *c, const struct variable_def *def, struct str
   return 0;
 }
 
+static int get_auth_failed(struct ctx *c, const struct variable_def *def, struct str *ret) {
+  const struct smtp_session *s = session_of(c);
+  *ret = s && s->auth_failed ? STR("1") : STR("0");
+  return 0;
+}
+
 static int get_prdr(struct ctx *c, const struct variable_def *def, struct str *ret) {
   const struct smtp_session *s = session_of(c);
   *ret = s && s->prdr_requested ? STR("yes") : STR("no");
@@ -40,6 +46,7 @@ static int get_helo_verified(struct ctx *c, const struct variable_def *def, stru
 }
 
 static const struct variable_def variables[] = {
+    {"authentication_failed", get_auth_failed, 0, 0},
     {"prdr_requested", get_prdr, 0, 0},
     {"proxy_external_address", smtp_proxy_variable, 0, PROXY_EXTERNAL_ADDRESS},
     {"proxy_external_port", smtp_proxy_variable, 0, PROXY_EXTERNAL_PORT},

@@ -479,8 +479,6 @@ static void set_client(struct smtp_session *s) {
   /* A local caller is as good as authenticated by the system. */
   if (cl->local && p->submitter && !str_is_set(cl->authenticated_id))
     cl->authenticated_id = p->submitter->login;
-  if (cl->local && p->submitter && !str_is_set(cl->authenticated_sender))
-    cl->authenticated_sender = receive_login_address(s->c, s->arena, p->submitter->login);
   s->authenticated_sender = cl->authenticated_sender;
   if (p->local.family) {
     cl->interface_address = ip_text(s->arena, &p->local);
