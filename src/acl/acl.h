@@ -151,6 +151,26 @@ struct acl_sender_verify {
   struct str user, log, failure, address_data;
 };
 
+/* What an ACL does, for who wants to see it. The parts that the kind does not name are empty. */
+struct acl_event {
+  enum {
+    ACL_EVENT_BEGIN,         /* acl (NULL: empty) is run; value: its name or text as it was given */
+    ACL_EVENT_STATEMENT,     /* acl, statement */
+    ACL_EVENT_CLAUSE,        /* statement, clause, value: the argument, expanded unless it is a list's; result: OUTCOME_*, ACL_EVAL_* */
+    ACL_EVENT_STATEMENT_END, /* acl, statement, result: of the conditions */
+    ACL_EVENT_END,           /* acl, statement that decided (NULL: the end was reached), result: enum acl_result */
+  } kind;
+  const struct acl *acl;
+  const struct acl_statement *statement;
+  const struct acl_clause *clause;
+  struct str value;
+  int result;
+};
+struct acl_observer {
+  void *arg;
+  void (*event)(void *arg, struct ctx *c, const struct acl_event *e); /* may not suspend */
+};
+
 /* What ACLs asked for, for the rest of the connection. */
 struct acl_session {
   bool enforce_sync_set, enforce_sync;
@@ -160,6 +180,7 @@ struct acl_session {
   unsigned reject_logs;       /* LOG_* for rejections of the ACL that ran last */
   struct acl_sender_verify sender_verify;
   struct acl_debug debug;
+  const struct acl_observer *observer; /* or NULL */
   const char *csa_status;     /* of the last verify = csa; NULL: none yet */
   struct callout_kept callout;   /* a connection held open for further recipients: callout_release() ends it */
   /* Sends pending replies (before a delay). Set by the SMTP server. [suspends] */
@@ -170,6 +191,10 @@ extern const struct module acl_module;
 struct acl_message *acl_message(struct ctx *c); /* NULL without a message */
 struct acl_session *acl_session(struct ctx *c); /* NULL without a session */
 
+/* "accept", "deny", … */
+const char *acl_verb_name(enum acl_verb verb);
+/* "ACCEPT", "DENY", … */
+const char *acl_result_word(enum acl_result r);
 /* Text for messages: "RCPT", "EHLO or HELO", "non-SMTP", … */
 const char *acl_where_name(enum acl_where where);
 

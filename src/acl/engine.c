@@ -140,7 +140,7 @@ static int expand_clause(struct ctx *c, const struct acl_clause *clause, struct 
   return rc == OUTCOME_DEFER ? OUTCOME_DEFER : OUTCOME_ERROR;
 }
 
-static int run_modifier(struct ctx *c, const struct acl_clause *clause, struct evaluation *e) {
+static int run_modifier(struct ctx *c, const struct acl_clause *clause, struct evaluation *e, struct str *ret_value) {
   const struct acl_modifier_def *m = clause->modifier;
   if (m == acl_modifier_endpass) {
     e->endpass = true;
@@ -158,10 +158,12 @@ static int run_modifier(struct ctx *c, const struct acl_clause *clause, struct e
     if (rc)
       return rc == OUTCOME_FORCED ? OUTCOME_OK : rc;
   }
+  *ret_value = arg;
+  acl_trace_check(c, clause, arg);
   return m->apply(c, clause, arg);
 }
 
-static int run_condition(struct ctx *c, const struct acl_clause *clause) {
+static int run_condition(struct ctx *c, const struct acl_clause *clause, struct str *ret_value) {
   const struct acl_condition_def *d = clause->condition;
   if (!check_where(c, d->name, false, d->forbidden))
     return OUTCOME_ERROR;
@@ -171,7 +173,8 @@ static int run_condition(struct ctx *c, const struct acl_clause *clause) {
     if (rc)
       return rc == OUTCOME_FORCED ? OUTCOME_OK : rc; /* true whether negated or not */
   }
-  DEBUG(acl, "check %s%s = %.*s\n", clause->negated ? "!" : "", d->name, STRF(d->expand_first ? arg : clause->arg.text));
+  *ret_value = d->expand_first ? arg : clause->arg.text;
+  acl_trace_check(c, clause, *ret_value);
   c->error = STR_UNSET;
   int rc = d->eval(c, clause, arg);
   if (rc == OUTCOME_FORCED)
@@ -188,7 +191,9 @@ static int run_condition(struct ctx *c, const struct acl_clause *clause) {
 static void run_clauses(struct ctx *c, const struct acl_statement *s, struct evaluation *e) {
   e->result = OUTCOME_OK;
   for (const struct acl_clause *clause = s->clauses; clause; clause = clause->next) {
-    e->result = clause->condition ? run_condition(c, clause) : run_modifier(c, clause, e);
+    struct str value = clause->arg.text;
+    e->result = clause->condition ? run_condition(c, clause, &value) : run_modifier(c, clause, e, &value);
+    acl_trace_clause(c, clause, value, e->result);
     if (e->result != OUTCOME_OK)
       return;
   }
@@ -211,7 +216,8 @@ static struct str expand_message(struct ctx *c, const struct acl_clause *clause)
 static void set_messages(struct ctx *c, const struct evaluation *e) {
   if (!e->message && !e->log_message)
     return;
-  c->vars.acl_verify_message = c->user_message;
+  if (str_is_set(c->user_message)) /* else what the verification left there */
+    c->vars.acl_verify_message = c->user_message;
   struct str user = c->user_message, log = c->log_message;
   if (e->message) {
     struct str text = expand_message(c, e->message);
@@ -357,19 +363,20 @@ static enum acl_result run_statements(struct ctx *c, const struct acl *acl) {
     frame->statement = s;
     c->user_message = c->log_message = STR_UNSET;
     c->vars.acl_verify_message = STR_UNSET;
-    DEBUG(acl, "processing ACL %.*s \"%s\" (%.*s %u)\n", STRF(acl->name), acl_verbs[s->verb], STRF(acl->source), s->line);
+    acl_trace_statement(c, acl, s);
     run_clauses(c, s, &e);
-    DEBUG(acl, "%s: condition test %s in ACL %.*s\n", acl_verbs[s->verb],
-        e.result == OUTCOME_OK ? "succeeded" : e.result == OUTCOME_FAIL ? "failed" : "deferred", STRF(acl->name));
+    acl_trace_statement_end(c, acl, s, e.result);
     enum acl_result result;
     if (!apply_verb(c, acl, s, &e, &result))
       continue;
+    acl_trace_end(c, acl, s, result);
     if (!verb_allowed(frame->where, s->verb) && !frame->outer) {
       acl_fail(c, 0, "QUIT or not-QUIT toplevel ACL may not fail ('%s' verb used incorrectly)", acl_verbs[s->verb]);
       return ACL_ERROR;
     }
     return result;
   }
+  acl_trace_end(c, acl, NULL, ACL_FAIL);
   return ACL_FAIL; /* what the last statement's conditions left says why */
 }
 
@@ -382,7 +389,7 @@ enum acl_result acl_run(struct ctx *c, enum acl_where where, struct str text, co
   if (acl_find(c, text, &acl) < 0)
     return ACL_ERROR;
   if (!acl) {
-    DEBUG(acl, "ACL \"\" is empty: implicit DENY\n");
+    acl_trace_begin(c, NULL, text);
     return ACL_FAIL;
   }
   struct acl_frame frame = {.outer = c->acl, .acl = acl, .where = where, .depth = depth, .args = n};
@@ -391,6 +398,7 @@ enum acl_result acl_run(struct ctx *c, enum acl_where where, struct str text, co
   int saved_where = c->acl_where;
   c->acl = &frame;
   c->acl_where = (int)where + 1;
+  acl_trace_begin(c, acl, text);
   enum acl_result result = run_statements(c, acl);
   c->acl = frame.outer;
   c->acl_where = saved_where;

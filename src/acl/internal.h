@@ -49,6 +49,14 @@ int acl_apply_udpsend(struct ctx *c, const struct acl_clause *clause, struct str
 /* $csa_status is set; a DNS problem is no failure. `domain` unset: the HELO name. */
 int acl_verify_csa(struct ctx *c, struct str domain);
 
+/* The trace (trace.c): debug output and the session's observer. */
+void acl_trace_begin(struct ctx *c, const struct acl *acl, struct str text);
+void acl_trace_statement(struct ctx *c, const struct acl *acl, const struct acl_statement *s);
+void acl_trace_check(struct ctx *c, const struct acl_clause *k, struct str value);
+void acl_trace_clause(struct ctx *c, const struct acl_clause *k, struct str value, int result);
+void acl_trace_statement_end(struct ctx *c, const struct acl *acl, const struct acl_statement *s, int result);
+void acl_trace_end(struct ctx *c, const struct acl *acl, const struct acl_statement *s, enum acl_result r);
+
 /* control = debug (debug.c): the control; what the message takes along from its session; ends; the spool. */
 int acl_control_debug(struct ctx *c, struct str option);
 void acl_debug_keep(struct ctx *c);

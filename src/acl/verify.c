@@ -7,7 +7,9 @@ verification"). Addresses are verified by the routers (route/route.h). */
 #include "core/module.h"
 #include "core/main_options.h"
 #include "deliver/address.h"
+#include "deliver/errors.h"
 #include "dns/dns.h"
+#include "hints/hints.h"
 #include "log/log.h"
 #include "match/match.h"
 #include "message/address.h"
@@ -15,6 +17,7 @@ verification"). Addresses are verified by the routers (route/route.h). */
 #include "message/rewrite.h"
 #include "route/route.h"
 #include "smtp/helo.h"
+#include "transport/transport.h"
 
 enum verify_what {
   VERIFY_CERTIFICATE, VERIFY_CSA, VERIFY_HEADER_NAMES_ASCII, VERIFY_HEADER_SENDER, VERIFY_HEADER_SYNTAX, VERIFY_HELO,
@@ -61,7 +64,8 @@ struct options {
   struct str text;     /* as written, after expansion */
   bool callout;
   struct callout_params call;
-  struct str later; /* an option that is known and not supported yet */
+  bool quota;
+  int64_t quota_good, quota_bad; /* how long results are kept, seconds */
   struct str address; /* sender=… */
   struct str domain;  /* csa/… */
 };
@@ -152,6 +156,33 @@ static bool callout_option(struct arena *a, const struct verify_word *w, struct 
   return !str_is_set(*error);
 }
 
+/* quota, quota=cachepos=TIME,cacheneg=TIME,no_cache */
+static bool quota_option(struct arena *a, const struct verify_word *w, struct str item, struct options *o, struct str *error) {
+  o->quota = true;
+  o->quota_good = 5 * 60;
+  o->quota_bad = 60 * 60;
+  bool ok = w->what == VERIFY_RECIPIENT;
+  struct str parameters = item;
+  if (ok && !str_ieq_c(item, "quota"))
+    ok = cut_eq(&parameters, "quota");
+  else
+    parameters = STR_UNSET;
+  while (ok && str_is_set(parameters)) {
+    struct str one = str_trim(str_cut(&parameters, ','));
+    if (str_ieq_c(one, "no_cache"))
+      o->quota_good = o->quota_bad = 0;
+    else if (cut_eq(&one, "cachepos"))
+      ok = (o->quota_good = time_parse_interval(one)) >= 0;
+    else if (cut_eq(&one, "cacheneg"))
+      ok = (o->quota_bad = time_parse_interval(one)) >= 0;
+    else
+      ok = one.len == 0;
+  }
+  if (!ok)
+    *error = str_printf(a, "unknown or misplaced option \"%.*s\" in ACL condition \"verify = %s\"", STRF(item), w->name);
+  return ok;
+}
+
 /* The word before the first slash, then options. NULL and *error when the text is wrong. */
 static const struct verify_word *parse(struct arena *a, struct str arg, struct options *o, struct str *error) {
   *o = (struct options){.text = arg};
@@ -201,7 +232,8 @@ static const struct verify_word *parse(struct arena *a, struct str arg, struct o
       if (!callout_option(a, w, item, o, error))
         return NULL;
     } else if (str_istarts(item, STR("quota"))) {
-      o->later = str_printf(a, "option \"%.*s\" of ACL condition \"verify = %s\" is not supported yet", STRF(item), w->name);
+      if (!quota_option(a, w, item, o, error))
+        return NULL;
     } else {
       *error = str_printf(a, "unknown option \"%.*s\" in ACL condition \"verify %.*s\"", STRF(item), STRF(arg));
       return NULL;
@@ -217,9 +249,6 @@ int acl_check_verify(struct config_reader *r, struct acl_clause *clause) {
   struct str error;
   if (!parse(config_reader_arena(r), clause->arg.text, &o, &error))
     return config_error(r, "error in ACL: %.*s", STRF(error));
-  /* Widespread configurations have one in a statement that is switched on by a file; used, it is an error. */
-  if (str_is_set(o.later))
-    config_warning(r, "error in ACL if it is reached: %.*s", STRF(o.later));
   return 0;
 }
 
@@ -361,11 +390,61 @@ static int call_out(struct ctx *c, struct address *found, bool sender, const str
   return rc;
 }
 
+/* ---- quotas ---- */
+
+/* Kept with the callouts' results: "1 TIME" there was room, "0 TIME" there was none. Long keys come from strangers. */
+static struct str quota_key(struct ctx *c, struct str address) {
+  return address.len > 400 ? STR_UNSET : str_cat(c->arena, STR("quota:"), address);
+}
+
+static bool quota_known(struct ctx *c, struct str address, const struct options *o, int *ret) {
+  struct str key = quota_key(c, address), value;
+  int64_t when;
+  if (!str_is_set(key) || hints_get(c, "callout", key, c->arena, &value) != OUTCOME_OK || value.len < 3 ||
+      !str_to_i64(str_from(value, 2), &when))
+    return false;
+  bool good = value.p[0] == '1';
+  int64_t age = time(NULL) - when;
+  if (age < 0 || age >= (good ? o->quota_good : o->quota_bad))
+    return false;
+  DEBUG(verify, "quota cache: %s record found for %.*s\n", good ? "positive" : "negative", STRF(address));
+  *ret = good ? OUTCOME_OK : OUTCOME_FAIL;
+  return true;
+}
+
+/* The address is routed to `found`: does its transport have room? */
+static int check_quota(struct ctx *c, struct str address, struct address *found, const struct options *o, int64_t size) {
+  const struct instance *t = found->transport;
+  const struct transport_def *def = t ? (const struct transport_def *)t->driver : NULL;
+  if (!def || !def->check_room)
+    return OUTCOME_OK;
+  struct policy_vars saved = c->vars;
+  struct address *outer = c->address;
+  c->address = found;
+  address_set_vars(c, found);
+  def->check_room(c, t, found, size);
+  c->address = outer;
+  c->vars = saved;
+  bool full = found->result != OUTCOME_OK && found->basic_errno == ERROR_QUOTA;
+  if (found->result != OUTCOME_OK && !full)
+    return acl_fail(c, OUTCOME_DEFER, "%.*s", STRF(str_is_set(found->message) ? found->message : STR("quota cannot be checked")));
+  int64_t keep = full ? o->quota_bad : o->quota_good;
+  struct str key = quota_key(c, address);
+  if (keep > 0 && str_is_set(key))
+    (void)hints_put(c, "callout", key, str_printf(c->arena, "%d %lld", !full, (long long)time(NULL)));
+  return full ? acl_fail(c, OUTCOME_FAIL, "Over quota") : OUTCOME_OK;
+}
+
 static int verify_one(struct ctx *c, struct str address, bool sender, const struct options *o, struct answer *ret) {
   struct verify_params p = {.sender = sender, .success_on_redirect = o->success_on_redirect};
   struct policy_vars saved = c->vars;
   struct address *saved_address = c->address;
   *ret = (struct answer){0};
+  int cached;
+  if (o->quota && quota_known(c, address, o, &cached)) {
+    c->vars.recipient_verify_failure = cached == OUTCOME_OK ? STR_UNSET : STR("quota");
+    return cached == OUTCOME_OK ? OUTCOME_OK : acl_fail(c, OUTCOME_FAIL, "Previous (cached) quota verification failure");
+  }
   int rc = verify_address(c, address, &p, &ret->found);
   c->address = saved_address;
   ret->failure = rc == OUTCOME_OK ? STR_UNSET : STR("route");
@@ -380,6 +459,10 @@ static int verify_one(struct ctx *c, struct str address, bool sender, const stru
       local_part_data = str_printf(c->arena, "%.*s", STRF(c->vars.local_part));
       domain_data.taint = local_part_data.taint = 0;
     }
+  }
+  if (rc == OUTCOME_OK && o->quota) {
+    rc = check_quota(c, address, ret->found, o, c->message ? (int64_t)c->message->size : 0); /* what SIZE said */
+    ret->failure = rc == OUTCOME_OK ? STR_UNSET : STR("quota");
   }
   if (sender) {
     c->vars.sender_verify_failure = ret->failure;
@@ -406,6 +489,8 @@ static int verify_recipient(struct ctx *c, const struct options *o) {
   }
   if (rc != OUTCOME_OK)
     c->vars.acl_verify_message = str_is_set(c->user_message) ? c->user_message : c->log_message;
+  if (rc != OUTCOME_OK && o->quota)
+    c->user_message = STR_UNSET; /* how full mailboxes are is not for everybody, nor is anything else then: as in Exim */
   return rc;
 }
 
@@ -524,8 +609,6 @@ int acl_eval_verify(struct ctx *c, const struct acl_clause *clause, struct str a
     c->log_message = error;
     return OUTCOME_ERROR;
   }
-  if (str_is_set(o.later))
-    return acl_fail(c, OUTCOME_ERROR, "%.*s", STRF(o.later));
   const char *name = o.def ? o.def->name : w->name;
   if ((o.def ? o.def->forbidden : w->forbidden) & ACL_BIT(c->acl->where))
     return acl_fail(c, OUTCOME_ERROR, "cannot verify %s in ACL for %s", name, acl_where_name(c->acl->where));

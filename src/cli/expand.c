@@ -126,6 +126,8 @@ bool process_become_caller(struct process *p) {
 
 int mode_expand(struct process *p) {
   const struct cli *o = &p->cli;
+  if (o->session_file)
+    return mode_explain_session(p);
   struct expand_test t = {.args = o->args.v, .args_n = o->args.n, .in = stdin, .out = stdout, .explain = o->explain,
       .colour = o->explain && isatty(STDOUT_FILENO) && getenv("NO_COLOR") == NULL};
   for (size_t i = 0; i < o->args.n; i++)

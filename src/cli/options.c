@@ -438,6 +438,15 @@ bool cli_parse(struct cli *c, struct arena *a, int argc, char **argv, int *ret_s
       c->mode = MODE_EXPAND_TEST;
       continue;
     }
+    if (c->explain && (!strcmp(arg, "--session") || !strcmp(arg, "--host"))) {
+      if (i + 1 >= argc)
+        return bad(arg);
+      if (!strcmp(arg, "--host"))
+        c->session_host = str_c(argv[++i]);
+      else
+        c->session_file = argv[++i];
+      continue;
+    }
     if (arg[0] != '-' || !arg[1] || (takes_rest(c) && find_word(arg + 1) == NULL)) {
       vec_push(a, &c->args, str_tainted(str_c(arg)));
       continue;
@@ -501,6 +510,8 @@ void cli_help(const char *program) {
          "    -bt ADDRESS          how would it be routed?       -bv ADDRESS  would it be accepted?\n"
          "    -be ['EXPRESSION']   expand a string\n"
          "    explain 'EXPRESSION' expand a string and show how its value comes about\n"
+         "    explain --session FILE [--host ADDRESS]\n"
+         "                         replay a recorded SMTP session: which ACL statement decided each reply, and why\n"
          "    authcheck MESSAGE    SPF, DKIM, DMARC and ARC of a message; --ip, --helo, --sender, --resolver, --json\n"
          "    -bh ADDRESS          play an SMTP session as from that IP address; nothing is delivered\n"
          "    -d[+AREA]            debugging output\n\n"

@@ -75,6 +75,8 @@ struct cli {
   bool no_notifier;            /* -oY */
   bool perl_now, perl_delayed; /* -ps, -pd */
   bool explain;                /* martlet explain EXPRESSION… */
+  const char *session_file;    /* explain --session FILE */
+  struct str session_host;     /* --host ADDRESS: who the client is; unset: not given */
   bool tls_on_connect;         /* -tls-on-connect */
   bool verbose;                /* -v */
   bool debug;

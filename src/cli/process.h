@@ -47,6 +47,7 @@ int mode_version(struct process *p);
 int mode_print(struct process *p);
 int mode_info(struct process *p);
 int mode_expand(struct process *p);
+int mode_explain_session(struct process *p); /* explain --session FILE */
 int mode_address(struct process *p);   /* -bt, -bv, -bvs */
 int mode_retry(struct process *p);     /* -brt */
 int mode_rewrite(struct process *p);   /* -brw */

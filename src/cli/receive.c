@@ -188,6 +188,11 @@ static int run_mode(struct process *p, const struct smtp_hooks *hooks) {
   case MODE_BATCH_SMTP: return smtp_session(p, SESSION_BATCH, hooks);
   case MODE_HOST_TEST:
     p->ctx->is_test = true;
+    if (debug_mask == 0) {
+      debug_mask = 1ull << DEBUG_acl | 1ull << DEBUG_lists | 1ull << DEBUG_host_lookup | 1ull << DEBUG_verify | 1ull << DEBUG_dnsbl |
+          1ull << DEBUG_route | 1ull << DEBUG_rewrite;
+      debug_set_prefix(">>> ");
+    }
     return smtp_session(p, SESSION_TEST, hooks);
   default: return message(p, hooks);
   }

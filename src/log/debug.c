@@ -70,17 +70,34 @@ size_t debug_line_start(char *text, size_t size, bool stamp, bool pid) {
   return n;
 }
 
+/* With a prefix each line of the text gets it. */
+static struct str with_starts(struct arena *a, struct str text, bool *at_line_start) {
+  struct buf b;
+  char start[64];
+  buf_init(&b, a, BUF_MAX_EXPANSION);
+  for (struct str rest = text; rest.len > 0;) {
+    ptrdiff_t newline = str_find_byte(rest, '\n');
+    size_t n = newline < 0 ? rest.len : (size_t)newline + 1;
+    if (*at_line_start) {
+      buf_add_n(&b, start, debug_line_start(start, sizeof start, debug_mask & BIT(timestamp), debug_mask & BIT(pid)));
+      buf_add_c(&b, line_prefix);
+    }
+    buf_add_n(&b, rest.p, n);
+    *at_line_start = newline >= 0;
+    rest = str_from(rest, n);
+    if (*at_line_start && !*line_prefix) { /* what a text goes on with is set off by nothing */
+      buf_add(&b, rest);
+      *at_line_start = rest.len == 0 || rest.p[rest.len - 1] == '\n';
+      break;
+    }
+  }
+  return buf_str(&b);
+}
+
 static void to_stderr(struct str text) {
   static bool at_line_start = true;
-  char start[64];
-  size_t n = 0;
-  if (at_line_start) {
-    n = debug_line_start(start, sizeof start, debug_mask & BIT(timestamp), debug_mask & BIT(pid));
-    n += (size_t)snprintf(start + n, sizeof start - n, "%s", line_prefix);
-  }
-  at_line_start = text.len == 0 || text.p[text.len - 1] == '\n';
   struct arena *a = arena_new("debug text");
-  struct str shown = str_cat(a, str_n(start, n), text);
+  struct str shown = with_starts(a, text, &at_line_start);
   /* One write a piece: output of several processes keeps its lines whole. */
   for (size_t done = 0; done < shown.len;) {
     ssize_t w = write(STDERR_FILENO, shown.p + done, shown.len - done);

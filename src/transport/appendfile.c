@@ -439,6 +439,24 @@ static void deliver_as(struct ctx *c, const struct instance *t, struct address *
     appendfile_comsat(chain, result.offset);
 }
 
+static void appendfile_check_room(struct ctx *c, const struct instance *t, struct address *a, int64_t size) {
+  const struct appendfile *o = t->options;
+  struct plan p;
+  struct plan_result result;
+  bool directory;
+  a->result = OUTCOME_DEFER;
+  if (!local_plan_begin(c, t, a, &p) || !find_path(c, t, a, p.home, &p.path, &directory) || !appendfile_quotas(c, t, a, &p))
+    return;
+  p.kind = PLAN_ROOM;
+  p.message_size = size;
+  if (directory && o->maildir_format)
+    p.maildir_directory_regex = o->maildir_quota_directory_regex;
+  plan_run(c->arena, &p, -1, &result);
+  a->result = (enum outcome)result.outcome;
+  a->basic_errno = (int)result.basic_errno;
+  a->message = result.message;
+}
+
 static void appendfile_deliver(struct ctx *c, const struct instance *t, struct address *chain) { deliver_as(c, t, chain, 0); }
 
 const struct transport_def transport_appendfile = {
@@ -447,5 +465,6 @@ const struct transport_def transport_appendfile = {
         .init = appendfile_init},
     .local = true,
     .batch = appendfile_batch,
+    .check_room = appendfile_check_room,
     .deliver = appendfile_deliver,
 };

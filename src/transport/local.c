@@ -23,8 +23,7 @@ bool local_expand(struct ctx *c, const struct instance *t, struct address *chain
   return false;
 }
 
-bool local_plan_prepare(struct ctx *c, const struct instance *t, struct address *chain, struct plan *p,
-    struct transport_message *m) {
+bool local_plan_begin(struct ctx *c, const struct instance *t, struct address *chain, struct plan *p) {
   const struct transport_options *o = transport_options(t);
   *p = (struct plan){.uid = -1, .gid = -1, .initgroups_user = STR_UNSET, .cwd = STR_UNSET, .home = STR_UNSET,
       .tail = STR_UNSET, .check_string = STR_UNSET, .maildir_tag = STR_UNSET, .transport = t->name};
@@ -38,6 +37,14 @@ bool local_plan_prepare(struct ctx *c, const struct instance *t, struct address 
     c->vars.home = p->home;
   p->cwd = str_is_set(chain->current_dir) ? chain->current_dir : p->home;
   if (str_is_set(o->current_directory.text) && !local_expand(c, t, chain, &o->current_directory, "current_directory", &p->cwd))
+    return false;
+  return true;
+}
+
+bool local_plan_prepare(struct ctx *c, const struct instance *t, struct address *chain, struct plan *p,
+    struct transport_message *m) {
+  const struct transport_options *o = transport_options(t);
+  if (!local_plan_begin(c, t, chain, p))
     return false;
   if (!transport_message_build(c, t, chain, m))
     return false;

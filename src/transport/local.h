@@ -7,6 +7,8 @@ where, and what a plan's result means for the addresses. */
 #include "transport/header.h"
 #include "transport/plan.h"
 
+/* The part of local_plan_prepare that needs no message: who does it, and where. */
+bool local_plan_begin(struct ctx *c, const struct instance *t, struct address *chain, struct plan *p);
 /* Fills user, group, home and current directory, head and body of a plan. [suspends] false: the chain has its result. */
 bool local_plan_prepare(struct ctx *c, const struct instance *t, struct address *chain, struct plan *p,
     struct transport_message *ret_message);

@@ -202,6 +202,9 @@ void plan_execute(struct arena *a, const struct plan *p, int body_fd, struct pla
   case PLAN_PIPE:
     plan_execute_pipe(a, p, body_fd, ret);
     return;
+  case PLAN_ROOM:
+    plan_execute_room(a, p, ret);
+    return;
   case PLAN_READ:
     plan_execute_read(a, p, ret);
     return;

@@ -22,6 +22,7 @@ enum plan_kind {
   PLAN_PIPE,
   PLAN_LMTP,
   PLAN_READ,    /* read a user's file (.forward), or a directory's existence */
+  PLAN_ROOM,    /* is there room for message_size bytes more in the mailbox `path`, by its quotas? */
   PLAN_EVALUATE, /* a user's filter: `transport` names the router, `head` is the request, the output the answer */
 };
 
@@ -112,6 +113,7 @@ void plan_execute_directory(struct arena *a, const struct plan *p, int body_fd, 
 void plan_execute_maildir(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret);
 void plan_execute_lmtp(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret);
 void plan_execute_pipe(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret);
+void plan_execute_room(struct arena *a, const struct plan *p, struct plan_result *ret);
 void plan_execute_read(struct arena *a, const struct plan *p, struct plan_result *ret);
 
 /* plan_write_message's own errors: the filter took too long, or ended with this status (the exit code, or 128 and the signal). */

@@ -99,6 +99,28 @@ bool plan_quota_allows(struct arena *a, const struct plan *p, int64_t used, int6
   return false;
 }
 
+void plan_execute_room(struct arena *a, const struct plan *p, struct plan_result *r) {
+  const char *path = str_dup_c(a, str_is_set(p->quota_directory) && p->quota_directory.len ? p->quota_directory : p->path);
+  struct stat st;
+  int64_t used = 0, files = 0;
+  *r = (struct plan_result){.outcome = OUTCOME_OK};
+  if (stat(path, &st) < 0) {
+    if (errno != ENOENT && errno != ENOTDIR) {
+      plan_fail(a, r, OUTCOME_DEFER, errno, "stat mailbox %s", path);
+      return;
+    }
+  } else if (S_ISDIR(st.st_mode)) {
+    used = plan_directory_usage(a, p, path, p->maildir_directory_regex, &files);
+  } else {
+    used = st.st_size;
+  }
+  if (p->mailbox_size >= 0)
+    used = p->mailbox_size;
+  if (p->mailbox_filecount >= 0)
+    files = p->mailbox_filecount;
+  (void)plan_quota_allows(a, p, used, files, path, 0, r);
+}
+
 /* --- maildirsize --- */
 
 static struct str quota_line(struct arena *a, const struct plan *p) {

@@ -30,6 +30,9 @@ struct transport_def {
   bool (*overrides_hosts)(const struct instance *t);
   /* Of a remote transport: the address was not tried, but waits for its hosts. NULL: nothing is noted. [suspends] */
   void (*waits)(struct ctx *c, const struct instance *t, struct address *a);
+  /* Of a local transport: is there room for a message of c->message's announced size (0: unknown) in the mailbox of the address?
+  Sets result, basic_errno and message there. NULL: always. [suspends] */
+  void (*check_room)(struct ctx *c, const struct instance *t, struct address *a, int64_t size);
   /* Delivers to all addresses of the chain (same transport, same hosts, batch limits applied already).
   Sets result, message … in each address. [suspends] */
   void (*deliver)(struct ctx *c, const struct instance *t, struct address *chain);

@@ -130,7 +130,8 @@ void smtp_log_closed(struct smtp_session *s, const char *how);
 /* The session's end without QUIT: not-QUIT ACL, then the reply (NULL: none). */
 enum smtp_next smtp_notquit(struct smtp_session *s, const char *reason, const char *code, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
-bool smtp_match_host(struct smtp_session *s, const struct option_expr *list);
+bool smtp_match_host_option(struct smtp_session *s, const struct option_expr *list, const char *option);
+#define smtp_match_host(s, list) smtp_match_host_option((s), (list), #list) /* the option's name is for the trace */
 /* A list or an ACL may look up the client's name: then logs call it by that from there on; not so when only the HELO
 name was verified by it, as in Exim. */
 struct smtp_names {

@@ -47,6 +47,7 @@ struct smtp_params {
   struct str sender;               /* -f with -bs, -bS; unset: none */
   FILE *out, *err;                 /* where -bS tells its errors; NULL: stdout, stderr */
   const struct smtp_hooks *hooks;
+  const struct acl_observer *observer; /* sees what the ACLs do; may be NULL */
 };
 
 /* Runs one session to its end. [suspends] The stream is not freed. Exit status for the command-line modes: 0, or for -bS

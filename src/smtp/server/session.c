@@ -40,9 +40,14 @@ bool smtp_is_tcp(const struct smtp_session *s) { return s->p->kind == SESSION_SM
 struct str smtp_who(struct smtp_session *s) { return client_log_text(s->c->arena, s->c->client, true); }
 struct str smtp_sender_who(struct smtp_session *s) { return client_log_text(s->c->arena, s->c->client, false); }
 
-bool smtp_match_host(struct smtp_session *s, const struct option_expr *list) {
-  if (!str_is_set(list->text) || list->text.len == 0)
+bool smtp_match_host_option(struct smtp_session *s, const struct option_expr *list, const char *option) {
+  const char *name = strrchr(option, '>');
+  name = name ? name + 1 : option;
+  if (!str_is_set(list->text) || list->text.len == 0) {
+    DEBUG(lists, "host in %s? no (option unset)\n", name);
     return false;
+  }
+  DEBUG(lists, "host in %s?\n", name);
   struct smtp_names before = smtp_names_now(s);
   bool yes = match_client_host(s->c, list, NULL) == OUTCOME_OK;
   smtp_names_renew(s, &before);
@@ -705,6 +710,7 @@ static struct smtp_session *session_new(const struct smtp_params *p) {
   s->size_given = -1;
   s->auth_free = s->rset_free = s->helo_free = s->starttls_free = true;
   acl_session(s->c)->flush = flush_for_acl;
+  acl_session(s->c)->observer = p->observer;
   return s;
 }
 
