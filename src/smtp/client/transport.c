@@ -367,7 +367,11 @@ static struct smtp_connection *take_connection(struct delivery *d, int port) {
   if (!n)
     return NULL;
   n->transport = d->t; /* a callout that made it had its own time limits */
-  n->mail_answered = false;
+  n->mail_answered = n->address_error = false;
+  /* What went wrong with the message before is in the memory of its delivery. */
+  n->error = 0;
+  n->error_text = n->command = STR_EMPTY;
+  n->reply = (struct smtp_reply){.text = STR_EMPTY};
   return n;
 }
 
