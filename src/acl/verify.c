@@ -8,6 +8,7 @@ verification"). Addresses are verified by the routers (route/route.h). */
 #include "core/main_options.h"
 #include "deliver/address.h"
 #include "deliver/errors.h"
+#include "deliver/room.h"
 #include "dns/dns.h"
 #include "hints/hints.h"
 #include "log/log.h"
@@ -17,7 +18,6 @@ verification"). Addresses are verified by the routers (route/route.h). */
 #include "message/rewrite.h"
 #include "route/route.h"
 #include "smtp/helo.h"
-#include "transport/transport.h"
 
 enum verify_what {
   VERIFY_CERTIFICATE, VERIFY_CSA, VERIFY_HEADER_NAMES_ASCII, VERIFY_HEADER_SENDER, VERIFY_HEADER_SYNTAX, VERIFY_HELO,
@@ -414,17 +414,15 @@ static bool quota_known(struct ctx *c, struct str address, const struct options 
 
 /* The address is routed to `found`: does its transport have room? */
 static int check_quota(struct ctx *c, struct str address, struct address *found, const struct options *o, int64_t size) {
-  const struct instance *t = found->transport;
-  const struct transport_def *def = t ? (const struct transport_def *)t->driver : NULL;
-  if (!def || !def->check_room)
-    return OUTCOME_OK;
   struct policy_vars saved = c->vars;
   struct address *outer = c->address;
   c->address = found;
   address_set_vars(c, found);
-  def->check_room(c, t, found, size);
+  bool asked = address_check_room(c, found, size);
   c->address = outer;
   c->vars = saved;
+  if (!asked)
+    return OUTCOME_OK;
   bool full = found->result != OUTCOME_OK && found->basic_errno == ERROR_QUOTA;
   if (found->result != OUTCOME_OK && !full)
     return acl_fail(c, OUTCOME_DEFER, "%.*s", STRF(str_is_set(found->message) ? found->message : STR("quota cannot be checked")));

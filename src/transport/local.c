@@ -1,4 +1,6 @@
 #include "transport/local.h"
+#include "deliver/room.h"
+#include "transport/transport.h"
 
 #include <errno.h>
 #include <string.h>
@@ -21,6 +23,14 @@ bool local_expand(struct ctx *c, const struct instance *t, struct address *chain
       str_printf(c->arena, "Expansion of \"%.*s\" (%s for %.*s transport) failed: %.*s", STRF(o->text), what, STRF(t->name),
           STRF(c->error)));
   return false;
+}
+
+bool address_check_room(struct ctx *c, struct address *a, int64_t size) {
+  const struct transport_def *def = a->transport ? (const struct transport_def *)a->transport->driver : NULL;
+  if (!def || !def->check_room)
+    return false;
+  def->check_room(c, a->transport, a, size);
+  return true;
 }
 
 bool local_plan_begin(struct ctx *c, const struct instance *t, struct address *chain, struct plan *p) {
