@@ -7,33 +7,21 @@
 #include "base/asan.h"
 #include "base/vec.h"
 
-#define ALIGNMENT 16
 #define CHUNK_FIRST 1024
 #define CHUNK_MAX 65536
 /* Bytes that stay poisoned behind each allocation, so that ASan sees overruns. */
-#define REDZONE (MARTLET_ASAN ? ALIGNMENT : 0)
+#define REDZONE (MARTLET_ASAN ? ARENA_ALIGNMENT : 0)
 
-struct chunk {
-  struct chunk *prev;
-  size_t size, used; /* of data[] */
-  _Alignas(ALIGNMENT) char data[];
+struct arena_chunk {
+  struct arena_chunk *prev;
+  size_t size, used; /* of data[]; what the newest one uses is in the arena */
+  _Alignas(ARENA_ALIGNMENT) char data[];
 };
 
-struct cleanup {
-  struct cleanup *prev;
+struct arena_cleanup {
+  struct arena_cleanup *prev;
   void (*fn)(void *arg);
   void *arg;
-};
-
-/* Lives at the start of its own first chunk. */
-struct arena {
-  struct chunk *top, *first;
-  struct cleanup *cleanups;
-  const char *name;
-  size_t next_size;  /* of the next chunk */
-  size_t below;      /* bytes used in the chunks below the top one */
-  size_t first_used; /* what an empty arena uses of its first chunk */
-  bool secret;
 };
 
 static void __attribute__((noreturn)) out_of_memory(size_t size) {
@@ -67,11 +55,11 @@ char *xstrdup(const char *c) {
   return memcpy(xmalloc(n), c, n);
 }
 
-static struct chunk *chunk_new(size_t size) {
+static struct arena_chunk *chunk_new(size_t size) {
   size_t all;
-  if (__builtin_add_overflow(size, sizeof(struct chunk), &all))
+  if (__builtin_add_overflow(size, sizeof(struct arena_chunk), &all))
     out_of_memory(size);
-  struct chunk *c = xmalloc(all);
+  struct arena_chunk *c = xmalloc(all);
   c->prev = NULL;
   c->size = size;
   c->used = 0;
@@ -79,13 +67,13 @@ static struct chunk *chunk_new(size_t size) {
   return c;
 }
 
-static void chunk_wipe(struct chunk *c, size_t from) {
+static void chunk_wipe(struct arena_chunk *c, size_t from) {
   asan_unpoison(c->data + from, c->size - from);
   explicit_bzero(c->data + from, c->size - from);
   asan_poison(c->data + from, c->size - from);
 }
 
-static void chunk_free(struct arena *a, struct chunk *c) {
+static void chunk_free(struct arena *a, struct arena_chunk *c) {
   bool secret = a->secret;
   asan_unpoison(c->data, c->size);
   if (secret)
@@ -93,13 +81,22 @@ static void chunk_free(struct arena *a, struct chunk *c) {
   free(c);
 }
 
+/* Makes `c` the newest chunk; its first `used` bytes are in use. */
+static void open_chunk(struct arena *a, struct arena_chunk *c, size_t used) {
+  a->top = c;
+  a->top_data = c->data;
+  a->at = c->data + used;
+  a->end = c->data + c->size;
+}
+
+/* The arena lives at the start of its own first chunk. */
 static struct arena *arena_make(const char *name, bool secret) {
-  struct chunk *c = chunk_new(CHUNK_FIRST - sizeof(struct chunk));
-  c->used = (sizeof(struct arena) + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
+  struct arena_chunk *c = chunk_new(CHUNK_FIRST - sizeof(struct arena_chunk));
+  size_t used = (sizeof(struct arena) + ARENA_ALIGNMENT - 1) & ~(size_t)(ARENA_ALIGNMENT - 1);
   asan_unpoison(c->data, sizeof(struct arena));
   struct arena *a = (struct arena *)(void *)c->data;
-  *a = (struct arena){.top = c, .first = c, .name = name, .next_size = 2 * CHUNK_FIRST, .secret = secret,
-      .first_used = c->used};
+  *a = (struct arena){.first = c, .name = name, .next_size = 2 * CHUNK_FIRST, .secret = secret, .first_used = used};
+  open_chunk(a, c, used);
   return a;
 }
 
@@ -107,22 +104,22 @@ struct arena *arena_new(const char *name) { return arena_make(name, false); }
 struct arena *arena_new_secret(const char *name) { return arena_make(name, true); }
 
 /* A cleanup may add others while it runs: they run too. */
-static void run_cleanups(struct arena *a, const struct cleanup *until) {
+static void run_cleanups(struct arena *a, const struct arena_cleanup *until) {
   while (a->cleanups && a->cleanups != until) {
-    struct cleanup *c = a->cleanups;
+    struct arena_cleanup *c = a->cleanups;
     a->cleanups = c->prev;
     c->fn(c->arg);
   }
 }
 
-static void rewind_to(struct arena *a, struct chunk *chunk, size_t used) {
+static void rewind_to(struct arena *a, struct arena_chunk *chunk, size_t used) {
   while (a->top != chunk) {
-    struct chunk *c = a->top;
-    a->top = c->prev;
-    a->below -= a->top->used;
+    struct arena_chunk *c = a->top;
+    a->below -= c->prev->used;
+    open_chunk(a, c->prev, c->prev->used);
     chunk_free(a, c);
   }
-  chunk->used = used;
+  open_chunk(a, chunk, used);
   asan_poison(chunk->data + used, chunk->size - used);
   if (a->secret)
     chunk_wipe(chunk, used);
@@ -143,38 +140,33 @@ void arena_reset(struct arena *a) {
 }
 
 static void add_chunk(struct arena *a, size_t need) {
-  size_t size = a->next_size - sizeof(struct chunk);
+  size_t size = a->next_size - sizeof(struct arena_chunk);
   if (size < need)
     size = need;
   else if (a->next_size < CHUNK_MAX)
     a->next_size *= 2;
-  struct chunk *c = chunk_new(size);
+  struct arena_chunk *c = chunk_new(size);
+  a->top->used = (size_t)(a->at - a->top_data);
   a->below += a->top->used;
   c->prev = a->top;
-  a->top = c;
+  open_chunk(a, c, 0);
 }
 
-static void *take(struct arena *a, size_t size, size_t alignment) {
+void *arena_take(struct arena *a, size_t size, size_t alignment) {
   size_t need;
   if (MARTLET_ASAN)
-    alignment = ALIGNMENT; /* poisoning works in units of 8 bytes */
-  if (__builtin_add_overflow(size, REDZONE + ALIGNMENT, &need))
+    alignment = ARENA_ALIGNMENT; /* poisoning works in units of 8 bytes */
+  if (__builtin_add_overflow(size, REDZONE + ARENA_ALIGNMENT, &need))
     out_of_memory(size);
-  size_t from = (a->top->used + alignment - 1) & ~(alignment - 1);
-  if (from > a->top->size || a->top->size - from < size + REDZONE) {
+  char *p = a->at + (-(uintptr_t)a->at & (alignment - 1));
+  if (p > a->end || (size_t)(a->end - p) < size + REDZONE) {
     add_chunk(a, need);
-    from = 0;
+    p = a->at;
   }
-  char *p = a->top->data + from;
-  a->top->used = from + size + REDZONE;
+  a->at = p + size + REDZONE;
   asan_unpoison(p, size);
   return p;
 }
-
-void *arena_alloc_raw(struct arena *a, size_t size) { return take(a, size, ALIGNMENT); }
-char *arena_bytes(struct arena *a, size_t size) { return take(a, size, 1); }
-
-void *arena_alloc(struct arena *a, size_t size) { return memset(take(a, size, ALIGNMENT), 0, size); }
 
 void *arena_alloc_n(struct arena *a, size_t size, size_t n) {
   size_t all;
@@ -188,10 +180,9 @@ char *arena_regrow(struct arena *a, char *p, size_t old_size, size_t new_size) {
     return arena_bytes(a, new_size);
   if (new_size <= old_size)
     return p;
-  struct chunk *c = a->top;
-  bool is_last = p >= c->data && p + old_size + REDZONE == c->data + c->used;
-  if (is_last && c->size - (size_t)(p - c->data) - REDZONE >= new_size) {
-    c->used = (size_t)(p - c->data) + new_size + REDZONE;
+  bool is_last = p >= a->top_data && p + old_size + REDZONE == a->at;
+  if (is_last && (size_t)(a->end - p) >= new_size + REDZONE) {
+    a->at = p + new_size + REDZONE;
     asan_unpoison(p, new_size);
     return p;
   }
@@ -211,14 +202,14 @@ char *arena_strdup(struct arena *a, const char *c) {
 }
 
 void arena_cleanup(struct arena *a, void (*fn)(void *arg), void *arg) {
-  struct cleanup *c = arena_alloc_raw(a, sizeof *c);
-  *c = (struct cleanup){a->cleanups, fn, arg};
+  struct arena_cleanup *c = arena_alloc_raw(a, sizeof *c);
+  *c = (struct arena_cleanup){a->cleanups, fn, arg};
   a->cleanups = c;
 }
 
-size_t arena_used(const struct arena *a) { return a->below + a->top->used - a->first_used; }
-
-struct arena_mark arena_mark(struct arena *a) { return (struct arena_mark){a->top, a->top->used, a->cleanups}; }
+struct arena_mark arena_mark(struct arena *a) {
+  return (struct arena_mark){a->top, (size_t)(a->at - a->top_data), a->cleanups};
+}
 
 void arena_rewind(struct arena *a, struct arena_mark mark) {
   run_cleanups(a, mark.cleanup);

@@ -9,8 +9,21 @@ thread-safe: an arena belongs to one thread. */
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+#include "base/asan.h"
 
-struct arena;
+/* Of arena.c; others see it for the allocations below. */
+struct arena {
+  char *at, *end; /* what is free of the newest chunk */
+  struct arena_chunk *top, *first;
+  struct arena_cleanup *cleanups;
+  const char *name;
+  size_t next_size;  /* of the next chunk */
+  size_t below;      /* bytes used in the chunks below the newest */
+  size_t first_used; /* what an empty arena uses of its first chunk */
+  char *top_data;    /* where the newest chunk's bytes begin */
+  _Bool secret;
+};
 struct str;
 
 /* A new arena. `name` (a literal) is for the accounting in debug output. */
@@ -22,12 +35,22 @@ void arena_free(struct arena *a);
 /* Runs the cleanups and empties the arena, keeping its first chunk. */
 void arena_reset(struct arena *a);
 
-/* Zeroed memory, aligned for any type. */
-void *arena_alloc(struct arena *a, size_t size);
+#define ARENA_ALIGNMENT 16
+/* Where there is no room left in the newest chunk, and for what AddressSanitizer must know of. */
+void *arena_take(struct arena *a, size_t size, size_t alignment);
+static inline void *arena_take_fast(struct arena *a, size_t size, size_t alignment) {
+  char *p = a->at + (-(uintptr_t)a->at & (alignment - 1));
+  if (MARTLET_ASAN || p > a->end || size > (size_t)(a->end - p))
+    return arena_take(a, size, alignment);
+  a->at = p + size;
+  return p;
+}
 /* Memory as it comes, aligned for any type. */
-void *arena_alloc_raw(struct arena *a, size_t size);
+static inline void *arena_alloc_raw(struct arena *a, size_t size) { return arena_take_fast(a, size, ARENA_ALIGNMENT); }
+/* Zeroed memory, aligned for any type. */
+static inline void *arena_alloc(struct arena *a, size_t size) { return memset(arena_alloc_raw(a, size), 0, size); }
 /* Unaligned bytes, for text. */
-char *arena_bytes(struct arena *a, size_t size);
+static inline char *arena_bytes(struct arena *a, size_t size) { return arena_take_fast(a, size, 1); }
 /* Grows the last byte allocation in place where it can, else copies. */
 char *arena_regrow(struct arena *a, char *p, size_t old_size, size_t new_size);
 void *arena_memdup(struct arena *a, const void *p, size_t size);
@@ -38,7 +61,9 @@ void arena_cleanup(struct arena *a, void (*fn)(void *arg), void *arg);
 
 /* Bytes in use, and a mark/rewind pair for temporary work: rewind gives back
 everything allocated since the mark (cleanups added since then run). */
-size_t arena_used(const struct arena *a);
+static inline size_t arena_used(const struct arena *a) {
+  return a->below + (size_t)(a->at - a->top_data) - a->first_used;
+}
 struct arena_mark {
   void *chunk;
   size_t used;

@@ -15,6 +15,7 @@
 struct pcre {
   pcre2_code *code;
   int captures;
+  bool jit;
   /* cache only */
   struct str pattern;
   unsigned flags;
@@ -42,7 +43,8 @@ static pcre2_match_context *limits(void) {
   return limits_ctx;
 }
 
-static pcre2_code *compile(struct arena *a, struct str pattern, unsigned flags, struct str *ret_error) {
+/* Fills in the code and what is asked of it at each match. False: it does not compile. */
+static bool compile(struct arena *a, struct str pattern, unsigned flags, struct pcre *ret, struct str *ret_error) {
   int err;
   size_t at;
   uint32_t o = (flags & PCRE_CASELESS ? PCRE2_CASELESS : 0) | (flags & PCRE_ANCHORED ? PCRE2_ANCHORED : 0);
@@ -52,28 +54,23 @@ static pcre2_code *compile(struct arena *a, struct str pattern, unsigned flags, 
     pcre2_get_error_message(err, text, sizeof text);
     if (ret_error)
       *ret_error = str_printf(a, "regular expression error in \"%.*s\": %s at offset %zu", STRF(pattern), (char *)text, at);
-    return NULL;
+    return false;
   }
-  (void)pcre2_jit_compile(code, PCRE2_JIT_COMPLETE); /* without JIT the interpreter does the same */
-  return code;
-}
-
-static int captures_of(const pcre2_code *code) {
-  uint32_t n = 0;
-  pcre2_pattern_info(code, PCRE2_INFO_CAPTURECOUNT, &n);
-  return (int)n;
+  uint32_t captures = 0;
+  pcre2_pattern_info(code, PCRE2_INFO_CAPTURECOUNT, &captures);
+  ret->code = code;
+  ret->captures = (int)captures;
+  ret->jit = pcre2_jit_compile(code, PCRE2_JIT_COMPLETE) == 0; /* without JIT the interpreter does the same */
+  return true;
 }
 
 static void free_code(void *arg) { pcre2_code_free(arg); }
 
 const struct pcre *pcre_compile(struct arena *a, struct str pattern, unsigned flags, struct str *ret_error) {
-  pcre2_code *code = compile(a, pattern, flags, ret_error);
-  if (!code)
-    return NULL;
   struct pcre *p = arena_new_of(a, struct pcre);
-  p->code = code;
-  p->captures = captures_of(code);
-  arena_cleanup(a, free_code, code);
+  if (!compile(a, pattern, flags, p, ret_error))
+    return NULL;
+  arena_cleanup(a, free_code, p->code);
   return p;
 }
 
@@ -106,8 +103,8 @@ const struct pcre *pcre_get(struct arena *a, struct str pattern, unsigned flags,
     if (!*s || (*victim && (*s)->used < (*victim)->used))
       victim = s;
   }
-  pcre2_code *code = compile(a, pattern, flags, ret_error);
-  if (!code)
+  struct pcre made = {.flags = flags};
+  if (!compile(a, pattern, flags, &made, ret_error))
     return NULL;
   struct pcre *p = *victim;
   if (p) {
@@ -116,10 +113,11 @@ const struct pcre *pcre_get(struct arena *a, struct str pattern, unsigned flags,
   } else {
     p = *victim = xcalloc(1, sizeof *p);
   }
-  p->text = xmalloc(pattern.len + 1);
-  memcpy(p->text, pattern.p ? pattern.p : "", pattern.len);
-  *p = (struct pcre){.code = code, .captures = captures_of(code), .pattern = str_n(p->text, pattern.len), .flags = flags,
-      .used = ++use_counter, .text = p->text};
+  made.text = xmalloc(pattern.len + 1);
+  memcpy(made.text, pattern.p ? pattern.p : "", pattern.len);
+  made.pattern = str_n(made.text, pattern.len);
+  made.used = ++use_counter;
+  *p = made;
   return *known = p;
 }
 
@@ -147,37 +145,46 @@ static pcre2_match_data *result_room(const struct pcre *p) {
   return kept;
 }
 
-int pcre_match_at(const struct pcre *p, struct str subject, size_t offset, bool not_empty_at_start, size_t *ovector, int max_pairs) {
-  pcre2_match_data *md = result_room(p);
-  uint32_t o = not_empty_at_start ? PCRE2_NOTEMPTY_ATSTART | PCRE2_ANCHORED : 0;
+/* The result is in `md`. JIT code is called directly where it can be: the checks on the way there cost as much as most matches. */
+static int run(const struct pcre *p, struct str subject, size_t offset, uint32_t options, pcre2_match_data *md) {
   PCRE2_SPTR text = (PCRE2_SPTR)(subject.p ? subject.p : "");
-  int n = pcre2_match(p->code, text, subject.len, offset, o, md, limits());
+  int n;
+  if (p->jit && options == 0 && offset <= subject.len)
+    n = pcre2_jit_match(p->code, text, subject.len, offset, 0, md, limits());
+  else
+    n = pcre2_match(p->code, text, subject.len, offset, options, md, limits());
   /* JIT code has 32 KiB of stack; the interpreter has the heap, up to its limit. */
   if (n == PCRE2_ERROR_JIT_STACKLIMIT)
-    n = pcre2_match(p->code, text, subject.len, offset, o | PCRE2_NO_JIT, md, limits());
-  if (n > 0) {
-    const PCRE2_SIZE *v = pcre2_get_ovector_pointer(md);
-    for (int i = 0; i < max_pairs; i++) {
-      bool in = i < n && v[2 * i] != PCRE2_UNSET;
-      ovector[2 * i] = in ? v[2 * i] : SIZE_MAX;
-      ovector[2 * i + 1] = in ? v[2 * i + 1] : SIZE_MAX;
-    }
-  }
+    n = pcre2_match(p->code, text, subject.len, offset, options | PCRE2_NO_JIT, md, limits());
+  return n;
+}
+
+static int end(const struct pcre *p, pcre2_match_data *md, int n) {
   if (p->captures >= KEPT_PAIRS)
     pcre2_match_data_free(md);
   return n > 0 ? n : n == PCRE2_ERROR_NOMATCH ? 0 : -1;
 }
 
+int pcre_match_at(const struct pcre *p, struct str subject, size_t offset, bool not_empty_at_start, size_t *ovector, int max_pairs) {
+  pcre2_match_data *md = result_room(p);
+  int n = run(p, subject, offset, not_empty_at_start ? PCRE2_NOTEMPTY_ATSTART | PCRE2_ANCHORED : 0, md);
+  const PCRE2_SIZE *v = pcre2_get_ovector_pointer(md);
+  if (n > 0)
+    memcpy(ovector, v, 2 * sizeof *v * (size_t)(n < max_pairs ? n : max_pairs));
+  return end(p, md, n);
+}
+
 int pcre_match(const struct pcre *p, struct str subject, struct str *groups, int max_groups) {
-  size_t v[2 * 64];
-  if (max_groups > 64)
-    max_groups = 64;
-  int n = pcre_match_at(p, subject, 0, false, v, max_groups);
-  for (int i = 0; n > 0 && i < max_groups; i++) {
-    groups[i] = v[2 * i] == SIZE_MAX ? STR_EMPTY : str_slice(subject, v[2 * i], v[2 * i + 1] < v[2 * i] ? v[2 * i] : v[2 * i + 1]);
+  pcre2_match_data *md = result_room(p);
+  int n = run(p, subject, 0, 0, md);
+  const PCRE2_SIZE *v = pcre2_get_ovector_pointer(md);
+  for (int i = 0; i < n && i < max_groups; i++) {
+    bool in = v[2 * i] != PCRE2_UNSET;
+    /* \K can put the end before the start. */
+    groups[i] = in ? str_slice(subject, v[2 * i], v[2 * i + 1] < v[2 * i] ? v[2 * i] : v[2 * i + 1]) : STR_EMPTY;
     groups[i].taint = subject.taint;
   }
-  return n;
+  return end(p, md, n);
 }
 
 int pcre_capture_count(const struct pcre *p) { return p->captures; }

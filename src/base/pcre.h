@@ -17,9 +17,10 @@ const struct pcre *pcre_get(struct arena *a, struct str pattern, unsigned flags,
 /* A compiled pattern that lives as long as the arena (configuration). */
 const struct pcre *pcre_compile(struct arena *a, struct str pattern, unsigned flags, struct str *ret_error);
 /* Matches. Number of captures set + 1 (as PCRE2: ≥ 1), 0: no match, -1: a limit was hit or an error.
-groups[0] is the whole match; views into `subject`, with its taint; unset groups are empty. */
+groups[0] is the whole match; views into `subject`, with its taint; unset groups are empty. Those behind the last that was
+set are left as they were. */
 int pcre_match(const struct pcre *p, struct str subject, struct str *groups, int max_groups);
-/* From an offset, for ${sg}: offsets instead of views. */
+/* From an offset, for ${sg}: offsets instead of views; a group that was not set begins behind the subject. */
 int pcre_match_at(const struct pcre *p, struct str subject, size_t offset, bool not_empty_at_start, size_t *ovector, int max_pairs);
 int pcre_capture_count(const struct pcre *p);
 /* Named groups: calls fn(name, number). */

@@ -5,14 +5,6 @@
 #include "base/arena.h"
 #include "base/ascii.h"
 
-uint32_t str_taint_join(uint32_t a, uint32_t b) {
-  if (!(a & STR_TAINTED))
-    return b & STR_TAINTED ? b : 0;
-  if (!(b & STR_TAINTED) || a == b)
-    return a;
-  return STR_TAINTED;
-}
-
 static bool mem_eq(const char *a, const char *b, size_t n) { return n == 0 || memcmp(a, b, n) == 0; }
 
 static bool mem_ieq(const char *a, const char *b, size_t n) {
@@ -22,7 +14,6 @@ static bool mem_ieq(const char *a, const char *b, size_t n) {
   return true;
 }
 
-bool str_eq(struct str a, struct str b) { return a.len == b.len && mem_eq(a.p, b.p, a.len); }
 bool str_ieq(struct str a, struct str b) { return a.len == b.len && mem_ieq(a.p, b.p, a.len); }
 bool str_eq_c(struct str a, const char *b) { return str_eq(a, str_c(b)); }
 bool str_ieq_c(struct str a, const char *b) { return str_ieq(a, str_c(b)); }
@@ -54,11 +45,6 @@ bool str_iends(struct str s, struct str x) {
   return x.len == 0 || (s.len >= x.len && mem_ieq(s.p + s.len - x.len, x.p, x.len));
 }
 
-ptrdiff_t str_find_byte(struct str s, char c) {
-  const char *p = s.len ? memchr(s.p, c, s.len) : NULL;
-  return p ? p - s.p : -1;
-}
-
 ptrdiff_t str_rfind_byte(struct str s, char c) {
   const char *p = s.len ? memrchr(s.p, c, s.len) : NULL;
   return p ? p - s.p : -1;
@@ -76,14 +62,6 @@ ptrdiff_t str_ifind(struct str s, struct str needle) {
     if (needle.len == 0 || mem_ieq(s.p + i, needle.p, needle.len))
       return (ptrdiff_t)i;
   return -1;
-}
-
-struct str str_slice(struct str s, size_t from, size_t to) {
-  if (to > s.len)
-    to = s.len;
-  if (from > to)
-    from = to;
-  return (struct str){s.p ? s.p + from : "", (uint32_t)(to - from), s.taint};
 }
 
 struct str str_ltrim(struct str s) {

@@ -56,9 +56,17 @@ static inline bool str_is_empty(struct str s) { return s.len == 0; }
 
 /* Taint of a text made of two parts: tainted if either is; the "quoted for"
 mark is kept only when every tainted part carries the same one. */
-uint32_t str_taint_join(uint32_t a, uint32_t b);
+static inline uint32_t str_taint_join(uint32_t a, uint32_t b) {
+  if (!(a & STR_TAINTED))
+    return b & STR_TAINTED ? b : 0;
+  if (!(b & STR_TAINTED) || a == b)
+    return a;
+  return STR_TAINTED;
+}
 
-bool str_eq(struct str a, struct str b);
+static inline bool str_eq(struct str a, struct str b) {
+  return a.len == b.len && (a.len == 0 || memcmp(a.p, b.p, a.len) == 0);
+}
 bool str_ieq(struct str a, struct str b);  /* ASCII case ignored */
 bool str_eq_c(struct str a, const char *b);
 bool str_ieq_c(struct str a, const char *b);
@@ -70,13 +78,22 @@ bool str_ends(struct str s, struct str suffix);
 bool str_iends(struct str s, struct str suffix);
 
 /* Index of the first/last byte c, or -1. */
-ptrdiff_t str_find_byte(struct str s, char c);
+static inline ptrdiff_t str_find_byte(struct str s, char c) {
+  const char *p = s.len ? (const char *)memchr(s.p, c, s.len) : NULL;
+  return p ? p - s.p : -1;
+}
 ptrdiff_t str_rfind_byte(struct str s, char c);
 ptrdiff_t str_find(struct str s, struct str needle);
 ptrdiff_t str_ifind(struct str s, struct str needle);
 
 /* Sub-view [from, to); both are clamped to the length. Taint is kept. */
-struct str str_slice(struct str s, size_t from, size_t to);
+static inline struct str str_slice(struct str s, size_t from, size_t to) {
+  if (to > s.len)
+    to = s.len;
+  if (from > to)
+    from = to;
+  return (struct str){s.p ? s.p + from : "", (uint32_t)(to - from), s.taint};
+}
 static inline struct str str_from(struct str s, size_t from) { return str_slice(s, from, s.len); }
 /* Without white space (blank, tab, CR, LF, VT, FF) at both ends / at an end. */
 struct str str_trim(struct str s);

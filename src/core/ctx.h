@@ -22,12 +22,25 @@ struct transport;
 /* What the evaluation of one string or condition sees and sets. Saved and
 restored by constructs that nest (see ctx_scope). */
 struct expand_vars {
-  struct str capture[CAPTURES_MAX]; /* $0… set by match and friends; unset = empty */
-  int captures;                     /* highest set number + 1 */
+  struct str capture[CAPTURES_MAX]; /* $0… set by match and friends; unset = empty; only the first `captures` count */
+  int captures;
   struct str item;                  /* $item */
   struct str value;                 /* $value */
   int runrc;
 };
+
+/* $0… from the groups of a match; n may be more than there are variables. */
+static inline void captures_set(struct expand_vars *v, const struct str *groups, int n) {
+  v->captures = n < CAPTURES_MAX ? n : CAPTURES_MAX;
+  for (int i = 0; i < v->captures; i++)
+    v->capture[i] = groups[i];
+}
+/* One of them; the others stay. */
+static inline void capture_set(struct expand_vars *v, int i, struct str value) {
+  while (v->captures <= i)
+    v->capture[v->captures++] = STR_UNSET;
+  v->capture[i] = value;
+}
 
 /* Names in policy text that depend on where we are. Unset reads as empty. */
 struct policy_vars {

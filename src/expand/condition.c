@@ -37,6 +37,8 @@ static bool compile_condition_args(
   }
   args->tree = list.v;
   args->n = (int)list.n;
+  if (def->prepare != NULL)
+    args->custom = def->prepare(k->arena, args);
   return true;
 }
 
@@ -71,7 +73,7 @@ int expand_condition(struct ctx *c, const struct expand_condition *cond, bool *r
     return ctx_fail(c, OUTCOME_ERROR, "condition \"%s\" is not supported yet", def->name);
   struct expand_args args = cond->args;
   if (args.n > 0 && !(def->flags & EXPAND_LAZY)) {
-    args.value = arena_array(c->arena, struct str, args.n);
+    args.value = arena_alloc_raw(c->arena, (size_t)args.n * sizeof *args.value);
     for (int i = 0; i < args.n; i++) {
       int rc = expand_arg(c, args.tree[i], &args.value[i]);
       if (rc != 0)

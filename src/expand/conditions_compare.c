@@ -124,23 +124,23 @@ static int eval_first_delivery(
   return 0;
 }
 
+/* The pattern, if it is known; NULL also when it does not compile, which is told when it is used. */
+static const void *prepare_match(struct arena *a, const struct expand_args *args) {
+  struct str pattern;
+  return expr_is_constant(args->tree[1], &pattern) ? pcre_compile(a, pattern, 0, NULL) : NULL;
+}
+
 static int eval_match(struct ctx *c, const struct expand_condition_def *def, const struct expand_args *args, bool *ret) {
   struct str error, groups[CAPTURES_MAX];
-  const struct pcre *re = pcre_get(c->arena, args->value[1], 0, &error);
+  const struct pcre *re = args->custom ? args->custom : pcre_get(c->arena, args->value[1], 0, &error);
   if (re == NULL)
     return ctx_fail(c, OUTCOME_ERROR, "%.*s", STRF(error));
-  int most = pcre_capture_count(re) + 1 < CAPTURES_MAX ? pcre_capture_count(re) + 1 : CAPTURES_MAX;
-  int n = pcre_match(re, args->value[0], groups, most);
+  int n = pcre_match(re, args->value[0], groups, CAPTURES_MAX);
   *ret = n > 0;
   if (n < 0)
     return regex_limit_error(c, args->value[1]);
-  if (n == 0)
-    return 0;
-  if (n > CAPTURES_MAX)
-    n = CAPTURES_MAX;
-  for (int i = 0; i < CAPTURES_MAX; i++)
-    c->expand.capture[i] = i < n ? groups[i] : STR_UNSET;
-  c->expand.captures = n;
+  if (n > 0)
+    captures_set(&c->expand, groups, n);
   return 0;
 }
 
@@ -205,7 +205,7 @@ const struct expand_condition_def compare_conditions[] = {
   {"lei", 2, 2, 0, NULL, eval_text},
   {"lt", 2, 2, 0, NULL, eval_text},
   {"lti", 2, 2, 0, NULL, eval_text},
-  {"match", 2, 2, 0, NULL, eval_match},
+  {"match", 2, 2, 0, NULL, eval_match, prepare_match},
   {"or", 0, 0, EXPAND_LAZY, compile_group, eval_group},
   {"queue_running", 0, 0, 0, NULL, eval_queue_running},
   {0},

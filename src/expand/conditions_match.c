@@ -11,6 +11,19 @@ struct match_list {
   struct option_expr list;
 };
 
+static enum list_kind kind_of(const struct expand_condition_def *def) {
+  switch (def->name[strlen("match_")]) {
+  case 'a':
+    return LIST_ADDRESS;
+  case 'd':
+    return LIST_DOMAIN;
+  case 'i':
+    return LIST_HOST;
+  default:
+    return LIST_LOCAL_PART;
+  }
+}
+
 static const void *compile_match_list(struct expand_compiler *k, const struct expand_condition_def *def) {
   struct match_list *m = arena_new_of(k->arena, struct match_list);
   if (!expand_accept(k, '{'))
@@ -25,8 +38,11 @@ static const void *compile_match_list(struct expand_compiler *k, const struct ex
   if (!expr_is_constant(m->list.tree, &m->list.text))
     return NULL;
   /* A list of IP addresses is a host list, and those are expanded when they are looked at. */
-  if (def->name[6] == 'i')
+  enum list_kind kind = kind_of(def);
+  if (kind == LIST_HOST)
     m->list.tree = expr_compile(k->arena, m->list.text, NULL);
+  if (kind != LIST_HOST || (str_find_byte(m->list.text, '$') < 0 && str_find_byte(m->list.text, '\\') < 0))
+    match_compile(k->arena, kind, &m->list);
   return m;
 }
 
@@ -36,14 +52,14 @@ static int eval_match_list(struct ctx *c, const struct expand_condition_def *def
   int rc = expand_arg(c, m->subject, &subject);
   if (rc != 0)
     return rc;
-  switch (def->name[6]) {
-  case 'a':
+  switch (kind_of(def)) {
+  case LIST_ADDRESS:
     rc = match_address(c, &m->list, subject, false, &data);
     break;
-  case 'd':
+  case LIST_DOMAIN:
     rc = match_domain(c, &m->list, subject, &data);
     break;
-  case 'i': {
+  case LIST_HOST: {
     struct ip_addr ip;
     if (subject.len > 0 && !ip_parse(subject, &ip))
       return ctx_fail(c, OUTCOME_ERROR, "\"%.*s\" is not an IP address", STRF(subject));

@@ -11,7 +11,7 @@ struct expand_scope {
 };
 
 struct expand_scope *expand_scope_begin(struct ctx *c) {
-  size_t n = c->expand.captures < CAPTURES_MAX ? (size_t)c->expand.captures : CAPTURES_MAX;
+  size_t n = (size_t)c->expand.captures;
   struct expand_scope *s = arena_alloc_raw(c->arena, sizeof *s + n * sizeof *s->capture);
   s->item = c->expand.item;
   s->value = c->expand.value;
@@ -24,20 +24,15 @@ void expand_scope_end(struct ctx *c, struct expand_scope *s) {
   c->expand.item = s->item;
   c->expand.value = s->value;
   memcpy(c->expand.capture, s->capture, (size_t)s->captures * sizeof *s->capture);
-  for (int i = s->captures; i < c->expand.captures && i < CAPTURES_MAX; i++)
-    c->expand.capture[i] = STR_UNSET;
   c->expand.captures = s->captures;
 }
 
 uint32_t expand_steps_max = EXPAND_MAX_STEPS;
 
-int expand_step(struct ctx *c) {
-  size_t used = arena_used(c->arena);
-  if (++c->expand_steps > expand_steps_max)
+int expand_out_of_budget(struct ctx *c) {
+  if (c->expand_steps > expand_steps_max)
     return ctx_fail(c, OUTCOME_ERROR, "expansion takes more than %u steps", expand_steps_max);
-  if (used > c->expand_start && used - c->expand_start > EXPAND_MAX_MEMORY)
-    return ctx_fail(c, OUTCOME_ERROR, "expansion needs more than %u MiB of memory", EXPAND_MAX_MEMORY >> 20);
-  return 0;
+  return ctx_fail(c, OUTCOME_ERROR, "expansion needs more than %u MiB of memory", EXPAND_MAX_MEMORY >> 20);
 }
 
 static void start_budget(struct ctx *c) {
@@ -61,7 +56,7 @@ static int eval_item(struct ctx *c, const struct node *n, struct buf *out) {
     return ctx_fail(c, OUTCOME_ERROR, "\"${%s\" is not supported yet", def->name);
   struct expand_args args = n->item.args;
   if (args.n > 0 && !(def->flags & EXPAND_LAZY)) {
-    args.value = arena_array(c->arena, struct str, args.n);
+    args.value = arena_alloc_raw(c->arena, (size_t)args.n * sizeof *args.value);
     for (int i = 0; i < args.n; i++) {
       int rc = expand_arg(c, args.tree[i], &args.value[i]);
       if (rc != 0)
@@ -96,7 +91,7 @@ int node_value(struct ctx *c, const struct node *n, struct str *ret) {
     *ret = n->text;
     return 0;
   case NODE_CAPTURE:
-    if (n->capture < CAPTURES_MAX && str_is_set(c->expand.capture[n->capture]))
+    if (n->capture < c->expand.captures && str_is_set(c->expand.capture[n->capture]))
       *ret = c->expand.capture[n->capture];
     return 0;
   case NODE_VARIABLE: {
@@ -181,8 +176,12 @@ int expand_add(struct ctx *c, const struct expr *e, struct buf *out) {
   if (rc != 0)
     return rc;
   c->depth++;
-  for (uint32_t i = 0; i < e->n && rc == 0; i++)
-    rc = eval_node(c, &e->nodes[i], out);
+  for (const struct node *n = e->nodes, *end = n + e->n; n < end && rc == 0; n++) {
+    if (n->kind == NODE_TEXT)
+      buf_add(out, n->text);
+    else
+      rc = eval_node(c, n, out);
+  }
   c->depth--;
   if (rc == 0 && out->overflow)
     rc = ctx_fail(c, OUTCOME_ERROR, "expansion result is too long");
@@ -199,8 +198,15 @@ int expand_arg(struct ctx *c, const struct expr *e, struct str *ret) {
     return expand_traced(c, e, ret);
   if (e->n == 0)
     return 0;
-  if (e->n == 1 && is_value(&e->nodes[0]))
-    return node_value(c, &e->nodes[0], ret);
+  if (e->n == 1) {
+    const struct node *n = &e->nodes[0];
+    if (n->kind == NODE_TEXT) {
+      *ret = n->text;
+      return 0;
+    }
+    if (is_value(n))
+      return node_value(c, n, ret);
+  }
   struct buf out;
   buf_init(&out, c->arena, BUF_MAX_EXPANSION);
   int rc = expand_add(c, e, &out);

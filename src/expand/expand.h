@@ -128,6 +128,8 @@ struct expand_condition_def {
   unsigned flags;
   const void *(*compile)(struct expand_compiler *k, const struct expand_condition_def *def);
   int (*eval)(struct ctx *c, const struct expand_condition_def *def, const struct expand_args *args, bool *ret);
+  /* With {string}s and no `compile`: what can be made of them once and for all, for args->custom. May be NULL. */
+  const void *(*prepare)(struct arena *a, const struct expand_args *args);
 };
 
 /* --- for `compile` functions: reading the text behind a name --- */

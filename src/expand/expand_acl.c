@@ -36,7 +36,7 @@ static int call_acl(struct ctx *c, struct str name, const struct str *args, int 
 }
 
 static int eval_acl_item(struct ctx *c, const struct expand_item_def *def, const struct expand_args *args, struct buf *out) {
-  struct str message;
+  struct str message = STR_EMPTY;
   int rc = call_acl(c, args->value[0], args->value + 1, args->n - 1, &message);
   if (rc != OUTCOME_OK && rc != OUTCOME_FAIL)
     return rc;
@@ -68,7 +68,7 @@ static const void *compile_condition(struct expand_compiler *k, const struct exp
 
 static int eval_condition(struct ctx *c, const struct expand_condition_def *def, const struct expand_args *args, bool *ret) {
   const struct acl_condition *a = args->custom;
-  struct str v[ACL_ARGS_MAX + 1], message;
+  struct str v[ACL_ARGS_MAX + 1], message = STR_EMPTY;
   for (int i = 0; i < a->n; i++) {
     int rc = expand_arg(c, a->arg[i], &v[i]);
     if (rc != 0)

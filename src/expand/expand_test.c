@@ -10,11 +10,12 @@
 #include "expand/expand.h"
 #include "expand/trace.h"
 #include "log/log.h"
+#include "lookup/file.h"
 #include "message/message.h"
 
 #define LINE_MAX_BYTES (1u << 20)
 /* What the lines before left behind is thrown away when it has become this much. */
-#define LEFT_BEHIND_MAX (256u << 10)
+#define LEFT_BEHIND_MAX (32u << 10) /* stays in the processor's cache */
 
 struct reader {
   FILE *in, *out;
@@ -33,6 +34,7 @@ static bool reader_fill(struct reader *r) {
   while (n < 0 && errno == EINTR);
   r->at = 0;
   r->n = n > 0 ? (size_t)n : 0;
+  lookup_stamps_expire();
   return r->n > 0;
 }
 

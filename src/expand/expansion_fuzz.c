@@ -74,7 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   c->vars.home = str_c(file_name);
   c->vars.local_part = str_tainted(STR("a.b+c"));
   c->vars.domain = str_tainted(STR("dom.example"));
-  c->expand.capture[1] = STR("one");
+  capture_set(&c->expand, 1, STR("one"));
   struct str error;
   const struct expr *e = expr_compile(a, text, &error);
   int rc = expand(c, e, &value);

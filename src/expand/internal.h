@@ -108,5 +108,11 @@ int regex_limit_error(struct ctx *c, struct str pattern);
 /* eval.c */
 extern uint32_t expand_steps_max; /* EXPAND_MAX_STEPS; less in fuzz targets, whose machines are slow */
 /* Counts one step of the work; an error when the expansion has used up its own. */
-int expand_step(struct ctx *c) MUST_CHECK;
+int expand_out_of_budget(struct ctx *c);
+MUST_CHECK static inline int expand_step(struct ctx *c) {
+  size_t used = arena_used(c->arena);
+  if (++c->expand_steps > expand_steps_max || (used > c->expand_start && used - c->expand_start > EXPAND_MAX_MEMORY))
+    return expand_out_of_budget(c);
+  return 0;
+}
 int node_value(struct ctx *c, const struct node *n, struct str *ret);

@@ -41,12 +41,11 @@ void list_builder_add(struct list_builder *b, struct str item) {
       buf_add_byte(b->out, ' ');
   }
   b->started = true;
-  for (size_t i = 0; i < item.len; i++) {
-    if (item.p[i] == b->sep)
-      buf_add_byte(b->out, b->sep);
-    buf_add_byte(b->out, item.p[i]);
+  for (ptrdiff_t at; (at = str_find_byte(item, b->sep)) >= 0; item = str_from(item, (size_t)at + 1)) {
+    buf_add(b->out, str_slice(item, 0, (size_t)at + 1));
+    buf_add_byte(b->out, b->sep);
   }
-  b->out->taint = str_taint_join(b->out->taint, item.taint);
+  buf_add(b->out, item);
 }
 
 int fail_inside(struct ctx *c, int rc, const char *what, const char *name) {

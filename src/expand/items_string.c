@@ -127,11 +127,11 @@ static int eval_measure(struct ctx *c, const struct expand_item_def *def, const 
 #define SG_MAX_PAIRS CAPTURES_MAX
 
 static void set_captures(struct ctx *c, struct str subject, const size_t *pairs, int n) {
-  for (int i = 0; i < CAPTURES_MAX; i++) {
-    bool set = i < n && pairs[2 * i] <= pairs[2 * i + 1] && pairs[2 * i] <= subject.len;
+  c->expand.captures = n < CAPTURES_MAX ? n : CAPTURES_MAX;
+  for (int i = 0; i < c->expand.captures; i++) {
+    bool set = pairs[2 * i] <= pairs[2 * i + 1] && pairs[2 * i] <= subject.len;
     c->expand.capture[i] = set ? str_slice(subject, pairs[2 * i], pairs[2 * i + 1]) : STR_UNSET;
   }
-  c->expand.captures = n < CAPTURES_MAX ? n : CAPTURES_MAX;
 }
 
 /* The replacement is expanded once more for each match: only a text without `$` and `\` may be tainted. */

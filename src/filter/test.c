@@ -97,10 +97,8 @@ static int matches(struct filter_runner *r, const struct filter_test *t, struct 
   if (n < 0)
     return filter_fail(r, "the regular expression \"%.*s\" takes too much work", STRF(pattern));
   *ret = n > 0;
-  for (int i = 0; i < n && i < CAPTURES_MAX; i++)
-    r->c->expand.capture[i] = groups[i];
   if (n > 0)
-    r->c->expand.captures = n < CAPTURES_MAX ? n : CAPTURES_MAX;
+    captures_set(&r->c->expand, groups, n);
   return 0;
 }
 

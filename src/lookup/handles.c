@@ -1,5 +1,6 @@
 #include "lookup/handles.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include "core/main_options.h"
@@ -65,15 +66,16 @@ static void make_room(const struct ctx *c) {
   }
 }
 
+static bool inherited; /* since the fork nobody has looked for handles */
+
+static void note_fork(void) { inherited = true; }
+
 /* In a forked child: the parent's connections to databases are left alone, neither used nor closed. */
 static void forget_inherited(void) {
-  static pid_t owner;
-  pid_t self = getpid();
-  if (owner == self)
+  if (!inherited)
     return;
-  struct lookup_handle *h = owner ? first : NULL, *next;
-  owner = self;
-  for (; h; h = next) {
+  inherited = false;
+  for (struct lookup_handle *h = first, *next; h; h = next) {
     next = h->next;
     if (h->def->flags & LOOKUP_QUERY)
       unlink_handle(h);
@@ -89,8 +91,10 @@ static void close_at_exit(void) {
 }
 
 static void arrange_closing(void) {
-  if (closer == 0)
+  if (closer == 0) {
     atexit(close_at_exit);
+    pthread_atfork(NULL, NULL, note_fork);
+  }
   closer = getpid();
 }
 

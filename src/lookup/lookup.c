@@ -47,7 +47,7 @@ static int find_one(struct search *s, struct str key) {
   struct ctx *c = s->c;
   if (key.len == 0 && !(spec->def->flags & LOOKUP_QUERY))
     return OUTCOME_FAIL;
-  struct str mkey = memo_key(s, key);
+  struct str mkey = s->cache_read || s->cache_write ? memo_key(s, key) : STR_UNSET;
   if (s->cache_read) {
     const struct memo_value *v = memo_get(c, mkey);
     if (v) {
@@ -74,10 +74,8 @@ static int find_one(struct search *s, struct str key) {
 static void set_captures(struct ctx *c, bool wanted, struct str wild, struct str fixed) {
   if (!wanted)
     return;
-  c->expand.capture[1] = wild;
-  c->expand.capture[2] = fixed;
-  if (c->expand.captures < 3)
-    c->expand.captures = 3;
+  capture_set(&c->expand, 1, wild);
+  capture_set(&c->expand, 2, fixed);
 }
 
 /* partial0: nothing but the affix is left of the key. */
@@ -233,6 +231,8 @@ static int prepare(struct search *s, struct str file, struct str *key) {
     if (r != OUTCOME_OK)
       return r;
   }
+  if (def->flags & LOOKUP_INDEXED)
+    return OUTCOME_OK;
   struct str cache = lookup_option(s->spec->options, "cache");
   s->cache_read = !str_eq_c(cache, "no_rd") && !str_eq_c(cache, "no");
   s->cache_write = !str_eq_c(cache, "no_wr") && !str_eq_c(cache, "no");

@@ -8,6 +8,7 @@ cached per process as the manual describes. */
 #include "core/ctx.h"
 
 #define LOOKUP_FILE 1u        /* single-key: wants an absolute file (or directory) name */
+#define LOOKUP_INDEXED 32u    /* a search costs less than to remember what came of it */
 #define LOOKUP_QUERY 2u       /* query-style */
 #define LOOKUP_LATER 4u       /* known, refused: "not supported yet", or with the reason in `why` */
 #define LOOKUP_QUOTED 16u     /* foreign text in a query must have been quoted for the type: else it is refused, not only logged */

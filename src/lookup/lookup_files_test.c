@@ -1,11 +1,13 @@
 /* Lookup types whose files other programs make: Berkeley DB, LMDB, JSON, the Public Suffix List. */
 #include <db.h>
+#include <fcntl.h>
 #include <lmdb.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "base/test.h"
+#include "lookup/file.h"
 #include "lookup/lookup.h"
 
 static struct arena *a;
@@ -329,6 +331,25 @@ static void test_psl(void **state) {
   refused("regdom", "none.dat", "a.com", OUTCOME_ERROR, "for regdom lookup: No such file or directory");
 }
 
+/* Within a turn of the loop a file need not be looked at twice; afterwards its change is seen. */
+static void test_stamps(void **state) {
+  struct stat st;
+  struct timespec old[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
+  struct lookup_stamp stamp;
+  write_file("stamped", "one");
+  assert_int_equal(utimensat(AT_FDCWD, path("stamped").p, old, 0), 0);
+  assert_int_equal(stat(path("stamped").p, &st), 0);
+  lookup_stamp_set(&stamp, &st);
+  assert_true(lookup_stamp_changed(&stamp, path("stamped"))); /* its status changed just now */
+  st.st_ctim.tv_sec -= 1;
+  lookup_stamp_set(&stamp, &st);
+  stamp.ctime.tv_sec += 1;
+  assert_false(lookup_stamp_changed(&stamp, path("stamped")));
+  write_file("stamped", "three");
+  lookup_stamps_expire();
+  assert_true(lookup_stamp_changed(&stamp, path("stamped")));
+}
+
 static void test_testdb(void **state) {
   found("testdb", NULL, "something", "something");
   not_found("testdb", NULL, "fail");
@@ -339,7 +360,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_dbm), cmocka_unit_test(test_dbm_changes), cmocka_unit_test(test_json),
     cmocka_unit_test(test_lmdb), cmocka_unit_test(test_lmdb_named), cmocka_unit_test(test_lmdb_forms), cmocka_unit_test(test_lmdb_changes),
-    cmocka_unit_test(test_lmdb_bad), cmocka_unit_test(test_psl), cmocka_unit_test(test_testdb),
+    cmocka_unit_test(test_lmdb_bad), cmocka_unit_test(test_psl), cmocka_unit_test(test_stamps), cmocka_unit_test(test_testdb),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }

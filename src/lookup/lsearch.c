@@ -155,11 +155,11 @@ static int wildlsearch_find(struct ctx *c, const struct lookup_def *def, void *h
   return r;
 }
 
-#define LSEARCH_TYPE(type, fn)                                                                                         \
-  const struct lookup_def lookup_##type = {                                                                            \
-    .name = #type, .flags = LOOKUP_FILE, .open = handle_open, .close = handle_close, .stale = handle_stale, .find = fn}
+#define LSEARCH_TYPE(type, more_flags, fn)                                                                             \
+  const struct lookup_def lookup_##type = {.name = #type, .flags = LOOKUP_FILE | (more_flags), .open = handle_open,    \
+      .close = handle_close, .stale = handle_stale, .find = fn}
 
-LSEARCH_TYPE(lsearch, lsearch_find_key);
-LSEARCH_TYPE(iplsearch, iplsearch_find);
-LSEARCH_TYPE(wildlsearch, wildlsearch_find);
-LSEARCH_TYPE(nwildlsearch, wildlsearch_find);
+LSEARCH_TYPE(lsearch, LOOKUP_INDEXED, lsearch_find_key);
+LSEARCH_TYPE(iplsearch, 0, iplsearch_find);
+LSEARCH_TYPE(wildlsearch, 0, wildlsearch_find);
+LSEARCH_TYPE(nwildlsearch, 0, wildlsearch_find);

@@ -42,14 +42,14 @@ void memo_forget(struct ctx *c) {
   c->memo = m;
 }
 
-static struct memo *memo_of(struct ctx *c) {
+static struct memo *memo_of(struct ctx *c, usec_t now) {
   if (c->memo == NULL) {
     struct arena *a = arena_new("memo");
     c->memo = arena_new_of(a, struct memo);
     c->memo->arena = a;
     arena_cleanup(c->arena, memo_free, c);
     memo_forget(c);
-  } else if (c->memo->message != c->message || loop_now_fresh() > c->memo->until ||
+  } else if (c->memo->message != c->message || now > c->memo->until ||
              map_count(c->memo->map) >= MEMO_MAX_ENTRIES || arena_used(c->memo->arena) > MEMO_MAX_BYTES) {
     memo_forget(c);
   }
@@ -59,14 +59,15 @@ static struct memo *memo_of(struct ctx *c) {
 const struct memo_value *memo_get(struct ctx *c, struct str key) {
   if (c->memo == NULL)
     return NULL;
-  struct entry *e = map_get(memo_of(c)->map, key);
-  return e && e->until > loop_now_fresh() ? &e->v : NULL;
+  usec_t now = loop_now_fresh();
+  struct entry *e = map_get(memo_of(c, now)->map, key);
+  return e && e->until > now ? &e->v : NULL;
 }
 
 void memo_put(struct ctx *c, struct str key, int outcome, struct str value, int seconds) {
   if (seconds == 0 || (size_t)value.len + key.len > MEMO_MAX_BYTES / 8)
     return;
-  struct memo *m = memo_of(c);
+  struct memo *m = memo_of(c, loop_now_fresh());
   struct entry *e = arena_new_of(m->arena, struct entry);
   e->v.outcome = outcome;
   e->v.value = str_is_set(value) ? str_dup(m->arena, value) : STR_UNSET;

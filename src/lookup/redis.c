@@ -116,7 +116,7 @@ static int converse(struct ctx *c, const struct db_server *server, struct stream
 static int introduce(struct ctx *c, const struct db_server *server, struct stream *s, const struct str *args, int n) {
   struct buf command;
   struct str reply;
-  int kind;
+  int kind = REDIS_NIL;
   buf_init(&command, c->arena, 1u << 16);
   redis_command(&command, args, n);
   int r = converse(c, server, s, &command, &kind, &reply);

@@ -19,6 +19,7 @@ typedef int64_t usec_t;
 #define USEC_PER_SEC 1000000LL
 #define DEADLINE_NEVER INT64_MAX
 usec_t loop_now(void);      /* the clock, cached once per turn of the loop */
+uint64_t loop_turns(void);  /* of the loop so far: within one turn nothing from outside has been read */
 usec_t loop_now_fresh(void);
 static inline usec_t deadline_in(int64_t seconds) {
   return seconds <= 0 || seconds > DEADLINE_NEVER / USEC_PER_SEC / 2 ? DEADLINE_NEVER : loop_now_fresh() + seconds * USEC_PER_SEC;

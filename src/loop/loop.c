@@ -24,6 +24,10 @@ usec_t loop_now_fresh(void) {
   return (usec_t)ts.tv_sec * USEC_PER_SEC + ts.tv_nsec / 1000;
 }
 
+static uint64_t turns; /* goes on counting in a forked child */
+
+uint64_t loop_turns(void) { return turns; }
+
 usec_t loop_now(void) { return loop.running ? loop.now : loop_now_fresh(); }
 
 struct event_base *loop_event_base(void) { return loop.base; }
@@ -253,6 +257,7 @@ static void tick_arm(void) {
 
 static void turn(void) {
   loop.now = loop_now_fresh();
+  turns++;
   timers_run();
   fiber_run_ready();
   if (loop.stopped || (!loop.fiber_count && !loop.forever))

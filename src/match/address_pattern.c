@@ -18,8 +18,6 @@ static void join_captures(struct match *m, const struct item *i) {
     size_t fixed = i->local.len - 1;
     v->capture[1] = str_slice(address, 0, (size_t)at > fixed ? (size_t)at - fixed : 0);
   }
-  for (int k = n + first; k < CAPTURES_MAX; k++)
-    v->capture[k] = STR_UNSET;
   v->captures = n + first;
 }
 
@@ -45,7 +43,7 @@ int match_address_pattern(struct ctx *c, const struct option_expr *pattern, stru
   bool negate = text.len && text.p[0] == '!';
   item_compile(c->arena, LIST_ADDRESS, negate ? str_ltrim(str_from(text, 1)) : text, LIST_TRANSIENT, &item);
   item.negate = negate;
-  struct list list = {LIST_ADDRESS, &item, 1, text};
+  struct list list = {.kind = LIST_ADDRESS, .v = &item, .n = 1, .text = text};
   c->expand.captures = 0;
   r = match_list(&m, &list);
   if (r == OUTCOME_OK && item.type == ITEM_SPLIT)

@@ -230,6 +230,21 @@ static struct str take_negation(struct str text, bool *ret) {
   return *ret ? str_ltrim(str_from(text, 1)) : text;
 }
 
+#define QUICK_ITEMS 8
+
+static bool is_quick(const struct item *v, size_t n) {
+  if (n > QUICK_ITEMS)
+    return false;
+  for (size_t k = 0; k < n; k++)
+    switch (v[k].type) {
+    case ITEM_LITERAL: case ITEM_ANY: case ITEM_SUFFIX: case ITEM_CASEFUL: case ITEM_PRIMARY: case ITEM_EMPTY: case ITEM_IP:
+      break;
+    default:
+      return false;
+    }
+  return true;
+}
+
 const struct list *list_compile(struct arena *a, enum list_kind kind, struct str text, unsigned flags) {
   struct list *l = arena_new_of(a, struct list);
   VEC(struct item) items = {0};
@@ -251,6 +266,7 @@ const struct list *list_compile(struct arena *a, enum list_kind kind, struct str
   }
   l->v = items.v;
   l->n = items.n;
+  l->quick = is_quick(l->v, l->n);
   return l;
 }
 

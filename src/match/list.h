@@ -56,6 +56,7 @@ struct list {
   enum list_kind kind;
   struct item *v;
   size_t n;
+  bool quick; /* walking it costs less than to remember what came of it */
   struct str text; /* for debugging and errors */
 };
 

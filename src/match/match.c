@@ -190,8 +190,10 @@ int match_named(struct match *m, enum list_kind kind, struct str name) {
   }
   if (m->depth >= LIST_MAX_DEPTH)
     return ctx_fail(c, OUTCOME_DEFER, "named %s lists are nested too deeply at \"+%.*s\"", match_kind_name(kind), STRF(name));
-  struct str key = memo_key(m, l);
-  const struct memo_value *known = memo_get(c, key);
+  const struct list *compiled = l->value.list;
+  bool remember = compiled == NULL || !compiled->quick;
+  struct str key = remember ? memo_key(m, l) : STR_UNSET;
+  const struct memo_value *known = remember ? memo_get(c, key) : NULL;
   if (known) {
     m->value = str_is_set(known->value) ? str_dup(c->arena, known->value) : STR_UNSET;
     DEBUG(lists, "cached %s match for +%.*s\n", known->outcome == OUTCOME_OK ? "yes" : "no", STRF(name));
@@ -206,17 +208,21 @@ int match_named(struct match *m, enum list_kind kind, struct str name) {
   m->value = sub.value;
   m->host_name = sub.host_name;
   m->name_failed = sub.name_failed;
-  if ((r == OUTCOME_OK || r == OUTCOME_FAIL) && (!sub.dynamic || l->cache))
-    memo_put(c, key, r, sub.value, -1);
-  else
+  if (!(r == OUTCOME_OK || r == OUTCOME_FAIL) || (sub.dynamic && !l->cache))
     m->dynamic = true;
+  else if (remember)
+    memo_put(c, key, r, sub.value, -1);
   return r;
+}
+
+void match_compile(struct arena *a, enum list_kind kind, struct option_expr *list) {
+  list->list = (void *)list_compile(a, kind, list->text, MATCH_LITERAL_SEPARATOR);
 }
 
 static void compile_expr(struct config *c, struct option_expr *e, enum option_type type, enum list_kind kind, void *arg) {
   bool constant = memchr(e->text.p, '$', e->text.len) == NULL && memchr(e->text.p, '\\', e->text.len) == NULL;
   if (type == OPTION_LIST && constant && kind != LIST_STRING)
-    e->list = (void *)list_compile(c->arena, kind, e->text, MATCH_LITERAL_SEPARATOR);
+    match_compile(c->arena, kind, e);
 }
 
 void match_compile_config(struct config *c) { config_each_expr(c, compile_expr, NULL); }

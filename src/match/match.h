@@ -34,6 +34,8 @@ void list_add(struct buf *list, char sep, struct str item);
 
 /* Compiles all constant lists of a configuration. */
 void match_compile_config(struct config *c);
+/* Compiles a list of any kind but LIST_STRING that is not to be expanded any more. */
+void match_compile(struct arena *a, enum list_kind kind, struct option_expr *list);
 
 /* *ret_data (may be NULL): the lookup's result or the matched item ($domain_data …), unset if none.
 For a domain or local part that is in the list, captures $0… are set as the manual's chapter says. What the list is

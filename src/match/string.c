@@ -5,12 +5,8 @@
 #include "match/list.h"
 
 static void set_captures(struct match *m, const struct str *groups, int n) {
-  if (!m->captures)
-    return;
-  struct expand_vars *v = &m->c->expand;
-  for (int i = 0; i < CAPTURES_MAX; i++)
-    v->capture[i] = i < n ? groups[i] : STR_UNSET;
-  v->captures = n;
+  if (m->captures)
+    captures_set(&m->c->expand, groups, n);
 }
 
 static int match_regex(struct match *m, const struct item *i, struct str subject, bool caseful) {

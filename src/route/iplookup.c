@@ -115,14 +115,14 @@ static enum route_result new_address(struct ctx *c, const struct instance *r, st
     struct str *ret) {
   const struct iplookup *o = r->options;
   answer = str_trim(answer);
-  c->expand.capture[0] = answer;
-  c->expand.captures = 1;
+  captures_set(&c->expand, &answer, 1);
   if (str_is_set(o->response_pattern)) {
-    int n = pcre_match_text(c->arena, o->response_pattern, answer, c->expand.capture, CAPTURES_MAX);
+    struct str groups[CAPTURES_MAX];
+    int n = pcre_match_text(c->arena, o->response_pattern, answer, groups, CAPTURES_MAX);
     if (n <= 0)
       return ROUTE_DECLINE;
-    c->expand.captures = n;
-    c->expand.capture[0] = answer;
+    groups[0] = answer;
+    captures_set(&c->expand, groups, n);
   } else if (defaulted) {
     struct str rest = answer;
     (void)str_cut(&rest, ' ');

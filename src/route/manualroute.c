@@ -63,14 +63,10 @@ static enum route_result find_rule(struct ctx *c, const struct instance *r, stru
     /* One pattern, not a list: no character of it separates. */
     struct str pattern = str_cat(c->arena, STR("<\x01 "), rule->pattern);
     data = STR_UNSET;
-    for (int i = 0; i < CAPTURES_MAX; i++)
-      c->expand.capture[i] = STR_UNSET;
     c->expand.captures = 0;
     int rc = match_text(c, LIST_DOMAIN, pattern, a->domain, false, &data);
     if (rc == OUTCOME_OK) {
-      c->expand.capture[0] = a->domain;
-      if (c->expand.captures < 1)
-        c->expand.captures = 1;
+      capture_set(&c->expand, 0, a->domain);
       c->expand.value = data;
       return ROUTE_OK;
     }

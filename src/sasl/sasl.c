@@ -66,16 +66,12 @@ void sasl_set_auth(struct ctx *c, int n, struct str value) {
   value.taint |= STR_TAINTED;
   if (n >= 1 && n <= (int)(sizeof c->auth / sizeof *c->auth))
     c->auth[n - 1] = value;
-  if (n < CAPTURES_MAX) {
-    c->expand.capture[n] = value;
-    if (c->expand.captures <= n)
-      c->expand.captures = n + 1;
-  }
+  if (n < CAPTURES_MAX)
+    capture_set(&c->expand, n, value);
 }
 
 void sasl_clear_auth(struct ctx *c) {
   memset(c->auth, 0, sizeof c->auth);
-  memset(c->expand.capture, 0, sizeof c->expand.capture);
   c->expand.captures = 0;
 }
 

@@ -126,9 +126,7 @@ static struct str account_name(struct reception *r) {
     int n = pcre_match_text(c->arena, o->gecos_pattern, gecos, groups, CAPTURES_MAX);
     if (n > 0) {
       struct expand_vars saved = ctx_save(c);
-      for (int i = 0; i < n && i < CAPTURES_MAX; i++)
-        c->expand.capture[i] = groups[i];
-      c->expand.captures = n;
+      captures_set(&c->expand, groups, n);
       int rc = expand_option(c, &o->gecos_name, &name);
       ctx_restore(c, &saved);
       if (rc == 0)

@@ -78,9 +78,7 @@ static bool take_from_line(struct reception *r, struct str line) {
   if (!r->p.sender_from_line || r->p.sender_forced)
     return true;
   struct expand_vars saved = ctx_save(c);
-  for (int i = 0; i < n && i < CAPTURES_MAX; i++)
-    c->expand.capture[i] = groups[i];
-  c->expand.captures = n;
+  captures_set(&c->expand, groups, n);
   struct str sender, error;
   struct mail_address address;
   if (expand_option(c, &o->uucp_from_sender, &sender) != 0) {
