@@ -1,6 +1,6 @@
 /* lsearch, iplsearch, wildlsearch, nwildlsearch (manual, "Single-key lookup
 types"). A file is read once and indexed, so that a big alias file costs one
-hash look-up a key; a stat(2) for each lookup tells when it has changed. */
+hash look-up a key; a stat(2) in each turn of the loop tells when it has changed. */
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
