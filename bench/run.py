@@ -6,6 +6,7 @@ Scenarios:
   relay   20 SMTP sessions bring 4 KiB messages, passed on to Postfix's smtp-sink
   idle    1,000 sessions that have said EHLO and wait
   queue   200,000 deferred messages to 2,000 destinations: start, count, listing, memory (bench/queue_bench.py; not Postfix)
+  sessions  10,000 sessions at one time, one in five slow, in clear and with TLS (Martlet only)
   expansion  the same lines for `-be`: a policy line, lookups in a file of 50,000 lines, a process's first lookup (Exim only)
 
 local and relay count until the last message is delivered. CPU is that of all the server's processes (control group), not of
@@ -37,6 +38,7 @@ from support.util import free_port, listening, read, wait_for, write     # noqa:
 
 import expansion                                            # noqa: E402
 import queue_bench                                          # noqa: E402
+import sessions                                             # noqa: E402
 
 USERS = 10
 
@@ -283,7 +285,7 @@ def arguments():
     p.add_argument('--peers', default=os.path.join(TOP, 'build', 'peers'))
     p.add_argument('--rounds', type=int, default=3)
     p.add_argument('--servers', default='martlet,exim,postfix')
-    p.add_argument('--scenarios', default='local,relay,idle,queue,expansion')
+    p.add_argument('--scenarios', default='local,relay,idle,queue,sessions,expansion')
     p.add_argument('--only', metavar='SCENARIO', help='the same as --scenarios with one')
     p.add_argument('--messages', help='for all servers (default: enough for some seconds each)', type=int)
     p.add_argument('--sessions', type=int, default=20)
@@ -291,6 +293,7 @@ def arguments():
     p.add_argument('--idle', type=int, default=1000)
     p.add_argument('--queued', type=int, default=200000)
     p.add_argument('--destinations', type=int, default=2000)
+    p.add_argument('--many', type=int, default=10000, help='of the scenario sessions')
     p.add_argument('--patience', type=float, default=300)
     p.add_argument('--scratch', help='where spools and mailboxes are (default: the directory for temporary files)')
     p.add_argument('--json', metavar='FILE')
@@ -310,7 +313,7 @@ def main():
     Martlet.binary = os.path.abspath(a.binary)
     if 'martlet' in a.servers and not os.path.exists(Martlet.binary):
         sys.exit(f'bench/run.py: {Martlet.binary} is not built')
-    results, flows, good = {}, [s for s in a.scenarios if s not in ('expansion', 'queue')], True
+    results, flows, good = {}, [s for s in a.scenarios if s not in ('expansion', 'queue', 'sessions')], True
     base = tempfile.mkdtemp(prefix='martlet-bench-', dir=a.scratch)
     os.chmod(base, 0o755)
     print(f'{os.cpu_count()} cores; a synced write takes {sync_time(base):.2f} ms')
@@ -339,8 +342,12 @@ def main():
                 got = queue_bench.measure(a, lambda: KINDS[name](scratch, a.peers), name, scratch)
                 results.setdefault(('queue', name), []).append(got)
                 print(f'queue {name:8} {a.queued} messages: ' + ' '.join(f'{k}={v:.2f}' for k, v in got.items()), flush=True)
+        if 'sessions' in a.scenarios:
+            good, more = sessions.run(a, base, Martlet)
+            results.update(more)
         if 'expansion' in a.scenarios:
-            good, more = expansion.run(a, base)
+            same, more = expansion.run(a, base)
+            good = good and same
             results.update(((f'expansion {s}', n), r) for (s, n), r in more.items())
     finally:
         shutil.rmtree(base, ignore_errors=True)

@@ -341,23 +341,49 @@ static void hand_out(struct entry *e, struct tls_context *ret) {
     X509_STORE_up_ref(ret->store);
 }
 
+/* Makes the context and keeps it. */
+static int cache_fill(bool server, const struct tls_params *p, struct str key, struct entry **ret, char error[TLS_ERROR_MAX]) {
+  struct entry *e = xcalloc(1, sizeof *e);
+  char *copy = xmalloc((size_t)key.len + 1);
+  memcpy(copy, key.p, key.len);
+  e->key = str_n(copy, key.len);
+  e->checked = loop_now_fresh(); /* before the files are read */
+  struct job job = {.server = server, .p = p, .entry = e, .error = error};
+  int r = fiber_offload(make_context, &job);
+  if (r < 0) {
+    entry_free(e);
+    return r;
+  }
+  cache_add(e);
+  *ret = e;
+  return 0;
+}
+
+/* Only one fiber makes a context, however many sessions begin together: the others wait and find it in the cache. */
+static struct fiber_sem *maker(struct str key) {
+  static struct fiber_sem makers[16];
+  static bool ready;
+  for (size_t i = 0; !ready && i < sizeof makers / sizeof *makers; i++)
+    fiber_sem_init(&makers[i], 1);
+  ready = true;
+  return &makers[str_hash(key) % (sizeof makers / sizeof *makers)];
+}
+
 int tls_context_get(bool server, const struct tls_params *p, struct tls_context *ret, char error[TLS_ERROR_MAX]) {
   struct arena *a = arena_new("tls key");
   struct str key = key_of(a, server, p);
   struct entry *e = cache_find(key);
   int r = 0;
   if (!e) {
-    e = xcalloc(1, sizeof *e);
-    char *copy = xmalloc((size_t)key.len + 1);
-    memcpy(copy, key.p, key.len);
-    e->key = str_n(copy, key.len);
-    e->checked = loop_now_fresh(); /* before the files are read */
-    struct job job = {.server = server, .p = p, .entry = e, .error = error};
-    r = fiber_offload(make_context, &job);
-    if (r == 0)
-      cache_add(e);
-    else
-      entry_free(e);
+    struct fiber_sem *mine = maker(key);
+    r = fiber_sem_acquire(mine, DEADLINE_NEVER);
+    if (r == 0) {
+      e = cache_find(key);
+      r = e ? 0 : cache_fill(server, p, key, &e, error);
+      fiber_sem_release(mine);
+    } else {
+      snprintf(error, TLS_ERROR_MAX, "given up while waiting for the certificates");
+    }
   }
   if (r == 0)
     hand_out(e, ret);

@@ -14,6 +14,7 @@
 #include "loop/child.h"
 #include "tls/certificate.h"
 #include "tls/tls.h"
+#include "tls/tls_internal.h"
 
 static struct arena *a;
 static char dir[64];
@@ -555,6 +556,29 @@ static int s_client_main(void *arg) {
   return 0;
 }
 
+static void take_context(void *arg) {
+  char error[TLS_ERROR_MAX];
+  assert_int_equal(tls_context_get(true, &server.p, arg, error), 0);
+}
+
+/* However many sessions begin at one time, the files are read once. */
+static int together_main(void *arg) {
+  struct tls_context got[20];
+  struct fiber *fibers[20];
+  begin();
+  tls_cache_clear();
+  for (size_t i = 0; i < 20; i++)
+    fibers[i] = fiber_spawn_joinable("session", take_context, &got[i]);
+  for (size_t i = 0; i < 20; i++) {
+    fiber_join(fibers[i]);
+    assert_ptr_equal(got[i].ctx, got[0].ctx);
+  }
+  for (size_t i = 0; i < 20; i++)
+    tls_context_release(&got[i]);
+  end();
+  return 0;
+}
+
 static void parses_options(void **state) {
   uint64_t o;
   struct str bad;
@@ -618,10 +642,11 @@ TEST(self_signed)
 TEST(reload)
 TEST(broken)
 TEST(s_client)
+TEST(together)
 
 int main(void) {
 #define T(f) cmocka_unit_test_teardown(f, teardown)
   const struct CMUnitTest all[] = {T(shows_certificates), T(parses_options), T(pair), T(verify), T(client_certificate),
-      T(names), T(alpn), T(options), T(self_signed), T(reload), T(broken), T(s_client)};
+      T(names), T(alpn), T(options), T(self_signed), T(reload), T(broken), T(s_client), T(together)};
   return cmocka_run_group_tests(all, setup, group_teardown);
 }
