@@ -163,7 +163,7 @@ static bool test_list(struct sieve_parser *p, struct sieve_test *t) {
 }
 
 static bool negation(struct sieve_parser *p, struct sieve_test *t) {
-  struct sieve_test *part;
+  struct sieve_test *part = NULL;
   if (!sieve_parse_test(p, &part))
     return false;
   vec_push(p->arena, &t->parts, part);
