@@ -41,9 +41,7 @@ static void no_sender(struct delivery *d, struct address *a) {
     return;
   }
   d->freeze = true;
-  const struct main_options *o = main_options(d->c->config);
-  uint32_t who = d->m->originator_uid;
-  bool by_user = d->m->local_submission && who != 0 && !(o->exim_user.set && who == (uint32_t)o->exim_user.id);
+  bool by_user = d->m->local_submission && d->m->reverse_path_set_untrusted;
   d->freeze_reason = by_user ? STR(" (message created with -f <>)") : STR(" (delivery error message)");
   a->result = OUTCOME_DEFER;
   a->next = d->deferred;

@@ -175,19 +175,21 @@ static void settle_duplicates(struct delivery *d) {
   }
 }
 
-/* one_time: what is left of a list's members become recipients, and the list is done. */
+/* one_time: what is left of a list's members become recipients, in the order in which they were put off, and the list is done. */
 static void keep_one_time(struct delivery *d) {
   struct message *m = d->m;
-  for (struct address *a = d->deferred; a; a = a->next) {
-    const struct address *top = address_top(a);
-    if (!a->one_time || a->kind != ADDRESS_MAIL || a == top)
-      continue;
+  VEC(struct address *) kept = {0};
+  for (struct address *a = d->deferred; a; a = a->next)
+    if (a->one_time && a->kind == ADDRESS_MAIL && a != address_top(a))
+      vec_push(d->c->arena, &kept, a);
+  while (kept.n) {
+    struct address *a = kept.v[--kept.n];
     struct recipient r = {.address = str_dup(m->arena, a->address), .errors_to = str_dup(m->arena, a->prop.errors_address),
         .orcpt = STR_UNSET, .parent = a->recipient};
     if (!str_is_set(a->prop.errors_address))
       r.errors_to = STR_UNSET;
     vec_push(m->arena, &m->recipients, r);
-    delivery_done(d, (struct address *)top);
+    delivery_done(d, (struct address *)address_top(a));
     d->rewrite_header = true;
   }
 }
