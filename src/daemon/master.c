@@ -40,8 +40,15 @@ struct worker_process {
   int index;
 };
 
+/* Those before a reload: something of the process may still refer to their texts. */
+struct former_config {
+  struct former_config *next;
+  struct config *config;
+};
+
 struct master {
   struct arena *arena;
+  struct former_config *former;
   struct daemon_params *p;
   struct listeners listeners;
   struct scoreboard *board;
@@ -361,7 +368,10 @@ static void reload(struct master *m) {
       log_write(LOG_MAIN | LOG_PANIC, NULL, "SIGHUP: %.*s", STRF(error));
   }
   drain_all(m);
-  m->p->config = c; /* the old one is left to the old workers' memory; a reload is rare */
+  struct former_config *former = arena_new_of(m->arena, struct former_config);
+  *former = (struct former_config){m->former, m->p->config};
+  m->former = former;
+  m->p->config = c; /* the old one stays: a reload is rare */
   m->generation++;
   log_init(c);
   open_local_socket(m);

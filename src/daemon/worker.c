@@ -426,6 +426,7 @@ static int worker_main(void *arg) {
     identity_set_can_switch(true);
   }
   deliver_take_over = submitted;
+  deliver_write_patience = 600;
   deliver_claims = &claims;
   smtp_wait_is_ours = waits_here;
   if (main_options(w.config)->perl_at_start && perl_start_early(c) != 0)

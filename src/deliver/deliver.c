@@ -205,13 +205,13 @@ static void log_completed(struct delivery *d) {
   log_write(LOG_MAIN, d->m, "Completed QT=%.*s", STRF(time_format_duration(d->c->arena, queued < 0 ? 0 : queued, millis)));
 }
 
-#define WRITE_PATIENCE 600 /* seconds */
+int deliver_write_patience = 20;
 
 /* What was crossed off must not be forgotten because the disk is full: the message stays locked, and in memory, until it
 can be written down. Only then may others look at it. */
 static int write_at_last(struct delivery *d, bool must) {
   int rc = spool_write_header(d->c, d->m, must);
-  usec_t deadline = deadline_in(WRITE_PATIENCE);
+  usec_t deadline = deadline_in(deliver_write_patience);
   if (!rc || !d->done.n)
     return rc;
   log_write(LOG_MAIN | LOG_PANIC, d->m, "failed to update spool file: %s (trying again)", strerror(-rc));

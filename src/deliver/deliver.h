@@ -38,6 +38,8 @@ enum deliver_result deliver_message(struct ctx *c, struct message *m, const stru
 /* Who takes over a message that Martlet made itself (bounces): the worker's queue. NULL: it is delivered at once, in
 the fiber that made it (one-shot commands). The message is the callee's from then on. */
 extern void (*deliver_take_over)(struct ctx *c, struct message *m);
+/* Seconds for which a full disk is waited for when it must be written down what was delivered. */
+extern int deliver_write_patience;
 
 /* A message that an ACL froze is in the spool now: those of freeze_tell hear of it. [suspends] */
 void deliver_tell_frozen_on_arrival(struct ctx *c, const struct message *m);

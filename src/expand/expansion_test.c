@@ -330,7 +330,7 @@ static void test_lines(void **state) {
   assert_int_equal(expand_test_run(c, &t), 0);
   fclose(t.in);
   fclose(t.out);
-  assert_string_equal(out, "> > variable c0 set\n> one two\n> variable m_t set\n"
+  assert_string_equal(out, "> Defined macro 'XX'\n> variable c0 set\n> one two\n> variable m_t set\n"
                            "> Failed: internal expansion of \"x\" failed: attempt to expand tainted string 'x'\n> y y y _EXP_COND_NONE y\n> \n");
   free(out);
 }

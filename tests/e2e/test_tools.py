@@ -213,6 +213,7 @@ def test_debians_tools(busy, peers, tmp_path):
 
 def test_debians_exipick_reads_our_spool(busy, peers, tmp_path):
     m = busy
+    wait_for(lambda: sum('frozen' in read(name) for name in m.spool_files() if name.endswith('-H')) == 1, m.logs)
     for name in os.listdir(os.path.join(m.directory, 'spool/input')):
         if name[-2:] in ('-H', '-D', '-J'):
             text = read(os.path.join(m.directory, 'spool/input', name))

@@ -233,7 +233,7 @@ static void test_untrusted_local(void **state) {
 static void test_bdat(void **state) {
   read_config("acl_smtp_rcpt = accept", "");
   struct str out = SESSION(SESSION_SMTP, "EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 12\r\nSubject: x\r\nBDAT 7 LAST\r\n\r\n.\r\nx\nQUIT\r\n");
-  assert_has(out, "250 12 byte chunk received\r\n250- 7 byte chunk, total 19\r\n250 OK id=");
+  assert_has(out, "250 12 byte chunk received\r\n250- 7 byte chunk, total 21\r\n250 OK id=");
   assert_int_equal(accepted, 1);
   assert_str(last_body, ".\nx \n");
 }
