@@ -40,6 +40,9 @@ struct worker_process {
   int index;
 };
 
+/* The configuration is known from a stack that a leak checker does not look at when a worker's fiber ends the process. */
+__attribute__((used)) static struct config *volatile config_in_use;
+
 /* Those before a reload: something of the process may still refer to their texts. */
 struct former_config {
   struct former_config *next;
@@ -371,7 +374,7 @@ static void reload(struct master *m) {
   struct former_config *former = arena_new_of(m->arena, struct former_config);
   *former = (struct former_config){m->former, m->p->config};
   m->former = former;
-  m->p->config = c; /* the old one stays: a reload is rare */
+  m->p->config = config_in_use = c; /* the old one stays: a reload is rare */
   m->generation++;
   log_init(c);
   open_local_socket(m);
