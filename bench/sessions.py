@@ -103,19 +103,26 @@ class Session:
 def drive(sessions, selector, patience):
     """Until all are done. Seconds until the quick ones were, and until all were."""
     start = now = time.monotonic()
-    waiting, quick_done = set(sessions), 0.0
-    for s in sessions:
-        s.write(now)
+    waiting, quick_left, quick_done = set(sessions), sum(not s.slow for s in sessions), 0.0
+    unsent = set(sessions)
     while waiting:
+        for s in list(unsent):
+            s.write(now)
+            if not s.output:
+                unsent.discard(s)
         for key, _ in selector.select(0.02):
             s = key.data
-            if s in waiting and s.readable():
+            if s not in waiting:
+                if s.talking: # it is closed, and would be ready for ever
+                    selector.unregister(s.socket)
+                continue
+            if s.readable():
                 waiting.discard(s)
-            s.write(time.monotonic())
+                quick_left -= not s.slow
+            if s.output:
+                unsent.add(s)
         now = time.monotonic()
-        for s in [s for s in waiting if s.output]:
-            s.write(now)
-        if not quick_done and not any(not s.slow for s in waiting):
+        if not quick_done and not quick_left:
             quick_done = now - start
         if now - start > patience:
             raise RuntimeError(f'{len(waiting)} of {len(sessions)} sessions were not served within {patience:.0f} s')
