@@ -15,6 +15,7 @@ static bool next_word(struct arena *a, struct str *rest, struct str *ret) {
   if (!s.len)
     return false;
   buf_init(&b, a, FILTER_WORD_MAX);
+  b.taint = s.taint;
   /* A word that begins with an item may have blanks inside of its braces. */
   for (size_t depth = 0; i < s.len && (depth || !ascii_is_space(s.p[i]));) {
     char quote = s.p[i];
@@ -40,7 +41,11 @@ void filter_expand_command(struct filter_runner *r, struct str command, struct f
   struct arena *a = r->c->arena;
   VEC(struct str) args = {0};
   struct str rest = command, word, value;
-  while (next_word(a, &rest, &word) && args.n < ARGS_MAX) {
+  while (next_word(a, &rest, &word)) {
+    if (args.n == ARGS_MAX) {
+      item->pipe_error = str_printf(a, "more than %d arguments in command \"%.*s\"", ARGS_MAX, STRF(command));
+      return;
+    }
     if (str_eq_c(word, "$pipe_addresses")) { /* the transport's own */
       vec_push(a, &args, word);
       continue;

@@ -183,7 +183,7 @@ static const char *check_message(struct arc_chain *c, struct arc_set *set, struc
   key(arg, s);
   if (s->key == NULL)
     return trouble(s);
-  dkim_verify(c->arena, index, s, least_bits(s));
+  dkim_verify(index, s, least_bits(s));
   return s->status == DKIM_PASS ? NULL : trouble(s);
 }
 
@@ -197,10 +197,9 @@ void arc_seal_data(const struct arc_chain *c, int n, bool only_own, struct str r
   canon_header(CANON_RELAXED, message, true, out);
 }
 
-static const char *check_seal(struct arc_chain *c, int i, arc_key_fn *key, void *arg) {
+static const char *check_seal(struct arc_chain *c, int i, struct header_index *index, arc_key_fn *key, void *arg) {
   struct arc_set *set = &c->set[i];
   struct dkim_signature *s = set->as;
-  struct buf data;
   if (!str_eq_c(set->cv, i == 1 ? "none" : "pass"))
     return "cv";
   if (s->status == DKIM_INVALID)
@@ -208,11 +207,11 @@ static const char *check_seal(struct arc_chain *c, int i, arc_key_fn *key, void 
   key(arg, s);
   if (s->key == NULL)
     return trouble(s);
-  buf_init(&data, c->arena, BUF_MAX_EXPANSION);
-  arc_seal_data(c, i, false, set->results, set->message, &data);
+  struct buf *data = header_index_data(index); /* only now: asking for the key may have suspended */
+  arc_seal_data(c, i, false, set->results, set->message, data);
   s->header_canon = CANON_RELAXED;
-  dkim_add_own_field(s, &data);
-  dkim_verify_data(s, &data, least_bits(s));
+  dkim_add_own_field(s, data);
+  dkim_verify_data(s, data, least_bits(s));
   return s->status == DKIM_PASS ? NULL : trouble(s);
 }
 
@@ -239,7 +238,7 @@ void arc_validate(struct arc_chain *c, struct header_index *index, arc_key_fn *k
   while (oldest > 1 && check_message(c, &c->set[oldest - 1], index, key, arg) == NULL)
     oldest--;
   for (int i = c->sets; i > 0; i--)
-    if ((why = check_seal(c, i, key, arg)) != NULL) {
+    if ((why = check_seal(c, i, index, key, arg)) != NULL) {
       fail(c, str_eq_c(str_c(why), "cv") ? str_printf(c->arena, "i=%d (cv)", i) : str_printf(c->arena, "AS i=%d %s", i, why));
       return;
     }

@@ -76,13 +76,15 @@ struct header_index *header_index_new(struct arena *a, const struct str *fields,
 /* Adds those that a list of names ("from:to:from") takes, the last of a name first, in their canonical form (RFC 6376,
 section 5.4.2). */
 void header_index_select(struct header_index *index, struct str names, enum canon how, struct buf *out);
+/* The index's own room for what a signature covers, emptied: for use until it is asked for again. */
+struct buf *header_index_data(struct header_index *index);
 /* Adds a signature's own field, the value of its tag b= left out, without an end of line. */
 void dkim_add_own_field(const struct dkim_signature *s, struct buf *out);
 /* Is the body the one that was signed? Its hash is finished. */
 bool dkim_body_holds(const struct dkim_signature *s);
 /* Judges a signature whose key is there and whose body holds: sets status and reason. `min_bits` is for its type
 of key. */
-void dkim_verify(struct arena *a, struct header_index *index, struct dkim_signature *s, int min_bits);
+void dkim_verify(struct header_index *index, struct dkim_signature *s, int min_bits);
 /* The same where what was signed is at hand. */
 struct buf;
 void dkim_verify_data(struct dkim_signature *s, struct buf *data, int min_bits);

@@ -197,7 +197,7 @@ static void verify(struct ctx *c, struct dkim_state *s, struct dkim_signature *s
   }
   fetch_key(c, sig);
   if (sig->key != NULL)
-    dkim_verify(c->message->arena, s->index, sig, min_bits(options_of(c)->min_key_sizes, sig->key_type));
+    dkim_verify(s->index, sig, min_bits(options_of(c)->min_key_sizes, sig->key_type));
 }
 
 static void add_signer(struct buf *b, struct str who) {

@@ -15,6 +15,7 @@ struct header_index {
   struct arena *arena;
   struct map *names;
   unsigned selection;
+  struct buf signed_data; /* used again by each signature: a message may have fifty over a large header */
 };
 
 static struct str name_of(struct str field) {
@@ -26,6 +27,7 @@ struct header_index *header_index_new(struct arena *a, const struct str *fields,
   struct header_index *x = arena_new_of(a, struct header_index);
   x->arena = a;
   x->names = map_new_caseless(a);
+  buf_init(&x->signed_data, a, BUF_MAX_EXPANSION);
   for (size_t i = 0; i < n; i++) {
     struct str name = name_of(fields[i]);
     struct named *e = map_get(x->names, name);
@@ -104,10 +106,15 @@ void dkim_verify_data(struct dkim_signature *s, struct buf *data, int min_bits) 
     judge(s, DKIM_PASS, DKIM_OK);
 }
 
-void dkim_verify(struct arena *a, struct header_index *x, struct dkim_signature *s, int min_bits) {
-  struct buf data;
-  buf_init(&data, a, BUF_MAX_EXPANSION);
-  header_index_select(x, s->header_names, s->header_canon, &data);
-  dkim_add_own_field(s, &data);
-  dkim_verify_data(s, &data, min_bits);
+struct buf *header_index_data(struct header_index *x) {
+  buf_truncate(&x->signed_data, 0);
+  x->signed_data.overflow = false;
+  return &x->signed_data;
+}
+
+void dkim_verify(struct header_index *x, struct dkim_signature *s, int min_bits) {
+  struct buf *data = header_index_data(x);
+  header_index_select(x, s->header_names, s->header_canon, data);
+  dkim_add_own_field(s, data);
+  dkim_verify_data(s, data, min_bits);
 }
