@@ -38,6 +38,7 @@ int tool_checkaccess(struct tool *t) {
   if (strpbrk(t->argv[1], "\r\n") || strpbrk(sender, "\r\n"))
     return 1;
   struct str input = str_printf(t->arena, "HELO [%s]\r\nMAIL FROM:<%s>\r\nRCPT TO:<%s>\r\nQUIT\r\n", t->argv[0], sender, t->argv[1]);
+  t->quiet = true; /* -bh shows there how it comes to its replies */
   int status = tool_ask(t, words, input, &output);
   if (status < 0)
     return 1;
@@ -55,6 +56,6 @@ int tool_checkaccess(struct tool *t) {
       return 0;
     }
   }
-  fputs("exim_checkaccess: no answer\n", stderr);
+  fprintf(stderr, "exim_checkaccess: no answer; \"exim -bh %s\" tells why\n", t->argv[0]);
   return 1;
 }

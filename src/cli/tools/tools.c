@@ -91,7 +91,7 @@ int tool_ask(struct tool *t, const char *const *words, struct str input, struct 
   for (; *words && n <= WORDS_MAX; words++)
     argv[n++] = arena_strdup(t->arena, *words);
   struct child_spec spec = {.path = t->exim ? t->exim : "/proc/self/exe", .argv = argv, .envp = environ, .cwd = ".", .stdin_fd = -1,
-      .stdout_fd = -1, .stderr_fd = 2, .umask = -1};
+      .stdout_fd = -1, .stderr_fd = t->quiet ? -2 : 2, .umask = -1};
   int e = child_run(&spec, t->arena, input, ANSWER_MAX, deadline_in(ANSWER_SECONDS), ret, &status);
   if (e) {
     fprintf(stderr, "%s: %s: %s\n", t->name, t->exim ? t->exim : "exim", strerror(-e));

@@ -16,6 +16,7 @@ struct tool {
   char **argv;          /* behind the name; NULL at the end */
   int argc;
   const char *exim;     /* the program to run; NULL: ourselves */
+  bool quiet; /* what programs that are asked write on the error output is not shown */
 };
 
 /* The tool of that name; NULL: none. Its result is the exit status. In a fiber. */
