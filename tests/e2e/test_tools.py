@@ -190,13 +190,13 @@ def test_exinext_and_exim_dumpdb(martlet):
 
 # --- Debian's tools on what is ours ---
 
-SHORT = {}
+SHORTENED = {}
 
 
 def shortened(text):
     """With ids as they were before Exim 4.97: the tools of Debian's Exim 4.96 know no others. The end is a number of ours: messages
     of one millisecond would have the same one."""
-    return re.sub(r'\b(\w{6})-\w{5}(\w{6})-\w{4}\b', lambda m: SHORT.setdefault(m[0], f'{m[1]}-{m[2]}-{len(SHORT):02x}'), text)
+    return re.sub(r'\b(\w{6})-\w{5}(\w{6})-\w{4}\b', lambda m: SHORTENED.setdefault(m[0], f'{m[1]}-{m[2]}-{len(SHORTENED):02x}'), text)
 
 
 def test_debians_tools(busy, peers, tmp_path):
