@@ -140,6 +140,19 @@ def open_all(count, port, context, selector, patience):
     return sessions
 
 
+def workers(server):
+    """Of each process that serves sessions: {pid: (how many it holds, KiB)}."""
+    found = {}
+    for pid in server.place.processes():
+        try:
+            held = sum(os.readlink(f'/proc/{pid}/fd/{fd}').startswith('socket:') for fd in os.listdir(f'/proc/{pid}/fd'))
+        except OSError:
+            continue
+        if held > 20:
+            found[pid] = held, procs.pss([pid])
+    return found
+
+
 def measure(a, kind, scratch, tls):
     server = kind(scratch, a.peers)
     text = re.sub(r'smtp_accept_max = \d+', f'smtp_accept_max = {a.many + 100}\nsmtp_connect_backlog = 2000\nsmtp_accept_queue = 0',
@@ -159,11 +172,14 @@ def measure(a, kind, scratch, tls):
         sessions += open_all(a.many - 50, server.port, context, selector, a.patience)
         time.sleep(2)
         grown = procs.pss(server.place.processes()) - before
+        served = workers(server)
         for n, s in enumerate(sessions):
             s.talk(f'u{n % 10}@{server.domain}')
         quick, total = drive(sessions, selector, a.patience)
         used = group.cpu(server.place) - cpu
         wait_for(lambda: len(re.findall(r' <= <> ', read(server.place.path('/var/log/martlet/mainlog')))) >= a.many, 'all messages in the log')
+        for number, (pid, (held, kib)) in enumerate(sorted(served.items()), 1):
+            print(f'  {"tls" if tls else "clear"}, worker {number}: {held} sessions, {kib / 1024:.0f} MiB, {procs.cpu([pid]):.1f} s of CPU')
         return {'sessions': float(a.many), 'session_kib': grown / (a.many - 50), 'cpu_ms': used / a.many * 1000, 'quick_s': quick,
                 'all_s': total}
     finally:

@@ -6,7 +6,7 @@
 static const struct option_def options[] = {
     {"sandbox", OPTION_BOOL, OFF(sandbox), "true"},
     {"submission_socket", OPTION_STRING, OFF(submission_socket), NULL},
-    {"worker_connections", OPTION_INT, OFF(worker_connections), "2000"},
+    {"worker_connections", OPTION_INT, OFF(worker_connections), "0"},
     {"worker_deliveries", OPTION_INT, OFF(worker_deliveries), "50"},
     {"worker_processes", OPTION_INT, OFF(worker_processes), "0"},
     OPTIONS_END,

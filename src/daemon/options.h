@@ -5,7 +5,7 @@
 
 struct daemon_options {
   int64_t worker_processes;   /* 0: one a core */
-  int64_t worker_connections; /* SMTP sessions a worker serves at one time; more wait in the listen queue */
+  int64_t worker_connections; /* SMTP sessions a worker serves at one time; more wait in the listen queue. 0: as smtp_accept_max asks for */
   int64_t worker_deliveries;  /* messages a worker delivers at one time */
   bool sandbox;               /* workers beside an agent: system call filter */
   struct str submission_socket; /* where ordinary users hand mail in; unset: by default, empty: nowhere */

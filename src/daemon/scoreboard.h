@@ -10,7 +10,7 @@ leaves no count behind, because its slot is cleared by the master. */
 #include "base/ip.h"
 
 #define WORKERS_MAX 64
-#define WORKER_SESSIONS_MAX 8192
+#define WORKER_SESSIONS_MAX 16384
 
 struct worker_slot {
   _Atomic int pid;

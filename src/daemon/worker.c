@@ -9,6 +9,7 @@ of one thread (DESIGN §4). */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -286,7 +287,7 @@ static void connection_accepted(struct listener *l, int fd, const struct sockadd
 static void accept_fiber(void *arg) {
   struct listener *l = arg;
   while (!w.draining) {
-    if (w.sessions >= daemon_options(w.config)->worker_connections) {
+    if (w.sessions >= w.sessions_max) {
       admission_pause(&w);
       continue;
     }
@@ -455,6 +456,33 @@ static int worker_main(void *arg) {
   return 0;
 }
 
+#define SESSIONS_ORDINARY 2000
+#define SESSIONS_FILES 1000 /* descriptors for everything else: deliveries, data bases, lists */
+
+/* As many as smtp_accept_max lets in must fit into one worker, however uneven they come, and some more, which are told that
+there are too many. The limit of open files is raised for them where that is allowed; else they are fewer. */
+static void make_room_for_sessions(void) {
+  int64_t wanted = daemon_options(w.config)->worker_connections, most = main_options(w.config)->smtp_accept_max;
+  if (wanted <= 0)
+    wanted = most <= 0 ? WORKER_SESSIONS_MAX : most + most / 10 > SESSIONS_ORDINARY ? most + most / 10 : SESSIONS_ORDINARY;
+  if (wanted > WORKER_SESSIONS_MAX)
+    wanted = WORKER_SESSIONS_MAX;
+  struct rlimit r;
+  if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < (rlim_t)wanted + SESSIONS_FILES) {
+    struct rlimit more = {(rlim_t)wanted + SESSIONS_FILES, r.rlim_max};
+    if (more.rlim_cur > more.rlim_max)
+      more.rlim_max = more.rlim_cur; /* root may */
+    if (setrlimit(RLIMIT_NOFILE, &more) < 0) {
+      more = (struct rlimit){r.rlim_max, r.rlim_max};
+      (void)setrlimit(RLIMIT_NOFILE, &more);
+    }
+    int64_t fit = (int64_t)more.rlim_cur - SESSIONS_FILES;
+    if (fit < wanted)
+      wanted = fit > 16 ? fit : 16;
+  }
+  w.sessions_max = (int)wanted;
+}
+
 /* Without an agent the worker's children are the local deliveries, which may need more. */
 static void enter_sandbox(void) {
   if (!w.p.with_agent)
@@ -468,6 +496,7 @@ static void enter_sandbox(void) {
 int worker_run(const struct worker_params *p) {
   w = (struct worker){.p = *p, .config = p->daemon->config, .arena = arena_new("worker"), .slot = &p->board->worker[p->index]};
   admission_init(&w);
+  make_room_for_sessions();
   if (drop_privilege())
     return 1;
   enter_sandbox();

@@ -13,6 +13,7 @@ struct worker {
   bool draining;
   time_t draining_since;
   int sessions, deliveries;
+  int sessions_max; /* more connections wait to be accepted */
   struct fiber *scheduler, *control_fiber;
   struct fiber *accepters[LISTENERS_MAX + 1];
   int accepters_n;
