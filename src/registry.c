@@ -9,6 +9,7 @@
 #include "message/rewrite.h"
 #include "queue/retry.h"
 #include "route/options.h"
+#include "route/redirect_srs.h"
 #include "sasl/sasl.h"
 #include "smtp/client/international.h"
 #include "smtp/client/module.h"
@@ -58,6 +59,7 @@ const struct module *const modules[] = {
   &sasl_module,
   &filter_module,
   &routers_module,
+  &srs_module,
   &transport_module,
   &smtp_client_module,
   &retry_module,

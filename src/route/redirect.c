@@ -261,7 +261,7 @@ static enum route_result make_children(struct redirect_run *run, const struct re
   struct address *a = run->a, *first = NULL, **tail = &first;
   struct address_props props = a->prop, saved = a->prop;
   enum route_result rc = router_props(run->c, run->r, a, &props);
-  if (rc)
+  if (rc || (rc = redirect_srs_sender(run->c, run->r, a, &run->srs, &props)))
     return rc;
   a->prop = props; /* inherited by the children */
   for (size_t i = 0; i < p->items.n && !rc; i++) {
@@ -362,7 +362,7 @@ static enum route_result redirect_route(struct ctx *c, const struct instance *r,
     run.uid = a->uid;
     run.gid = a->gid_set ? (int64_t)a->gid : -1;
   }
-  if ((rc = get_data(&run, &data)))
+  if ((rc = redirect_srs_begin(c, r, a, &run.srs)) || (rc = get_data(&run, &data)))
     return rc;
   enum filter_kind kind = filter_kind(data);
   if (kind != FILTER_NONE)

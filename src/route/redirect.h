@@ -15,7 +15,7 @@ struct redirect_options {
   int check_owner, check_group; /* -1: not given (after init: 0 or 1) */
   int64_t modemask;
   struct option_expr data, file, directory_transport, file_transport, pipe_transport, reply_transport, qualify_domain,
-      sieve_enotify_mailto_owner, sieve_inbox, sieve_subaddress, sieve_useraddress, sieve_vacation_directory, syntax_errors_text;
+      sieve_enotify_mailto_owner, sieve_inbox, sieve_subaddress, sieve_useraddress, sieve_vacation_directory, srs, srs_alias, srs_condition, srs_dbinsert, srs_dbselect, syntax_errors_text;
   struct str include_directory, syntax_errors_to;
   struct option_ids owners, owngroups;
 };

@@ -63,6 +63,8 @@ static enum route_result make_children(struct redirect_run *run, const struct fi
   struct address *a = run->a, **tail = ret;
   struct address_props props = a->prop, saved = a->prop;
   enum route_result rc = router_props(run->c, run->r, a, &props);
+  if (!rc)
+    rc = redirect_srs_sender(run->c, run->r, a, &run->srs, &props);
   *ret = NULL;
   *ret_n = 0;
   if (rc)

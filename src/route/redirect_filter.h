@@ -3,6 +3,7 @@
 
 #include "filter/filter.h"
 #include "route/redirect.h"
+#include "route/redirect_srs.h"
 #include "route/redirect_parse.h"
 
 struct redirect_run {
@@ -10,6 +11,7 @@ struct redirect_run {
   const struct instance *r;
   const struct redirect_options *o;
   struct address *a;
+  struct redirect_srs srs;
   bool sieve;       /* the filter is a Sieve script */
   int64_t uid, gid; /* to read files as; -1: as we are */
 };

@@ -52,6 +52,13 @@ const struct option_def redirect_option_table[] = {
     {"sieve_useraddress", OPTION_EXPR, AT(sieve_useraddress)},
     {"sieve_vacation_directory", OPTION_EXPR, AT(sieve_vacation_directory)},
     {"skip_syntax_errors", OPTION_BOOL, AT(skip_syntax_errors)},
+    {"srs", OPTION_EXPR, AT(srs)},
+    {"srs_alias", OPTION_EXPR, AT(srs_alias)},
+    {"srs_condition", OPTION_EXPR, AT(srs_condition)},
+    {"srs_db_insert", OPTION_EXPR, AT(srs_dbinsert), .flags = OPTION_ALIAS, .alias_of = "srs_dbinsert"},
+    {"srs_db_select", OPTION_EXPR, AT(srs_dbselect), .flags = OPTION_ALIAS, .alias_of = "srs_dbselect"},
+    {"srs_dbinsert", OPTION_EXPR, AT(srs_dbinsert)},
+    {"srs_dbselect", OPTION_EXPR, AT(srs_dbselect)},
     {"syntax_errors_text", OPTION_EXPR, AT(syntax_errors_text)},
     {"syntax_errors_to", OPTION_STRING, AT(syntax_errors_to)},
     OPTIONS_END};
