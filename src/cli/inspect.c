@@ -29,12 +29,16 @@ int mode_print(struct process *p) {
 
 int mode_info(struct process *p) {
   if (str_eq_c(p->cli.mode_arg, "help")) {
-    puts("Exim's -bI: option; subjects:\n  dscp     the names of DSCP values\n  help     this text\n  modules  the features built in\n  sieve    the extensions that Sieve scripts may require");
+    puts("Exim's -bI: option; subjects:\n  dscp      the names of DSCP values\n  features  the words of each module, as JSON\n  help      this text\n  modules   the features built in\n  sieve     the extensions that Sieve scripts may require");
     return 0;
   }
   if (str_eq_c(p->cli.mode_arg, "dscp")) {
     for (size_t i = 0; dscp_name(i); i++)
       puts(dscp_name(i));
+    return 0;
+  }
+  if (str_eq_c(p->cli.mode_arg, "features")) {
+    print_features(stdout);
     return 0;
   }
   if (str_eq_c(p->cli.mode_arg, "modules")) {
@@ -47,7 +51,7 @@ int mode_info(struct process *p) {
       puts(filter_sieve_extensions[i]);
     return 0;
   }
-  fprintf(stderr, "martlet: -bI:%.*s is not supported yet; -bI:help lists the subjects\n", STRF(p->cli.mode_arg));
+  fprintf(stderr, "martlet: -bI:%.*s: no such subject; -bI:help lists them\n", STRF(p->cli.mode_arg));
   return 1;
 }
 

@@ -31,7 +31,7 @@ static const struct {
     {MODE_HOST_TEST, mode_receive},    {MODE_QUEUE_RUN, mode_queue},    {MODE_QUEUE_LIST, mode_queue},
     {MODE_MESSAGE, mode_queue},        {MODE_ADDRESS_TEST, mode_address}, {MODE_VERIFY, mode_address},
     {MODE_EXPAND_TEST, mode_expand},   {MODE_PRINT, mode_print},        {MODE_VERSION, mode_version},
-    {MODE_INFO, mode_info},            {MODE_RETRY_TEST, mode_retry},   {MODE_REWRITE_TEST, mode_rewrite},
+    {MODE_RETRY_TEST, mode_retry},   {MODE_REWRITE_TEST, mode_rewrite},
     {MODE_ALIASES, mode_aliases},      {MODE_AUTHCHECK, mode_authcheck},      {MODE_FILTER_TEST, mode_filter},
 };
 
@@ -129,6 +129,8 @@ static void become_caller(void) {
 static int start(struct process *p) {
   if (p->cli.mode == MODE_DEMO)
     return mode_demo(p);
+  if (p->cli.mode == MODE_INFO)
+    return mode_info(p); /* works without a configuration, too */
   if (p->cli.mode == MODE_UTILITY) {
     become_caller();
     return mode_utility(p);

@@ -46,6 +46,7 @@ bool process_require_admin(struct process *p);
 int mode_version(struct process *p);
 int mode_print(struct process *p);
 int mode_info(struct process *p);
+void print_features(FILE *out);           /* -bI:features, JSON: module -> kind of word -> names */
 int mode_expand(struct process *p);
 int mode_explain_session(struct process *p); /* explain --session FILE */
 int mode_address(struct process *p);   /* -bt, -bv, -bvs */

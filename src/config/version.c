@@ -54,6 +54,23 @@ static void print_scanners(FILE *out) {
   fputc('\n', out);
 }
 
+static void print_library(FILE *out, const struct library_def *l) {
+  const char *runtime = l->runtime();
+  int indent = (int)(strlen("Library version: ") + strlen(l->name));
+  fprintf(out, "Library version: %s: Compile: %s\n%*s  Runtime: %s\n", l->name, l->compile, indent, "",
+      runtime == NULL ? "not found" : runtime);
+}
+
+static void print_libraries(FILE *out) {
+  for (size_t m = 0; modules[m] != NULL; m++) {
+    for (const struct library_def *l = modules[m]->libraries; l != NULL && l->name != NULL; l++)
+      print_library(out, l);
+    for (const struct lookup_def *const *d = modules[m]->lookups; d != NULL && *d != NULL; d++)
+      if ((*d)->library != NULL)
+        print_library(out, (*d)->library);
+  }
+}
+
 void config_version_print(FILE *out, bool process) {
   struct arena *a = arena_new("version");
   struct str support = config_version_support(a);
@@ -69,6 +86,8 @@ void config_version_print(FILE *out, bool process) {
   print_scanners(out);
   fputs("Fixed never_users: 0\n", out);
   fprintf(out, "Size of off_t: %zu\n", sizeof(off_t));
+  if (process)
+    print_libraries(out);
   arena_free(a);
 }
 

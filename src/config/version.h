@@ -11,7 +11,7 @@ the modules' tables, so that it tells what is really there. */
 struct config;
 
 /* "Martlet version 0.1.0 #1 built 14-Feb-2026 12:00:00" and what follows it, up to "Size of off_t". `process`: the first line
-tells user, group and process id, too. */
+tells user, group and process id, too, and the libraries' versions follow. */
 void config_version_print(FILE *out, bool process);
 /* "Configuration file is …". */
 void config_version_print_file(FILE *out, const struct config *c);

@@ -1,6 +1,7 @@
 #include "core/main_options.h"
 
 #include <stddef.h>
+#include "core/libraries.h"
 #include "core/main_check.h"
 #include "core/module.h"
 
@@ -344,4 +345,5 @@ const struct module core_module = {
   .main_defaults = core_main_defaults,
   .main_check = core_main_check,
   .macros = macros,
+  .libraries = core_libraries,
 };

@@ -54,6 +54,13 @@ struct log_selector_def {
   bool on_by_default;
 };
 
+/* A library that the module uses, for the "Library version:" lines of -d. */
+struct library_def {
+  const char *name;
+  const char *compile;           /* the version whose headers it was built with */
+  const char *(*runtime)(void);  /* the version that is loaded; NULL: there is none */
+};
+
 struct delivery_event;
 struct address;
 struct instance;
@@ -132,9 +139,9 @@ struct module {
   const struct log_selector_def *log_selectors;
   const struct smtp_verb_def *smtp_verbs;
   const struct smtp_param_def *mail_params, *rcpt_params;
-  const char *const *events;
   const char *const *scanners; /* names for "Malware:" of -bV */
   const char *const *macros; /* builtin macros beyond those made from the tables: "_HAVE_X" (value "y"), "_X=value" */
+  const struct library_def *libraries;
   const struct cli_applet *applets;
   struct module_message_state message_state;
   struct module_session_state session_state;

@@ -6,6 +6,7 @@ NUL, that of dbmnz does not; dbmjz takes a list whose elements are joined by NUL
 #include <stdlib.h>
 #include <unistd.h>
 #include "base/buf.h"
+#include "core/module.h"
 #include "expand/foreign.h"
 #include "lookup/file.h"
 #include "lookup/types.h"
@@ -149,8 +150,12 @@ static int dbmjz_find(struct ctx *c, const struct lookup_def *def, void *handle,
   return get(c, handle, b.p, b.len, ret);
 }
 
+static const char *runtime_version(void) { return db_version(NULL, NULL, NULL); }
+
+static const struct library_def library = {"Berkeley DB", DB_VERSION_STRING, runtime_version};
+
 const struct lookup_def lookup_dbm = {
-  .name = "dbm", .flags = LOOKUP_FILE, .open = dbm_open, .close = dbm_close, .stale = dbm_stale, .find = dbm_find};
+  .name = "dbm", .flags = LOOKUP_FILE, .open = dbm_open, .close = dbm_close, .stale = dbm_stale, .find = dbm_find, .library = &library};
 const struct lookup_def lookup_dbmjz = {
   .name = "dbmjz", .flags = LOOKUP_FILE, .open = dbm_open, .close = dbm_close, .stale = dbm_stale, .find = dbmjz_find};
 const struct lookup_def lookup_dbmnz = {

@@ -4,6 +4,7 @@ read once and kept until it changes. */
 #include <jansson.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "core/module.h"
 #include "lookup/file.h"
 #include "lookup/types.h"
 #include "match/match.h"
@@ -99,5 +100,9 @@ static int json_find(struct ctx *c, const struct lookup_def *def, void *handle, 
   return OUTCOME_OK;
 }
 
+static const char *runtime_version(void) { return jansson_version_str(); }
+
+static const struct library_def library = {"Jansson", JANSSON_VERSION, runtime_version};
+
 const struct lookup_def lookup_json = {
-  .name = "json", .flags = LOOKUP_FILE, .open = json_open, .close = json_close, .stale = json_stale, .find = json_find};
+  .name = "json", .flags = LOOKUP_FILE, .open = json_open, .close = json_close, .stale = json_stale, .find = json_find, .library = &library};

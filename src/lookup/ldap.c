@@ -3,10 +3,12 @@ referrals inside of its calls, which block: a query runs in an offload thread, w
 #define LDAP_DEPRECATED 0
 #include <errno.h>
 #include <ldap.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include "base/ascii.h"
 #include "base/encode.h"
 #include "core/main_options.h"
+#include "core/module.h"
 #include "log/log.h"
 #include "loop/fiber.h"
 #include "lookup/ldap_query.h"
@@ -403,7 +405,23 @@ static int ldap_auth(struct ctx *c, struct str query) {
 
 static void ldap_tidy(void) { db_pool_close("ldap"); }
 
+static const char *runtime_version(void) {
+  static char text[24];
+  LDAPAPIInfo info = {.ldapai_info_version = LDAP_API_INFO_VERSION};
+  if (ldap_get_option(NULL, LDAP_OPT_API_INFO, &info) != LDAP_OPT_SUCCESS)
+    return NULL;
+  snprintf(text, sizeof text, "%d", info.ldapai_vendor_version);
+  ldap_memfree(info.ldapai_vendor_name);
+  ldap_memvfree((void **)info.ldapai_extensions);
+  return text;
+}
+
+#define NUMBER_TEXT(n) #n
+#define NUMBER(n) NUMBER_TEXT(n)
+
+static const struct library_def library = {"OpenLDAP", NUMBER(LDAP_VENDOR_VERSION), runtime_version};
+
 const struct lookup_def lookup_ldap = {
-  .name = "ldap", .flags = LOOKUP_QUERY, .find = ldap_find, .quote = ldap_quote, .tidy = ldap_tidy, .auth = ldap_auth};
+  .name = "ldap", .flags = LOOKUP_QUERY, .find = ldap_find, .quote = ldap_quote, .tidy = ldap_tidy, .auth = ldap_auth, .library = &library};
 const struct lookup_def lookup_ldapdn = {.name = "ldapdn", .flags = LOOKUP_QUERY, .find = ldapdn_find, .quote = ldap_quote};
 const struct lookup_def lookup_ldapm = {.name = "ldapm", .flags = LOOKUP_QUERY, .find = ldapm_find, .quote = ldap_quote};

@@ -34,6 +34,7 @@ struct lookup_def {
   int (*quote)(struct ctx *c, struct str text, struct str option, struct buf *out);
   /* For ${if TYPEauth{query}…}: OUTCOME_OK (the query's user and password are right), FAIL, DEFER, ERROR. May be NULL. */
   int (*auth)(struct ctx *c, struct str query);
+  const struct library_def *library; /* that it is made with (core/module.h); with one type of those that share it. May be NULL. */
 };
 
 /* "partial-lsearch*@,opts" and the like, taken apart. */

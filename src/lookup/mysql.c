@@ -6,6 +6,7 @@ one by one, so that the answer's length is bounded here and not by the server. *
 #include <poll.h>
 #include <sys/socket.h>
 #include "core/main_options.h"
+#include "core/module.h"
 #include "log/log.h"
 #include "loop/fiber.h"
 #include "lookup/memo.h"
@@ -230,5 +231,9 @@ static int mysql_quote(struct ctx *c, struct str text, struct str option, struct
 
 static void mysql_tidy(void) { db_pool_close("mysql"); }
 
+static const char *runtime_version(void) { return mysql_get_client_info(); }
+
+static const struct library_def library = {"MariaDB", MARIADB_PACKAGE_VERSION, runtime_version};
+
 const struct lookup_def lookup_mysql = {
-  .name = "mysql", .flags = LOOKUP_QUERY | LOOKUP_QUOTED, .find = mysql_find, .quote = mysql_quote, .tidy = mysql_tidy};
+  .name = "mysql", .flags = LOOKUP_QUERY | LOOKUP_QUOTED, .find = mysql_find, .quote = mysql_quote, .tidy = mysql_tidy, .library = &library};

@@ -2,8 +2,10 @@
 calls. Rows are taken one by one, so that the answer's length is bounded here and not by the server. */
 #include <errno.h>
 #include <libpq-fe.h>
+#include <pg_config.h>
 #include "base/ascii.h"
 #include "core/main_options.h"
+#include "core/module.h"
 #include "log/log.h"
 #include "loop/fiber.h"
 #include "lookup/memo.h"
@@ -241,5 +243,14 @@ static int pgsql_quote(struct ctx *c, struct str text, struct str option, struct
 
 static void pgsql_tidy(void) { db_pool_close("pgsql"); }
 
+static const char *runtime_version(void) {
+  static char text[24];
+  int v = PQlibVersion();
+  snprintf(text, sizeof text, "%d.%d", v / 10000, v % 10000);
+  return text;
+}
+
+static const struct library_def library = {"PostgreSQL", PG_VERSION, runtime_version};
+
 const struct lookup_def lookup_pgsql = {
-  .name = "pgsql", .flags = LOOKUP_QUERY | LOOKUP_QUOTED, .find = pgsql_find, .quote = pgsql_quote, .tidy = pgsql_tidy};
+  .name = "pgsql", .flags = LOOKUP_QUERY | LOOKUP_QUOTED, .find = pgsql_find, .quote = pgsql_quote, .tidy = pgsql_tidy, .library = &library};

@@ -5,6 +5,7 @@ key in lower case, so they have its form (A-labels or U-labels). */
 #include <libpsl.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "core/module.h"
 #include "lookup/file.h"
 #include "lookup/types.h"
 
@@ -70,7 +71,11 @@ static int regdom_find(struct ctx *c, const struct lookup_def *def, void *handle
   return find(c, handle, key, true, ret);
 }
 
+static const char *runtime_version(void) { return psl_get_version(); }
+
+static const struct library_def library = {"libpsl", PSL_VERSION, runtime_version};
+
 const struct lookup_def lookup_psl = {.name = "psl", .flags = LOOKUP_FILE, .open = psl_file_open, .close = psl_file_close,
-  .stale = psl_file_stale, .find = psl_find};
+  .stale = psl_file_stale, .find = psl_find, .library = &library};
 const struct lookup_def lookup_regdom = {.name = "regdom", .flags = LOOKUP_FILE, .open = psl_file_open,
   .close = psl_file_close, .stale = psl_file_stale, .find = regdom_find};

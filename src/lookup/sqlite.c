@@ -4,6 +4,7 @@ in an offload thread, one at a time on a connection. */
 #include <stdlib.h>
 #include <sys/stat.h>
 #include "core/main_options.h"
+#include "core/module.h"
 #include "loop/fiber.h"
 #include "lookup/sql.h"
 #include "lookup/types.h"
@@ -172,6 +173,10 @@ static int sqlite_quote(struct ctx *c, struct str text, struct str option, struc
   return OUTCOME_OK;
 }
 
+static const char *runtime_version(void) { return sqlite3_libversion(); }
+
+static const struct library_def library = {"SQLite", SQLITE_VERSION, runtime_version};
+
 const struct lookup_def lookup_sqlite = {
   .name = "sqlite",
   .flags = LOOKUP_QUERY | LOOKUP_ABSFILE_QUERY,
@@ -179,5 +184,4 @@ const struct lookup_def lookup_sqlite = {
   .close = connection_close,
   .stale = connection_stale,
   .find = sqlite_find,
-  .quote = sqlite_quote,
-};
+  .quote = sqlite_quote, .library = &library};

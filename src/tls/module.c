@@ -1,5 +1,7 @@
 #include "tls/module.h"
 
+#include <openssl/crypto.h>
+#include <openssl/opensslv.h>
 #include <stdio.h>
 
 #include "config/config.h"
@@ -35,11 +37,16 @@ __attribute__((constructor)) static void make_macros(void) {
   }
 }
 
+static const char *runtime_version(void) { return OpenSSL_version(OPENSSL_VERSION); }
+
+static const struct library_def libraries[] = {{"OpenSSL", OPENSSL_VERSION_TEXT, runtime_version}, {0}};
+
 const struct module tls_module = {
     .name = "tls",
     .summary = "TLS with OpenSSL",
     .support = "OpenSSL",
     .main_check = check,
     .macros = macros,
+    .libraries = libraries,
     .message_state = {.write_spool = tls_spool_write, .read_spool = tls_spool_read},
 };
