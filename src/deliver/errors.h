@@ -66,4 +66,5 @@ enum delivery_error {
   ERROR_EVENT = -58,
   ERROR_REQUIRETLS = -59,        /* the server does not promise REQUIRETLS */
   ERROR_ENCRYPTION_NEEDED = -60, /* and here there is no TLS that would do for it */
+  ERROR_DANE_REQUIRED = -61,     /* hosts_require_dane names a host that has no secure TLSA records */
 };

@@ -162,7 +162,7 @@ static void add_tls(struct buf *b, struct ctx *c, const struct address *a) {
   if (log_selected(LOGSEL_tls_cipher) && str_is_set(t->cipher))
     buf_printf(b, " X=%.*s%s", STRF(t->cipher), log_selected(LOGSEL_tls_resumption) && t->resumption & 16 ? "*" : "");
   if (log_selected(LOGSEL_tls_certificate_verified) && str_is_set(t->peer_dn))
-    buf_printf(b, " CV=%s", t->peer_verified ? "yes" : "no");
+    buf_printf(b, " CV=%s", t->dane ? "dane" : t->peer_verified ? "yes" : "no");
   if (log_selected(LOGSEL_tls_peerdn) && str_is_set(t->peer_dn) && t->peer_dn.len)
     buf_printf(b, " DN=\"%.*s\"", STRF(log_printable(c->arena, t->peer_dn)));
 }

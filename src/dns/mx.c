@@ -18,6 +18,7 @@ struct search {
   const struct host_find_params *p;
   struct dns_query_options o;
   bool require_secure;
+  bool request_secure; /* else answers count as if they were not */
   VEC(struct host *) hosts;
 };
 
@@ -139,7 +140,7 @@ static enum host_find find_records(struct search *s, enum dns_type type, struct 
     for (size_t k = 0; k < s->hosts.n && !seen; k++)
       seen = str_ieq(s->hosts.v[k]->name, target) && s->hosts.v[k]->port == answer.v[i].port;
     if (!seen)
-      add_host(s, target, answer.v[i].preference, answer.v[i].port)->dnssec = answer.secure;
+      add_host(s, target, answer.v[i].preference, answer.v[i].port)->dnssec = answer.secure && s->request_secure;
   }
   if (!srv)
     *ret_full = answer.qualified;
@@ -270,6 +271,8 @@ static enum host_find find_direct(struct search *s, unsigned flags, struct host 
       s->require_secure, ret_full);
   if (r == HOST_FOUND || r == HOST_FOUND_LOCAL)
     *ret = h;
+  for (struct host *i = h; i; i = i->next)
+    i->dnssec = i->dnssec && s->request_secure;
   return r;
 }
 
@@ -279,6 +282,7 @@ static enum host_find find_hosts(struct ctx *c, struct arena *a, struct str doma
   s.o.qualify_single = p->flags & HOST_FIND_QUALIFY_SINGLE;
   s.o.search_parents = p->flags & HOST_FIND_SEARCH_PARENTS;
   s.require_secure = in_option(c, p->dnssec_require, s.domain);
+  s.request_secure = s.require_secure || !p->dnssec_request || in_option(c, p->dnssec_request, s.domain);
   c->error = STR_UNSET;
   *ret = NULL;
   *ret_full = s.domain;

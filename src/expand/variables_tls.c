@@ -34,9 +34,17 @@ static int get_number(struct ctx *c, const struct variable_def *def, struct str 
   case 'b': n = t->bits; break;
   case 'v': n = t->peer_verified; break;
   case 'r': n = t->resumption; break;
+  case 'u': n = t->tlsa_usage; break;
   default: break;
   }
   return variable_number(c, n, ret);
+}
+
+/* $tls_out_dane */
+static int get_dane(struct ctx *c, const struct variable_def *def, struct str *ret) {
+  const struct tls_info *t = side(c, def->flags);
+  *ret = t != NULL && t->dane ? STR("yes") : STR("no");
+  return 0;
 }
 
 static struct x509_st *certificate(const struct ctx *c, const struct variable_def *def) {
@@ -136,6 +144,8 @@ static const struct variable_def variables[] = {
   TEXT("peerdn", peer_dn),
   TEXT("sni", sni),
   TEXT("ver", version),
+  {"tls_out_dane", get_dane, 0, SIDE_OUT},
+  {"tls_out_tlsa_usage", get_number, 0, SIDE_OUT | 'u'},
   {"tls_bits", get_number, 0, 'b'},
   {"tls_certificate_verified", get_number, 0, 'v'},
   {"tls_cipher", get_text, offsetof(struct tls_info, cipher)},

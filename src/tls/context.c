@@ -248,6 +248,8 @@ static int fill_context(struct job *j) {
       r = -EINVAL;
     tls_session_callbacks(ctx);
   }
+  if (r == 0 && !j->server && SSL_CTX_dane_enable(ctx) <= 0) /* it costs nothing where no records are given */
+    r = -ENOMEM;
   return r;
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include "base/arena.h"
 #include "base/buf.h"
+#include "tls/dane.h"
 #include "tls/tls_internal.h"
 
 #define DN_MAX 1024
@@ -301,6 +302,8 @@ static struct tls_info *collect_info(struct tls_session *t) {
     info->alpn = str_tainted(str_dup(a, str_n((const char *)alpn, alpn_len)));
   info->verify_wanted = t->p->verify != TLS_VERIFY_NONE;
   info->peer_verified = info->verify_wanted && info->peer_cert && !t->verify_failed;
+  info->dane = info->peer_verified && t->p->tlsa_n && tls_dane_verified(ssl);
+  info->verified_name = str_tainted(str_dup(a, str_c(SSL_get0_peername(ssl))));
   info->resumption = SSL_session_reused(ssl) ? 16 : 0;
   channel_binding(a, ssl, info);
   return info;
@@ -311,7 +314,7 @@ struct tls_info *tls_info_copy(struct arena *a, const struct tls_info *info) {
     return NULL;
   struct tls_info *copy = arena_memdup(a, info, sizeof *info);
   struct str *texts[] = {&copy->version, &copy->cipher, &copy->cipher_std, &copy->peer_dn, &copy->sni, &copy->alpn,
-      &copy->channel_binding};
+      &copy->channel_binding, &copy->verified_name};
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
     *texts[i] = str_dup(a, *texts[i]);
   if (copy->own_cert)
@@ -387,6 +390,10 @@ static int prepare(struct tls_session *t, bool server) {
     return 0;
   }
   SSL_set_connect_state(t->ssl);
+  if (t->p->tlsa_n && tls_dane_prepare(t->ssl, t->arena, t->p)) {
+    snprintf(t->error, sizeof t->error, "(SSL_connect): the TLSA records are not usable");
+    return -EINVAL;
+  }
   if (t->p->sni.len && !SSL_set_tlsext_host_name(t->ssl, str_dup_c(t->arena, t->p->sni))) {
     snprintf(t->error, sizeof t->error, "(SSL_connect): the name for SNI is not usable");
     return -EINVAL;

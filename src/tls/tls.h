@@ -7,6 +7,7 @@ their options and loaded again when one of their files changes. */
 #include "loop/stream.h"
 
 struct arena;
+struct tls_tlsa;
 struct x509_st; /* OpenSSL's X509 */
 
 enum tls_verify { TLS_VERIFY_NONE, TLS_VERIFY_OPTIONAL /* tls_try_verify_hosts */, TLS_VERIFY_REQUIRED };
@@ -50,6 +51,12 @@ struct tls_params {
   /* Of a client. */
   struct str sni;          /* sent if not empty */
   struct str verify_host;  /* the name for which the certificate must be; empty: any */
+  /* DANE (tls/dane.h), when tlsa_n > 0: the certificates that match decide, not the system's, and `verify` must be REQUIRED.
+  The TLSA base domain is sent as SNI, and like the other names it is one that a certificate may be for. */
+  const struct tls_tlsa *tlsa;
+  size_t tlsa_n, dane_names_n;
+  struct str dane_base;
+  const struct str *dane_names;
 };
 
 /* What a finished handshake has brought. The texts live in the arena that was given. */
@@ -64,6 +71,9 @@ struct tls_info {
   struct str alpn;        /* negotiated; unset: none */
   bool verify_wanted;     /* verify was not TLS_VERIFY_NONE */
   bool peer_verified;     /* the chain, and the host name if one was given */
+  bool dane;              /* peer_verified is due to TLSA records */
+  int tlsa_usage;         /* bits of $tls_out_tlsa_usage, set by the caller */
+  struct str verified_name; /* the name that the certificate was for, where OpenSSL looked for one; unset: none */
   int resumption;         /* bits of $tls_in_resumption */
   /* For SCRAM-…-PLUS, raw bytes: tls-exporter (RFC 9266) with TLS 1.3, else tls-unique. */
   struct str channel_binding;

@@ -6,6 +6,7 @@ a connection that is made once and may carry several messages. */
 #include "core/ctx.h"
 #include "deliver/address.h"
 #include "loop/stream.h"
+#include "smtp/client/dane.h"
 #include "smtp/client/early.h"
 #include "smtp/client/options.h"
 #include "smtp/client/requiretls.h"
@@ -49,6 +50,8 @@ struct smtp_connection {
   struct client_proxy *proxy;  /* SOCKS; NULL: none */
   struct str auth_name, auth_id, auth_sender;
   enum smtp_requiretls requiretls; /* what was asked of it */
+  bool host_secure;            /* the DNS vouches for the host's name and address */
+  struct smtp_dane dane;
   int messages;                /* sent over it */
   struct smtp_early early;
   bool stale;                  /* after a failure: what was remembered of the server does not hold, another connection may do */

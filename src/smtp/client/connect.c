@@ -368,6 +368,12 @@ static int start_tls_layer(struct attempt *t, struct str *ret_error) {
   } else if (t->requiretls == REQUIRETLS_RELAXED && p.verify == TLS_VERIFY_REQUIRED) {
     p.verify = TLS_VERIFY_OPTIONAL;
   }
+  if (!p.verify)
+    p.on_verify_error = NULL; /* nobody has asked */
+  if (smtp_dane_params(c, t->n, o, &p)) {
+    *ret_error = str_printf(c->arena, "(TLS options): %.*s", STRF(c->error));
+    return -EINVAL;
+  }
   const char *why; /* certificates and SNI have names in ASCII (RFC 6066 3, RFC 6125 6.4.2) */
   (void)idn_domain_to_ascii(c->arena, p.verify_host, &p.verify_host, &why);
   (void)idn_domain_to_ascii(c->arena, p.sni, &p.sni, &why);
@@ -376,25 +382,36 @@ static int start_tls_layer(struct attempt *t, struct str *ret_error) {
   if (e)
     return e;
   t->n->tls = true;
+  info->tlsa_usage = t->n->dane.usage;
   t->n->tls_info = info;
+  /* A certificate for the mail domain is none for other domains of the host. */
+  t->n->unusable |= info->dane && str_is_set(info->verified_name) && !str_ieq(info->verified_name, t->n->dane.base) &&
+                    str_ieq(info->verified_name, c->vars.domain);
   c->tls_out = tls_info_copy(c->arena, info);
   return 0;
 }
 
 static enum smtp_stage_result tls_failed(struct attempt *t, struct str text) {
+  if (t->n->dane.in_effect) {
+    log_write(LOG_MAIN, t->c->message, "DANE attempt failed; TLS connection to %.*s [%.*s]: %.*s", STRF(t->n->host_name),
+        STRF(t->n->host_address), STRF(log_printable(t->c->arena, text)));
+    smtp_dane_failed(t->c, t->n, "validation-failure");
+  }
   t->n->error = ERROR_TLS_FAILURE;
   t->n->error_text = str_printf(t->c->arena, "TLS session: %.*s", STRF(text));
   return SMTP_BROKEN;
 }
 
 static enum smtp_stage_result require_tls(struct attempt *t, const char *why) {
+  if (t->n->dane.tls_required)
+    smtp_dane_failed(t->c, t->n, t->n->offers.starttls ? "validation-failure" : "starttls-not-supported");
   return fail(t, ERROR_TLS_REQUIRED, "a TLS session is required, but ", why);
 }
 
 /* STARTTLS when it is offered and not avoided; what is demanded must come (RFC 3207). *ret_clear_again: the handshake failed
 and the options allow another connection without TLS. */
 static enum smtp_stage_result starttls(struct attempt *t, bool avoid, bool *ret_clear_again) {
-  bool required = t->requiretls == REQUIRETLS_NEEDED || host_in(t, &t->o->hosts_require_tls);
+  bool required = t->requiretls == REQUIRETLS_NEEDED || t->n->dane.tls_required || host_in(t, &t->o->hosts_require_tls);
   bool lenient = t->o->tls_tempfail_tryclear || t->requiretls == REQUIRETLS_RELAXED;
   *ret_clear_again = false;
   if (!t->n->offers.starttls || avoid || host_in(t, &t->o->hosts_avoid_tls))
@@ -489,6 +506,8 @@ static enum smtp_stage_result set_up(struct attempt *t, bool avoid_tls, bool *re
   *ret_clear_again = false;
   enum smtp_stage_result r = trusted_host(t);
   if (!r)
+    r = smtp_dane_look_up(c, t->n, t->o);
+  if (!r)
     r = tcp_connect(t);
   if (r)
     return r;
@@ -531,6 +550,7 @@ static struct smtp_connection *connection_new(struct ctx *c, const struct instan
   n->host_address = str_dup(a, c->host->address);
   n->ip = c->host->ip;
   n->port = port;
+  n->host_secure = c->host->dnssec;
   n->error_text = STR_EMPTY;
   n->user = c;
   return n;

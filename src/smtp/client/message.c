@@ -123,7 +123,7 @@ static void choose_limits(struct transaction *t) {
   if (f->limit_rcpts > 0 && f->limit_rcpts < t->max)
     t->max = f->limit_rcpts;
   t->only_domain = STR_UNSET;
-  for (const struct address *a = t->chain; f->limit_domains > 0 && a; a = a->next)
+  for (const struct address *a = t->chain; (f->limit_domains > 0 || t->n->dane.in_effect) && a; a = a->next)
     if (pending(a)) {
       t->only_domain = a->domain;
       break;

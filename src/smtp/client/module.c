@@ -15,7 +15,7 @@ static int get_sending_port(struct ctx *c, const struct variable_def *def, struc
   return 0;
 }
 
-static const char *const macros[] = {"_HAVE_SOCKS", NULL};
+static const char *const macros[] = {"_HAVE_DANE", "_HAVE_SOCKS", NULL};
 
 static const struct variable_def variables[] = {
     {"sending_ip_address", variable_get_ctx, offsetof(struct ctx, vars.sending_ip_address), 0},
@@ -26,7 +26,7 @@ static const struct variable_def variables[] = {
 const struct module smtp_client_module = {
     .name = "smtp-client",
     .summary = "the smtp transport",
-    .support = "SOCKS",
+    .support = "DANE SOCKS",
     .macros = macros,
     .drivers = drivers,
     .variables = variables,

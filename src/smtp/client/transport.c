@@ -117,6 +117,21 @@ static bool choose_hosts(struct delivery *d, struct host **ret) {
   return false;
 }
 
+static bool in_domains(struct delivery *d, const struct option_expr *list, struct str name) {
+  return str_is_set(list->text) && match_domain(d->c, list, name, NULL) == OUTCOME_OK;
+}
+
+/* dnssec_request_domains and dnssec_require_domains, for the addresses of one name. */
+static enum host_find check_security(struct delivery *d, struct host *h, struct str name, enum host_find f) {
+  bool require = in_domains(d, &d->o->dnssec_require_domains, name);
+  if (require && !h->dnssec)
+    return HOST_FIND_SECURITY;
+  if (!require && !in_domains(d, &d->o->dnssec_request_domains, name))
+    for (struct host *i = h; i && str_eq(i->name, h->name); i = i->next)
+      i->dnssec = false;
+  return f;
+}
+
 /* A host that is only a name gets its addresses; each makes a host of its own in the chain. */
 static bool find_address(struct delivery *d, struct host *h) {
   struct str full;
@@ -128,12 +143,16 @@ static bool find_address(struct delivery *d, struct host *h) {
   }
   unsigned flags = (d->o->gethostbyname ? 0 : HOST_FIND_BY_A | HOST_FIND_BY_AAAA) | (d->o->dns_qualify_single ? HOST_FIND_QUALIFY_SINGLE : 0) |
                    (d->o->dns_search_parents ? HOST_FIND_SEARCH_PARENTS : 0);
+  struct str asked = h->name;
   enum host_find f = host_find_addresses(d->c, d->c->arena, h, flags, NULL, &full);
+  if (f == HOST_FOUND || f == HOST_FOUND_LOCAL)
+    f = check_security(d, h, asked, f);
   if (f == HOST_FOUND || (f == HOST_FOUND_LOCAL && d->o->allow_localhost))
     return true;
   d->last = h;
   d->last_error = ERROR_UNKNOWN_HOST;
-  d->last_text = f == HOST_FOUND_LOCAL
+  d->last_text = f == HOST_FIND_SECURITY ? str_printf(d->c->arena, "the addresses of %.*s are not DNSSEC-secured", STRF(h->name))
+                 : f == HOST_FOUND_LOCAL
                      ? str_printf(d->c->arena, "%.*s transport found host %.*s to be local", STRF(d->t->name), STRF(h->name))
                      : str_printf(d->c->arena, "failed to lookup IP address for %.*s", STRF(h->name));
   return false;
@@ -153,20 +172,24 @@ bool smtp_choose_hosts(struct ctx *c, const struct instance *t, const struct add
 }
 
 /* Was it made under conditions that are good enough for c->message, too? */
-static bool strict_enough(const struct ctx *c, const struct smtp_connection *n) {
-  return n->requiretls == REQUIRETLS_NEEDED || n->requiretls == smtp_requiretls_mode(c, smtp_client_options(n->transport));
+static bool strict_enough(struct ctx *c, const struct smtp_connection *n) {
+  const struct smtp_client_options *o = smtp_client_options(n->transport);
+  return (n->requiretls == REQUIRETLS_NEEDED || n->requiretls == smtp_requiretls_mode(c, o)) && n->dane.mode == smtp_dane_mode(c, o);
 }
 
 bool smtp_goes_over(struct ctx *c, const struct smtp_connection *n, struct address *a) {
-  struct host *hosts;
+  struct host *hosts, *saved = c->host;
   struct str error;
   int port;
-  if (a->transport != n->transport || !strict_enough(c, n) || !smtp_choose_hosts(c, a->transport, a, &hosts, &port, &error))
+  bool found = false;
+  if (a->transport != n->transport || !smtp_choose_hosts(c, a->transport, a, &hosts, &port, &error))
     return false;
-  for (const struct host *h = hosts; h; h = h->next)
-    if (str_ieq(h->name, n->host_name))
-      return true;
-  return false;
+  for (struct host *h = hosts; h && !found; h = h->next) {
+    c->host = h;
+    found = str_ieq(h->name, n->host_name) && strict_enough(c, n);
+  }
+  c->host = saved;
+  return found;
 }
 
 static void smtp_waits(struct ctx *c, const struct instance *t, struct address *a) {
@@ -253,10 +276,26 @@ static bool used_up(const struct delivery *d, const struct smtp_connection *n) {
   return max > 0 && n->messages >= max;
 }
 
+static struct str first_pending_domain(const struct delivery *d) {
+  const struct address *a = d->chain;
+  while (a && !(a->result == OUTCOME_DEFER && a->basic_errno == SMTP_PENDING))
+    a = a->next;
+  return a ? a->domain : STR_UNSET;
+}
+
+/* A connection that DANE verified carries one domain's recipients of a message (manual, multi_domain). */
+static bool other_domain(const struct delivery *d, const struct smtp_connection *n, struct str domain) {
+  return n->dane.in_effect && any_pending(d->chain) && !str_ieq(first_pending_domain(d), domain);
+}
+
 /* Sends as often as max_rcpt makes it necessary over one connection. */
-static enum smtp_stage_result send_all(struct delivery *d, struct smtp_connection *n) {
+static enum smtp_stage_result send_all(struct delivery *d, struct smtp_connection *n, bool *ret_other) {
   enum smtp_stage_result r = SMTP_OK;
+  struct str domain = first_pending_domain(d);
+  *ret_other = false;
   while (any_pending(d->chain)) {
+    if ((*ret_other = other_domain(d, n, domain)))
+      break;
     r = smtp_send_message(d->c, n, d->chain, &d->message);
     d->transactions++;
     for (struct address *a = d->chain; a; a = a->next)
@@ -274,8 +313,9 @@ static void host_failed(struct delivery *d, struct host *h, int error, struct st
   d->last = h;
   d->last_error = error;
   d->last_text = text;
-  log_host_error(d, h, error, text);
-  bool unfit = smtp_requiretls_unfit(error);
+  bool unfit = smtp_requiretls_unfit(error) || error == ERROR_DANE_REQUIRED;
+  if (error != ERROR_DANE_REQUIRED || h->next) /* else the address says it */
+    log_host_error(d, h, error, text);
   d->unfit += unfit;
   d->failed += !unfit;
   if (error == ERROR_EVENT || unfit)
@@ -424,7 +464,8 @@ static void try_host(struct delivery *d, struct host *h) {
   d->message.filter = filter.argv;
   d->message.filter_n = filter.n;
   d->message.filter_timeout = transport_options(d->t)->transport_filter_timeout;
-  enum smtp_stage_result r = send_all(d, n);
+  bool other;
+  enum smtp_stage_result r = send_all(d, n, &other);
   error = n->error;
   text = n->error_text;
   bool busy_early = n->unusable;
@@ -441,7 +482,7 @@ static void try_host(struct delivery *d, struct host *h) {
       try_host(d, h);
       return;
     }
-  } else if (n->gone || used_up(d, n)) {
+  } else if (n->gone || other || used_up(d, n)) {
     smtp_disconnect(n, !n->gone);
     again = r == SMTP_OK && any_pending(d->chain);
   } else {
@@ -542,7 +583,7 @@ static void finish(struct delivery *d) {
   if (!any_pending(d->chain))
     return;
   if (d->unfit && !d->failed && !d->skipped) { /* none of the hosts may get it, now or later */
-    settle_pending(d, OUTCOME_FAIL, d->last_error, d->last_text, d->last);
+    settle_pending(d, OUTCOME_FAIL, d->last_error, d->last_text, d->last_error == ERROR_DANE_REQUIRED ? NULL : d->last);
     return;
   }
   if (d->only_over && !d->last) { /* another host would have to be tried: in this message's own turn */
@@ -560,7 +601,7 @@ static void finish(struct delivery *d) {
       (void)event_raise(d->c, d->t, "msg:defer", d->last_text, d->last_error, &unused);
     if (vetoed)
       d->last_text = STR_UNSET;
-    if (vetoed || d->last_error == ERROR_AUTH_FAIL)
+    if (vetoed || d->last_error == ERROR_AUTH_FAIL || d->last_error == ERROR_DNS_DEFER)
       d->last = NULL;
     settle_pending(d, gone && d->tried_total == 0 ? OUTCOME_FAIL : OUTCOME_DEFER, d->last_error, d->last_text, d->last);
     return;

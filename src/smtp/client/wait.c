@@ -83,6 +83,7 @@ static bool same_interface(struct ctx *c, const struct smtp_connection *n, const
   h->name = n->host_name;
   h->address = n->host_address;
   h->ip = n->ip;
+  h->dnssec = n->host_secure;
   other->message = (struct message *)(uintptr_t)m;
   other->client = &other->message->client;
   other->transport = n->transport;
