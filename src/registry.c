@@ -11,6 +11,7 @@
 #include "route/options.h"
 #include "route/redirect_srs.h"
 #include "sasl/sasl.h"
+#include "scan/scan.h"
 #include "smtp/client/international.h"
 #include "smtp/client/module.h"
 #include "smtp/client/requiretls.h"
@@ -52,6 +53,9 @@ const struct module *const modules[] = {
   &dmarc_module,
   &arc_module,
   &sign_module,
+  &scan_module,
+  &mime_module,
+  &regex_module,
   &tls_module,
   &smtp_server_module,
   &smtp_utf8_module,

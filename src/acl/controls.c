@@ -209,7 +209,6 @@ const struct acl_control_def acl_core_controls[] = {
     {"no_callout_flush", false, SMTP_ONLY, 0, control_no_callout_flush},
     {"no_delay_flush", false, SMTP_ONLY, 0, control_no_delay_flush},
     {"no_enforce_sync", false, SMTP_ONLY, 0, control_no_enforce_sync},
-    {"no_mbox_unspool", false, 0, ACL_LATER, NULL},
     {"no_multiline_responses", false, SMTP_ONLY, 0, control_no_multiline},
     {"no_pipelining", false, SMTP_ONLY, 0, control_no_pipelining},
     {"queue", true, ACL_ONLY(MESSAGE_BITS), 0, control_queue},

@@ -16,7 +16,6 @@ conditions"). Words flagged ACL_LATER are known and refused. */
 
 #define RCPT_ONLY ACL_ONLY(ACL_BIT(ACL_RCPT) | ACL_BIT(ACL_VRFY) | ACL_BIT(ACL_PRDR))
 #define SCAN_ONLY ACL_ONLY(ACL_BIT(ACL_DATA) | ACL_BIT(ACL_PRDR) | ACL_BIT(ACL_MIME) | ACL_BIT(ACL_NOT_SMTP))
-#define MIME_ONLY ACL_ONLY(ACL_BIT(ACL_MIME) | ACL_BIT(ACL_NOT_SMTP_MIME))
 
 /* ---- conditions ---- */
 
@@ -225,17 +224,14 @@ const struct acl_condition_def acl_core_conditions[] = {
     {"bmi_optin", ACL_ONLY(ACL_BIT(ACL_RCPT)), true, ACL_LATER, NULL, NULL},
     {"condition", 0, true, 0, eval_condition, NULL},
     {"dcc", ACL_ONLY(ACL_BIT(ACL_DATA) | ACL_BIT(ACL_PRDR) | ACL_BIT(ACL_NOT_SMTP)), true, ACL_LATER, NULL, NULL},
-    {"decode", MIME_ONLY, true, ACL_LATER, NULL, NULL},
     {"dnslists", ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_NOT_SMTP_START), true, 0, acl_eval_dnslists, NULL},
     {"domains", RCPT_ONLY, false, 0, eval_domains, NULL},
     {"encrypted", ACL_NOT_SMTP_WHERE | ACL_BIT(ACL_CONNECT), true, 0, eval_encrypted, NULL},
     {"hosts", ACL_NOT_SMTP_WHERE, false, 0, eval_hosts, NULL},
     {"local_parts", RCPT_ONLY, false, 0, eval_local_parts, NULL},
     {"malware", SCAN_ONLY, true, ACL_LATER, NULL, NULL},
-    {"mime_regex", MIME_ONLY, true, ACL_LATER, NULL, NULL},
     {"ratelimit", 0, true, 0, acl_eval_ratelimit, NULL},
     {"recipients", RCPT_ONLY, false, 0, eval_recipients, NULL},
-    {"regex", SCAN_ONLY & ~ACL_BIT(ACL_NOT_SMTP_MIME), true, ACL_LATER, NULL, NULL},
     {"seen", 0, true, 0, acl_eval_seen, NULL},
     {"sender_domains", ACL_NO_SENDER_WHERE, false, 0, eval_sender_domains, NULL},
     {"senders", ACL_NO_SENDER_WHERE, false, 0, eval_senders, NULL},

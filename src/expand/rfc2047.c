@@ -73,8 +73,7 @@ static bool decode_word(struct arena *a, const struct word *w, struct str *ret) 
   return true;
 }
 
-/* Adds the text converted; bytes that have no counterpart go over as they are. */
-static void add_converted(struct ctx *c, struct buf *out, struct str text, struct str from, struct str to) {
+void rfc2047_convert(struct ctx *c, struct buf *out, struct str text, struct str from, struct str to) {
   if (!str_is_set(to) || to.len == 0 || from.len == 0 || str_ieq(from, to)) {
     buf_add(out, text);
     return;
@@ -115,7 +114,7 @@ struct str rfc2047_decode(struct ctx *c, struct str text, struct str charset) {
     struct word w;
     struct str decoded;
     if (text.p[at] == '=' && word_at(str_from(text, at), check_length, &w) && decode_word(c->arena, &w, &decoded)) {
-      add_converted(c, &out, decoded, w.charset, charset);
+      rfc2047_convert(c, &out, decoded, w.charset, charset);
       at += w.len;
       space_from = at;
       after_word = true;

@@ -374,7 +374,7 @@ static int check_message(struct ctx *c, int *ret_where, const char **ret_what) {
   struct str list = STR_EMPTY;
   *ret_where = ACL_DKIM;
   *ret_what = "DKIM ";
-  if (acl_is_set(&o->acl) && c->session && c->session->kind != SESSION_STDIN) {
+  if (acl_is_set(&o->acl) && c->session && c->session->kind != SESSION_STDIN && c->session->kind != SESSION_BATCH) {
     int rc = expand_option(c, &o->signers, &list);
     if (rc != 0 && rc != OUTCOME_FORCED) {
       c->log_message = str_printf(c->arena, "failed to expand dkim_verify_signers: %.*s", STRF(c->error));

@@ -8,6 +8,7 @@ controls, the client as it is stored, who may set which sender. */
 #include "acl/acl.h"
 #include "base/map.h"
 #include "core/main_options.h"
+#include "core/module.h"
 #include "log/log.h"
 #include "match/match.h"
 #include "smtp/receive.h"
@@ -39,22 +40,36 @@ void receive_not_smtp_start(struct ctx *c) {
     acl_check(c, ACL_NOT_SMTP_START, o); /* its result is ignored */
 }
 
+enum acl_result receive_module_checks(struct ctx *c, int *ret_where, const char **ret_what) {
+  enum acl_result r = ACL_OK;
+  for (size_t i = 0; modules[i] && r == ACL_OK; i++)
+    if (modules[i]->hooks.message_check)
+      r = (enum acl_result)modules[i]->hooks.message_check(c, ret_where, ret_what);
+  return r;
+}
+
 bool receive_not_smtp_acl(struct reception *r, struct str *ret_why, bool *ret_discarded) {
   struct ctx *c = r->c;
   const struct option_expr *o = &main_options(c->config)->acl_not_smtp;
   *ret_discarded = false;
   *ret_why = STR_EMPTY;
   acl_apply_headers(c, "MAIL or RCPT");
-  if (!acl_is_set(o))
-    return true;
-  enum acl_result result = acl_check(c, ACL_NOT_SMTP, o);
+  int where = ACL_NOT_SMTP;
+  const char *what = "by non-SMTP ACL", *by = "non-SMTP";
+  enum acl_result result = receive_module_checks(c, &where, &what);
+  if (result != ACL_OK)
+    by = "MIME";
+  else if (!acl_is_set(o))
+    result = ACL_OK;
+  else
+    result = acl_check(c, ACL_NOT_SMTP, o), what = "by non-SMTP ACL";
   acl_apply_headers(c, "non-SMTP");
   if (result == ACL_OK)
     return true;
   if (result == ACL_DISCARD) {
     bool why = str_is_set(c->log_message) && c->log_message.len > 0;
     receive_log_arrival(r);
-    acl_log(c, LOG_MAIN, "=> blackhole (non-SMTP ACL discarded recipients)%s%.*s", why ? ": " : "",
+    acl_log(c, LOG_MAIN, "=> blackhole (%s ACL discarded recipients)%s%.*s", by, why ? ": " : "",
         STRF(why ? c->log_message : STR_EMPTY));
     acl_log(c, LOG_MAIN, "Completed");
     *ret_discarded = true;
@@ -66,7 +81,7 @@ bool receive_not_smtp_acl(struct reception *r, struct str *ret_why, bool *ret_di
   if (!str_is_set(user) || user.len == 0)
     user = STR("local configuration problem");
   receive_log_rejection(c, acl_reject_logs(c),
-      str_printf(c->arena, "F=<%.*s> rejected by non-SMTP ACL: %.*s", STRF(r->m->reverse_path), STRF(log_printable(c->arena, log))));
+      str_printf(c->arena, "F=<%.*s> rejected %s: %.*s", STRF(r->m->reverse_path), what, STRF(log_printable(c->arena, log))));
   *ret_why = user;
   return false;
 }

@@ -9,6 +9,7 @@ remembered, what follows is swallowed, and receive_end tells. Only the header
 is in memory; the body goes to the spool as it comes. */
 #pragma once
 
+#include "acl/acl.h"
 #include "base/buf.h"
 #include "core/ctx.h"
 #include "message/message.h"
@@ -108,6 +109,8 @@ bool receive_may_set_sender(struct ctx *c, struct str address);
 void receive_apply_controls(struct ctx *c, struct message *m);
 /* acl_not_smtp_start, before the data. [suspends] */
 void receive_not_smtp_start(struct ctx *c);
+/* The modules' own ACLs; the first that does not accept decides. enum acl_result. [suspends] */
+enum acl_result receive_module_checks(struct ctx *c, int *ret_where, const char **ret_what);
 /* acl_not_smtp, after receive_end. false: rejected, logged, *ret_why for the submitter. [suspends] */
 bool receive_not_smtp_acl(struct reception *r, struct str *ret_why, bool *ret_discarded);
 /* Copies client, submitter and connection variables into the message. */

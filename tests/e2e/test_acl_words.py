@@ -182,20 +182,19 @@ def test_verify_csa(martlet, nameserver):
 # --- all words ---
 
 SERVED = {
-    'conditions': '''acl authenticated condition dkim_signers dkim_status dnslists domains encrypted hosts local_parts ratelimit
-        recipients seen sender_domains senders spf spf_guess verify'''.split(),
+    'conditions': '''acl authenticated condition decode dkim_signers dkim_status dnslists domains encrypted hosts local_parts mime_regex
+        ratelimit recipients regex seen sender_domains senders spf spf_guess verify'''.split(),
     'modifiers': '''add_header continue control delay endpass log_message log_reject_target logwrite message queue remove_header set
         udpsend'''.split(),
     'controls': '''allow_auth_unadvertised caseful_local_part caselower_local_part cutthrough_delivery debug dkim_disable_verify
-        dscp/ef enforce_sync fakedefer fakereject freeze no_callout_flush no_delay_flush no_enforce_sync no_multiline_responses
-        no_pipelining queue queue_only submission suppress_local_fixups wellknown/x'''.split(),
+        dscp/ef enforce_sync fakedefer fakereject freeze no_callout_flush no_delay_flush no_enforce_sync no_mbox_unspool
+        no_multiline_responses no_pipelining queue queue_only submission suppress_local_fixups wellknown/x'''.split(),
     'verify': '''certificate csa header_names_ascii header_sender header_syntax helo not_blind recipient reverse_host_lookup sender
         sender=a@b recipient/quota recipient/callout=10s,random,hold sender/callout/no_details not_blind/case_insensitive'''.split(),
 }
 # Known, and refused by name until they are there: content scanning, DMARC, ARC, ATRN.
 LATER = {
-    'conditions': 'atrn_domains bmi_optin dcc decode malware mime_regex regex spam'.split(),
-    'controls': 'no_mbox_unspool'.split(),
+    'conditions': 'atrn_domains bmi_optin dcc malware spam'.split(),
     'verify': [],
 }
 

@@ -117,15 +117,6 @@ static bool peer_is_gone(struct smtp_session *s, const struct reception *r) {
   return true;
 }
 
-/* The modules' own ACLs; the first that does not accept decides. */
-static enum acl_result module_checks(struct ctx *c, int *ret_where, const char **ret_what) {
-  enum acl_result r = ACL_OK;
-  for (size_t i = 0; modules[i] && r == ACL_OK; i++)
-    if (modules[i]->hooks.message_check)
-      r = (enum acl_result)modules[i]->hooks.message_check(c, ret_where, ret_what);
-  return r;
-}
-
 enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
   struct ctx *c = s->c;
   enum smtp_next next = SMTP_GO_ON;
@@ -143,7 +134,7 @@ enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
   const char *what = "after DATA";
   int where = ACL_DATA;
   if (s->message->recipients.n > 0 || !s->discarded)
-    result = module_checks(c, &where, &what);
+    result = receive_module_checks(c, &where, &what);
   char id[24];
   memcpy(id, s->message->id, sizeof id);
   enum prdr_result prdr = result == ACL_OK ? smtp_prdr(s) : PRDR_NONE;
@@ -168,7 +159,7 @@ enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
     result = smtp_acl(s, where = ACL_DATA, &s->o->acl_smtp_data, ACL_OK);
   acl_apply_headers(c, "DATA");
   if (result == ACL_DISCARD)
-    discarded_by = "DATA";
+    discarded_by = where == ACL_MIME ? "MIME" : "DATA";
   if (discarded_by) {
     next = discard(s, r, discarded_by);
   } else if (result != ACL_OK) {

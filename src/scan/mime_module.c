@@ -1,0 +1,272 @@
+/* The MIME ACLs, `decode`, and the variables of a part (Exim manual, section "Scanning MIME parts"). */
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "acl/acl.h"
+#include "base/buf.h"
+#include "core/main_options.h"
+#include "core/module.h"
+#include "expand/expand.h"
+#include "expand/rfc2047.h"
+#include "log/log.h"
+#include "message/message.h"
+#include "scan/mime_part.h"
+
+#define OUT_PIECE (128u << 10)
+#define FILES_MAX 100000 /* numbers that are tried for a file's name */
+
+struct mime_options {
+  struct option_expr smtp, not_smtp;
+};
+
+struct mime_state {
+  struct mime_walk *walk; /* while the ACL runs */
+  bool done;
+  int last;               /* $mime_part_count when none is looked at */
+  unsigned files;         /* names given in the default directory */
+  struct mime_part part;  /* for those who ask behind the ACL: nothing is set */
+};
+
+static struct mime_state *state_of(const struct ctx *c) {
+  return c->message ? message_module_state(c->message, &mime_module) : NULL;
+}
+
+struct mime_part *mime_current(struct ctx *c) {
+  struct mime_state *s = state_of(c);
+  return s && s->walk ? &s->walk->part : NULL;
+}
+
+bool mime_current_content(struct ctx *c, struct arena *a, struct mime_content *ret) {
+  struct mime_state *s = state_of(c);
+  if (!s || !s->walk)
+    return false;
+  mime_content_init(ret, a, &s->walk->part, s->walk->levels, s->walk->depth);
+  return true;
+}
+
+/* ---- the ACL ---- */
+
+struct acl_walk {
+  struct mime_walk walk;
+  enum acl_where where;
+  const struct option_expr *acl;
+  enum acl_result result;
+};
+
+/* In headers_charset, without zeros. */
+static void convert_filename(struct ctx *c, struct mime_walk *w) {
+  struct mime_header *h = &w->part.header;
+  struct str charset = main_options(c->config)->headers_charset, error = c->error;
+  struct buf b;
+  if (!str_is_set(h->filename))
+    return;
+  buf_init(&b, w->part_arena, 4 * MIME_FIELD_MAX);
+  b.taint = STR_TAINTED;
+  if (str_is_set(h->filename_charset))
+    rfc2047_convert(c, &b, h->filename, h->filename_charset, charset.len ? charset : STR("ISO-8859-1"));
+  else
+    buf_add(&b, rfc2047_decode(c, h->filename, charset.len ? charset : STR("ISO-8859-1")));
+  c->error = error; /* an unknown charset is not our trouble */
+  for (size_t i = 0; i < b.len; i++)
+    if (b.p[i] == '\0')
+      b.p[i] = '?';
+  h->filename = buf_str(&b);
+}
+
+static int visit(struct mime_walk *w) {
+  struct acl_walk *k = (struct acl_walk *)w;
+  struct ctx *c = w->c;
+  convert_filename(c, w);
+  k->result = acl_check(c, k->where, k->acl);
+  return k->result == ACL_OK ? 0 : 1;
+}
+
+static enum acl_result trouble(struct ctx *c, int rc) {
+  if (rc == MIME_TOO_COMPLEX) {
+    c->user_message = STR("the MIME structure of this message is too complex");
+    c->log_message = STR("MIME structure too complex");
+    return ACL_FAIL;
+  }
+  c->log_message = str_printf(c->arena, "MIME ACL: the message cannot be read: %s", strerror(-rc));
+  log_write(LOG_MAIN | LOG_PANIC, c->message, "%.*s", STRF(c->log_message));
+  return ACL_DEFER;
+}
+
+/* The hook message_check. */
+static int check_message(struct ctx *c, int *ret_where, const char **ret_what) {
+  const struct mime_options *o = config_block(c->config, &mime_module);
+  bool smtp = c->session && c->session->kind != SESSION_STDIN && c->session->kind != SESSION_BATCH;
+  const struct option_expr *acl = smtp ? &o->smtp : &o->not_smtp;
+  struct mime_state *s = state_of(c);
+  s->done = true;
+  s->last = -1;
+  *ret_where = smtp ? ACL_MIME : ACL_NOT_SMTP_MIME;
+  *ret_what = "during MIME ACL checks";
+  if (!acl_is_set(acl))
+    return ACL_OK;
+  struct acl_walk k = {.walk = {.c = c, .visit = visit}, .acl = acl, .where = (enum acl_where)*ret_where};
+  s->walk = &k.walk;
+  int rc = mime_walk(&k.walk, &s->last);
+  s->walk = NULL;
+  return rc < 0 ? trouble(c, rc) : rc > 0 ? k.result : ACL_OK;
+}
+
+/* ---- decoding ---- */
+
+struct decoding {
+  struct mime_decoder decoder;
+  char *out;
+  size_t n;
+  int fd;
+  uint64_t size;
+};
+
+static int flush(struct decoding *d) {
+  int rc = scan_write(d->fd, str_n(d->out, d->n));
+  d->size += d->n;
+  d->n = 0;
+  return rc;
+}
+
+static int decode_into(struct ctx *c, struct mime_part *p, int fd) {
+  struct arena *a = arena_new("decode");
+  struct mime_content content;
+  struct decoding d = {.decoder = {.encoding = mime_encoding_of(&p->header)}, .fd = fd};
+  struct str line;
+  bool first;
+  int rc = mime_current_content(c, a, &content) ? 0 : -EINVAL;
+  d.out = arena_bytes(a, OUT_PIECE + MIME_DECODED_MAX(SCAN_LINE_MAX));
+  while (rc == 0 && (rc = mime_content_line(&content, &line, &first)) > 0) {
+    d.n += mime_decode(&d.decoder, line, d.out + d.n);
+    rc = d.n >= OUT_PIECE ? flush(&d) : 0;
+  }
+  mime_decode_end(&d.decoder);
+  if (rc == 0)
+    rc = flush(&d);
+  arena_free(a);
+  p->decoded_size = d.size;
+  p->anomaly = !d.decoder.broken ? 0 : d.decoder.encoding == MIME_BASE64 ? 2 : 1;
+  return rc;
+}
+
+static int create_numbered(struct ctx *c, struct mime_state *s, struct str directory, struct str *ret) {
+  int fd = -EEXIST;
+  for (int i = 0; fd == -EEXIST && i < FILES_MAX; i++) {
+    *ret = str_printf(s->walk->part_arena, "%.*s/%s-%05u", STRF(directory), c->message->id, s->files++);
+    fd = scan_create(*ret);
+  }
+  return fd;
+}
+
+static bool is_directory(struct ctx *c, struct str path) {
+  struct stat st;
+  return stat(str_dup_c(c->arena, path), &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* Where `decode` puts it. fd, or negative with c->log_message. */
+static int create_file(struct ctx *c, struct mime_state *s, struct str how, struct str *ret_path) {
+  struct str directory = STR_EMPTY;
+  int fd;
+  if (how.len > 0 && !str_eq_c(how, "default") && str_is_tainted(how)) {
+    c->log_message = str_printf(c->arena, "Tainted filename for decode: '%.*s'", STRF(how));
+    return -EPERM;
+  }
+  if (how.len > 0 && how.p[0] == '/') {
+    *ret_path = str_dup(s->walk->part_arena, how);
+    fd = is_directory(c, how) ? create_numbered(c, s, how, ret_path) : scan_create(how);
+  } else if ((fd = scan_directory(c, &directory)) >= 0) {
+    bool named = how.len > 0 && !str_eq_c(how, "default");
+    if (named)
+      *ret_path = str_printf(s->walk->part_arena, "%.*s/%.*s", STRF(directory), STRF(how));
+    fd = named ? scan_create(*ret_path) : create_numbered(c, s, directory, ret_path);
+  }
+  if (fd < 0)
+    c->log_message = str_printf(c->arena, "decode: cannot create a file in %.*s: %s", STRF(how.len ? how : directory), strerror(-fd));
+  return fd;
+}
+
+int mime_decode_part(struct ctx *c, struct str how) {
+  struct mime_state *s = state_of(c);
+  struct mime_part *p = mime_current(c);
+  struct str path = STR_EMPTY;
+  if (!p)
+    return OUTCOME_FAIL;
+  int fd = create_file(c, s, str_is_set(how) ? how : STR_EMPTY, &path);
+  int rc = fd < 0 ? fd : decode_into(c, p, fd);
+  if (fd >= 0 && close(fd) < 0 && rc == 0)
+    rc = -errno;
+  if (rc < 0) {
+    if (fd >= 0)
+      c->log_message = str_printf(c->arena, "decode: cannot write %.*s: %s", STRF(path), strerror(-rc));
+    log_write(LOG_MAIN | LOG_PANIC, c->message, "%.*s", STRF(log_printable(c->arena, c->log_message)));
+    return OUTCOME_DEFER;
+  }
+  p->decoded = path;
+  return OUTCOME_OK;
+}
+
+static int eval_decode(struct ctx *c, const struct acl_clause *clause, struct str arg) {
+  struct str how = str_trim(arg);
+  if (how.len == 0 || str_eq_c(how, "0") || str_ieq_c(how, "false"))
+    return OUTCOME_FAIL;
+  return mime_decode_part(c, how);
+}
+
+/* ---- variables ---- */
+
+enum { V_COUNT, V_MULTIPART, V_COVER, V_RFC822, V_SIZE, V_DECODED, V_ANOMALY, V_ANOMALY_TEXT, V_TEXT };
+
+static struct str flag(bool b) { return b ? STR("1") : STR("0"); }
+
+static int get(struct ctx *c, const struct variable_def *def, struct str *ret) {
+  static const struct mime_part none;
+  static const char *const anomalies[] = {"", "Broken Quoted-Printable encoding detected", "Broken BASE64 encoding detected"};
+  const struct mime_state *s = state_of(c);
+  const struct mime_part *p = s && s->walk ? &s->walk->part : &none;
+  switch (def->flags) {
+    case V_COUNT: *ret = str_printf(c->arena, "%d", s && s->walk ? p->count : s && s->done ? s->last : -1); break;
+    case V_MULTIPART: *ret = flag(mime_is_multipart(&p->header)); break;
+    case V_COVER: *ret = flag(p->cover); break;
+    case V_RFC822: *ret = flag(p->rfc822); break;
+    case V_SIZE: *ret = str_printf(c->arena, "%llu", (unsigned long long)((p->decoded_size + 1023) / 1024)); break;
+    case V_DECODED: *ret = p->decoded; break;
+    case V_ANOMALY: *ret = str_printf(c->arena, "%d", p->anomaly); break;
+    case V_ANOMALY_TEXT: *ret = str_c(anomalies[p->anomaly]); break;
+    default: *ret = *(const struct str *)(const void *)((const char *)&p->header + def->offset);
+  }
+  *ret = str_is_set(*ret) ? str_dup(c->arena, *ret) : STR_EMPTY; /* the part's arena is emptied before the ACL's values go */
+  return 0;
+}
+
+#define TEXT(name, member) {"mime_" name, get, offsetof(struct mime_header, member), V_TEXT}
+static const struct variable_def variables[] = {
+  {"mime_anomaly_level", get, 0, V_ANOMALY}, {"mime_anomaly_text", get, 0, V_ANOMALY_TEXT}, TEXT("boundary", boundary),
+  TEXT("charset", charset), TEXT("content_description", content_description), TEXT("content_disposition", content_disposition),
+  TEXT("content_id", content_id), {"mime_content_size", get, 0, V_SIZE},
+  TEXT("content_transfer_encoding", transfer_encoding), TEXT("content_type", content_type),
+  {"mime_decoded_filename", get, 0, V_DECODED}, TEXT("filename", filename), {"mime_is_coverletter", get, 0, V_COVER},
+  {"mime_is_multipart", get, 0, V_MULTIPART}, {"mime_is_rfc822", get, 0, V_RFC822}, {"mime_part_count", get, 0, V_COUNT}, {0},
+};
+
+static const struct acl_condition_def conditions[] = {
+  {"decode", ACL_ONLY(ACL_BIT(ACL_MIME) | ACL_BIT(ACL_NOT_SMTP_MIME)), true, 0, eval_decode, NULL}, {0},
+};
+
+static const struct option_def options[] = {
+  {"acl_not_smtp_mime", OPTION_EXPR, offsetof(struct mime_options, not_smtp)},
+  {"acl_smtp_mime", OPTION_EXPR, offsetof(struct mime_options, smtp)},
+  OPTIONS_END,
+};
+
+const struct module mime_module = {
+  .name = "mime",
+  .summary = "MIME ACLs",
+  .main_options = options,
+  .main_size = sizeof(struct mime_options),
+  .acl_conditions = conditions,
+  .variables = variables,
+  .message_state = {.size = sizeof(struct mime_state)},
+  .hooks = {.message_check = check_message},
+};
