@@ -50,6 +50,7 @@ const struct module *const modules[] = {
   &expand_authresults_module,
   &spf_module,
   &dkim_module,
+  &domainkeys_module,
   &dmarc_module,
   &arc_module,
   &sign_module,

@@ -198,11 +198,14 @@ static void print_signature(void *arg, struct str domain, struct str selector, s
 
 static void print_json(struct ctx *c, struct str header) {
   struct printer p = {c, true, 0};
+  struct str status = STR("none"), text;
   member("{", "spf", value(c, "$spf_result"));
   member(", ", "spf_comment", value(c, "$spf_header_comment"));
   printf(", \"dkim\": [");
   dkim_message_results(c, print_signature, &p);
-  member("], ", "dmarc", value(c, "$dmarc_status"));
+  (void)domainkeys_message_result(c, &status, &text);
+  member("], ", "domainkeys", status);
+  member(", ", "dmarc", value(c, "$dmarc_status"));
   member(", ", "dmarc_domain", value(c, "$dmarc_used_domain"));
   member(", ", "dmarc_policy", value(c, "$dmarc_domain_policy"));
   member(", ", "dmarc_alignment_spf", value(c, "$dmarc_alignment_spf"));
@@ -217,11 +220,14 @@ static void print_json(struct ctx *c, struct str header) {
 
 static void print_text(struct ctx *c, struct str header) {
   struct printer p = {c, false, 0};
+  struct str status, text;
   struct str spf = value(c, "$spf_result${if def:spf_header_comment{ ($spf_header_comment)}}");
   printf("SPF    %.*s\n", STRF(log_printable(c->arena, spf)));
   dkim_message_results(c, print_signature, &p);
   if (p.n == 0)
     puts("DKIM   none");
+  if (domainkeys_message_result(c, &status, &text))
+    printf("DK     %.*s\n", STRF(log_printable(c->arena, text)));
   struct str dmarc = value(c, "$dmarc_status${if def:dmarc_used_domain{ (record of $dmarc_used_domain, policy $dmarc_domain_policy, "
                               "aligned: SPF $dmarc_alignment_spf, DKIM $dmarc_alignment_dkim)}}");
   printf("DMARC  %.*s\n", STRF(log_printable(c->arena, dmarc)));
@@ -239,6 +245,8 @@ static int run(struct process *p, const struct authcheck *o) {
   message_make_id(c->message, (int)main_options(p->config)->localhost_number_value);
   if (!set_client(c, o) || !set_resolver(o) || !read_message(o->file, c->message, &text))
     return 1;
+  if (str_ifind(text, STR("DomainKey-Signature:")) >= 0)
+    domainkeys_want(c->message);
   if (!receive(c, text)) {
     fprintf(stderr, "martlet: the message cannot be evaluated\n");
     return 1;

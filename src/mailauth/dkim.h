@@ -66,6 +66,8 @@ enum dkim_field { DKIM_FIELD, DKIM_ARC_MESSAGE, DKIM_ARC_SEAL };
 struct dkim_signature *dkim_signature_parse_as(struct arena *a, struct str field, enum dkim_field kind);
 /* The name of the key's TXT record. */
 struct str dkim_key_name(struct arena *a, const struct dkim_signature *s);
+/* An RSA key of a key record, for the caller to free; NULL: it is none. */
+EVP_PKEY *dkim_rsa_key(struct str der);
 /* Takes a key record apart; NULL: it is none (syntax, unknown type), or it is revoked. */
 struct dkim_key *dkim_key_parse(struct arena *a, struct str record);
 /* Does the key let itself be used for this signature (service, hash, subdomains, type)? */

@@ -22,7 +22,7 @@ static bool in_list(struct str list, const char *word) {
   return false;
 }
 
-static EVP_PKEY *rsa_key(struct str der) {
+EVP_PKEY *dkim_rsa_key(struct str der) {
   const unsigned char *p = (const unsigned char *)der.p;
   EVP_PKEY *key = d2i_PUBKEY(NULL, &p, (long)der.len);
   if (key == NULL) { /* the bare RSAPublicKey, which RFC 6376 names and few publish */
@@ -70,7 +70,7 @@ struct dkim_key *dkim_key_parse(struct arena *a, struct str record) {
   k->no_subdomains = str_is_set(flags) && in_list(flags, "s");
   if (!str_is_set(p) || !base64_decode(a, tags_squeeze(a, p), false, &decoded) || decoded.len == 0 || decoded.len > KEY_MAX)
     return NULL; /* an empty one is revoked */
-  k->pkey = k->type == DKIM_RSA ? rsa_key(decoded) : ed25519_key(decoded);
+  k->pkey = k->type == DKIM_RSA ? dkim_rsa_key(decoded) : ed25519_key(decoded);
   if (k->pkey == NULL)
     return NULL;
   arena_cleanup(a, free_key, k->pkey);

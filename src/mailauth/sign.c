@@ -94,10 +94,12 @@ static size_t make(const struct sign_key *key, const EVP_MD *md, const unsigned 
 struct str sign_make(struct arena *a, const struct sign_key *key, const EVP_MD *md, struct str data) {
   unsigned char digest[EVP_MAX_MD_SIZE];
   unsigned n;
+  return EVP_Digest(data.p, data.len, digest, &n, md, NULL) == 1 ? sign_make_digest(a, key, md, digest, n) : STR_UNSET;
+}
+
+struct str sign_make_digest(struct arena *a, const struct sign_key *key, const EVP_MD *md, const unsigned char *digest, unsigned n) {
   size_t size = (size_t)EVP_PKEY_size(key->pkey);
   unsigned char *out = (unsigned char *)arena_bytes(a, size);
-  if (EVP_Digest(data.p, data.len, digest, &n, md, NULL) != 1)
-    return STR_UNSET;
   size = make(key, md, digest, n, out, size);
   return size == 0 ? STR_UNSET : base64_encode(a, str_n((const char *)out, size));
 }

@@ -29,6 +29,9 @@ int sign_key_load(struct ctx *c, struct str text, struct sign_key *ret) MUST_CHE
 /* The signature of the data, in base64; unset when the library fails. */
 struct str sign_make(struct arena *a, const struct sign_key *key, const EVP_MD *md, struct str data);
 
+/* The same of a digest that is there. */
+struct str sign_make_digest(struct arena *a, const struct sign_key *key, const EVP_MD *md, const unsigned char *digest, unsigned n);
+
 /* Header fields of a header with LF line ends, in their order: views of it. */
 struct sign_fields {
   struct str *v;
@@ -60,6 +63,20 @@ struct sign_job {
   struct body_hashes hashes;
   struct str label;     /* for the log line: "dom:sel:dom:sel" */
 };
+
+/* ---- DomainKeys (domainkeys_sign.c) ---- */
+
+struct dk_sign_options {
+  struct option_expr canon, domain, private_key, selector, strict;
+};
+struct dk_sign;
+/* Once the header is ready: expands the options. *ret is NULL when nothing is to be signed. OUTCOME_OK; OUTCOME_ERROR: it
+cannot be signed, which has been logged. [suspends] */
+int dk_sign_prepare(struct sign_job *j, const struct dk_sign_options *o, struct dk_sign **ret) MUST_CHECK;
+void dk_sign_body(struct dk_sign *d, struct str piece);
+/* The field; unset after a failure, which has been logged. */
+struct str dk_sign_field(struct sign_job *j, struct dk_sign *d);
+bool dk_sign_is_strict(struct ctx *c, const struct dk_sign_options *o);
 
 /* ---- DKIM (dkim_sign.c) ---- */
 

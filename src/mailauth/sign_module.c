@@ -8,6 +8,7 @@
 #include "mailauth/sign.h"
 
 struct sign_options {
+  struct dk_sign_options dk;
   struct dkim_sign_options dkim;
   struct option_expr arc;
 };
@@ -19,17 +20,20 @@ static const struct sign_options *options_of(const struct instance *t) {
 struct pass {
   struct body_hashes *hashes;
   struct line_watch lines;
+  struct dk_sign *dk; /* NULL: none is made */
 };
 
 static void take_piece(void *arg, struct str data) {
   struct pass *p = arg;
   line_watch_add(&p->lines, data);
   body_hashes_add(p->hashes, data);
+  if (p->dk)
+    dk_sign_body(p->dk, data);
 }
 
 /* All hashes of the body. 0, or negative with c->error. */
-static int hash_body(struct sign_job *j, bool *ret_too_long) {
-  struct pass p = {.hashes = &j->hashes};
+static int hash_body(struct sign_job *j, struct dk_sign *dk, bool *ret_too_long) {
+  struct pass p = {.hashes = &j->hashes, .dk = dk};
   int e = j->s->body(j->c, j->s, take_piece, &p);
   if (e != 0)
     return ctx_fail(j->c, OUTCOME_DEFER, "cannot read the message's body: %s", strerror(-e));
@@ -46,14 +50,33 @@ static int give_up(struct ctx *c, const struct sign_options *o) {
   return OUTCOME_DEFER;
 }
 
+static bool wants_dk(const struct sign_options *o) { return str_is_set(o->dk.selector.text) || str_is_set(o->dk.private_key.text); }
+
+/* The first, which the others cover. */
+static int add_dk(struct sign_job *j, const struct sign_options *o, struct dk_sign *dk) {
+  struct str field = dk ? dk_sign_field(j, dk) : STR_UNSET;
+  if (str_is_set(field))
+    j->s->added = str_cat(j->c->arena, field, j->s->added);
+  else if (dk_sign_is_strict(j->c, &o->dk))
+    return OUTCOME_DEFER;
+  return OUTCOME_OK;
+}
+
 static int add_signatures(struct sign_job *j, const struct sign_options *o, const struct dkim_sign *dkim, const struct arc_sign *arc) {
   struct ctx *c = j->c;
-  bool too_long = false;
+  bool too_long = false, dk_failed = false;
+  struct dk_sign *dk = NULL;
   int rc = j->s->open(c, j->s);
-  if (rc != 0 || (rc = hash_body(j, &too_long)) != 0)
+  if (rc == 0 && wants_dk(o) && dk_sign_prepare(j, &o->dk, &dk) != 0)
+    dk_failed = true;
+  if (rc != 0 || (dk_failed && dk_sign_is_strict(c, &o->dk)))
+    return OUTCOME_DEFER;
+  if ((dk || dkim || arc) && hash_body(j, dk, &too_long) != 0)
+    return OUTCOME_DEFER;
+  if (dk && add_dk(j, o, dk) != OUTCOME_OK)
     return OUTCOME_DEFER;
   if (dkim != NULL) {
-    struct sign_fields f = sign_fields(c->arena, j->s->head);
+    struct sign_fields f = sign_fields(c->arena, str_cat(c->arena, j->s->added, j->s->head));
     struct str fields = STR_UNSET;
     if (too_long) {
       c->error = STR("DKIM: signing failed: LONG_LINE");
@@ -90,17 +113,22 @@ static int sign(struct ctx *c, struct message_signing *s) {
   }
   struct arc_sign *arc;
   arc_sign_prepare(&j, &o->arc, &arc);
-  return dkim || arc ? add_signatures(&j, o, dkim, arc) : OUTCOME_OK;
+  return dkim || arc || wants_dk(o) ? add_signatures(&j, o, dkim, arc) : OUTCOME_OK;
 }
 
 static bool signs(const struct instance *t) {
   const struct sign_options *o = options_of(t);
-  return o && (str_is_set(o->dkim.domain.text) || str_is_set(o->arc.text));
+  return o && (str_is_set(o->dkim.domain.text) || str_is_set(o->arc.text) || wants_dk(o));
 }
 
 #define AT(field) offsetof(struct sign_options, field)
 static const struct option_def options[] = {
   {"arc_sign", OPTION_EXPR, AT(arc)},
+  {"dk_canon", OPTION_EXPR, AT(dk.canon)},
+  {"dk_domain", OPTION_EXPR, AT(dk.domain)},
+  {"dk_private_key", OPTION_EXPR, AT(dk.private_key)},
+  {"dk_selector", OPTION_EXPR, AT(dk.selector)},
+  {"dk_strict", OPTION_EXPR, AT(dk.strict)},
   {"dkim_canon", OPTION_EXPR, AT(dkim.canon)},
   {"dkim_domain", OPTION_EXPR, AT(dkim.domain)},
   {"dkim_hash", OPTION_EXPR, AT(dkim.hash), "sha256"},
@@ -120,10 +148,19 @@ static const struct module_driver_options driver_options[] = {
 static const char *const macros[] = {"_DKIM_SIGN_HEADERS=" SIGN_DEFAULT_HEADERS, "_DKIM_OVERSIGN_HEADERS=" SIGN_OVERSIGN_HEADERS,
   "_CRYPTO_SIGN_ED25519", NULL};
 
+static int check_main(struct config_reader *r, void *block) {
+  const struct sign_options *o;
+  for (const struct instance *t = config_reader_config(r)->drivers[DRIVER_TRANSPORT]; t; t = t->next)
+    if ((o = options_of(t)) != NULL && str_is_set(o->dk.selector.text))
+      config_warning(r, "DomainKeys signing is historic; use dkim_* (transport %.*s)", STRF(t->name));
+  return 0;
+}
+
 const struct module sign_module = {
   .name = "signing",
   .summary = "signatures of messages that are sent",
   .driver_options = driver_options,
+  .main_check = check_main,
   .macros = macros,
   .hooks = {.message_sign = sign, .signs = signs},
 };

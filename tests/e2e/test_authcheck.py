@@ -71,9 +71,13 @@ def test_examples_of_the_manual_load(martlet):
     from support.martlet import TOP
     with open(os.path.join(TOP, 'docs', 'mail-authentication.md')) as f:
         blocks = re.findall(r'```exim\n(.*?)```', f.read(), re.S)
-    assert len(blocks) == 3
-    main, acl = blocks[0].split('begin acl\n')
-    transports = '\n'.join(b.split('begin transports\n')[1] for b in blocks[1:])
-    m = martlet(daemon=False, configuration=f'spool_directory = @DIR@/spool\nlog_file_path = @DIR@/log/%slog\n{main}\nbegin acl\n{acl}\nbegin transports\n{transports}')
+    assert len(blocks) >= 5
+    sections = {}
+    for block in blocks:
+        parts = re.split(r'^begin (\w+)\n', block, flags=re.M)
+        for name, text in zip(['main'] + parts[1::2], parts[::2]):
+            sections[name] = sections.get(name, '') + text
+    rest = ''.join(f'begin {name}\n{sections[name]}\n' for name in ('acl', 'routers', 'transports'))
+    m = martlet(daemon=False, configuration=f'spool_directory = @DIR@/spool\nlog_file_path = @DIR@/log/%slog\n{sections["main"]}\n{rest}')
     done = subprocess.run(m._command(['-C', m.conf, '-bP', 'transports']), capture_output=True, text=True)
     assert done.returncode == 0 and 'arc_sign = lists.example.org' in done.stdout and 'dkim_timestamps = 1209600' in done.stdout, done
