@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
 
@@ -98,18 +99,28 @@ def test_haproxy_health_checks(martlet, haproxy):
     assert 'negotiation failed' not in m.log()
 
 
-def test_tls_behind_haproxy(martlet, haproxy, authority):
-    m = martlet(main=MAIN + f'tls_on_connect_ports = @PORT@\n', acl=ACL, tls=authority.issue('mx.martlet.test'))
-    port = haproxy(m.port, 'send-proxy-v2')
-    import ssl
+@pytest.mark.parametrize('on_connect', [False, True])
+@pytest.mark.parametrize('address, version', [('127.0.0.1', 'send-proxy'), ('127.0.0.1', 'send-proxy-v2'), ('::1', 'send-proxy'), ('::1', 'send-proxy-v2')])
+def test_tls_behind_haproxy(martlet, haproxy, authority, on_connect, address, version):
+    m = martlet(main=MAIN + ('tls_on_connect_ports = @PORT@\n' if on_connect else '') + 'tls_try_verify_hosts = *\n'
+                + f'tls_verify_certificates = {authority.certificate}\n', acl=ACL, tls=authority.issue('mx.martlet.test'))
+    port = haproxy(m.port, version, family=address)
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    c = Client(port, banner=False, source='127.0.0.9')
-    c.sock = context.wrap_socket(c.sock)
-    assert c.reply()[0] == 220
+    context.load_cert_chain(*authority.issue('client.test'))
+    client = '127.0.0.9' if address == '127.0.0.1' else address
+    c = Client(port, address, banner=not on_connect, source=client)
+    if on_connect:
+        c.sock = context.wrap_socket(c.sock)
+        assert c.reply()[0] == 220
+    else:
+        c.ehlo()
+        c.starttls(context)
     assert c.mail('a@b.test', 'u0@local.test')[0] == 250
     line = m.wait_log(r'<= a@b\.test.*')[0]
-    assert '[127.0.0.9]' in line and 'P=esmtps' in line and 'X=TLS' in line
+    assert f'H=(client.test) [{client}]:' in line and ' P=esmtps ' in line and ' CV=yes ' in line and ' PRX=127.0.0.1 ' in line, line
+    assert re.search(rb'Received: from \[' + client.encode() + rb'\] \(port=\d+ helo=client\.test\)\n\tby mx\.martlet\.test with esmtps',
+                     m.wait_mail('u0')[0])
     c.close()
 
 

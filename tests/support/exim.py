@@ -11,7 +11,7 @@ daemon_smtp_ports = {port}
 domainlist local_domains = {domain}
 hostlist relay_from = 127.0.0.0/8
 log_file_path = /var/log/exim4/%slog
-log_selector = +smtp_protocol_error +tls_cipher +received_recipients
+log_selector = +smtp_protocol_error +tls_cipher +received_recipients {log}
 acl_smtp_rcpt = acl_rcpt
 never_users = root
 host_lookup =
@@ -78,7 +78,7 @@ class Exim:
     """Accepts mail for users u0, u1, ... of its domain, and relays all else (from loopback) to `smarthost`."""
 
     def __init__(self, directory, peers, hostname='exim.test', domain='exim.test', smarthost='127.0.0.1::1', tls=None,
-                 users=10, main='', acl='', routers='', client='', resolver=None):
+                 users=10, main='', acl='', routers='', client='', resolver=None, log=''):
         self.port = free_port()
         self.hostname, self.domain = hostname, domain
         names = ['Debian-exim'] + [(f'u{n}', f'/home/u{n}') for n in range(users)]
@@ -93,7 +93,7 @@ class Exim:
             main += '\ntls_advertise_hosts ='
         self.place.etc('exim4/exim4.conf', CONFIGURATION.format(
             hostname=hostname, domain=domain, port=self.port, smarthost=smarthost, main=main, acl=acl,
-            routers=routers, client=client))
+            routers=routers, client=client, log=log))
 
     def start(self, group=None):
         self.place.start(group)

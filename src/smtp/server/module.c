@@ -72,11 +72,21 @@ static const struct acl_control_def controls[] = {
 
 static const char *const macros[] = {"_HAVE_DSN", "_HAVE_ESMTP_LIMITS", "_HAVE_PIPE_CONNECT", "_HAVE_PRDR", "_HAVE_PROXY", "_HAVE_XCLIENT", NULL};
 
+#define OFF(f) offsetof(struct smtp_server_options, f)
+static const struct option_def options[] = {
+    {"xclient_without_port", OPTION_BOOL, OFF(xclient_without_port)},
+    OPTIONS_END,
+};
+
+const struct smtp_server_options *smtp_server_options(const struct config *c) { return config_block(c, &smtp_server_module); }
+
 /* The server's verbs and parameters are in its own tables: modules add to them. */
 const struct module smtp_server_module = {
     .name = "smtp-server",
     .support = "DSN ESMTP_Limits PIPECONNECT PRDR PROXY Experimental_XCLIENT",
     .summary = "SMTP server, local submission",
+    .main_options = options,
+    .main_size = sizeof(struct smtp_server_options),
     .acl_controls = controls,
     .variables = variables,
     .macros = macros,

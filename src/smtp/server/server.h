@@ -75,4 +75,10 @@ struct smtp_param_def {
   int (*take)(struct smtp_session *s, struct str value);
 };
 
+/* Main options of our own. */
+struct smtp_server_options {
+  bool xclient_without_port; /* the first XCLIENT needs no PORT: nginx's mail proxy does not tell it */
+};
+
 extern const struct module smtp_server_module;
+const struct smtp_server_options *smtp_server_options(const struct config *c);

@@ -75,7 +75,7 @@ static void apply(struct smtp_session *s, const struct attributes *a) {
     p->external_address = ip_text(s->arena, &a->destaddr);
   if (a->have_destport)
     p->external_port = a->destport;
-  smtp_set_client_address(s, a->have_addr ? &a->addr : &cl->ip, a->have_port ? a->port : cl->host_port);
+  smtp_set_client_address(s, a->have_addr ? &a->addr : &cl->ip, a->have_port ? a->port : s->xclient_done ? cl->host_port : 0);
   if (str_is_set(a->name)) {
     cl->host_name = str_dup(s->arena, a->name);
     cl->host_name_looked_up = true;
@@ -107,8 +107,9 @@ enum smtp_next smtp_verb_xclient(struct smtp_session *s, struct str args) {
     if (word.len > 0)
       why = take(s, word, &a);
   }
-  if (!why && !s->xclient_done && (!a.have_addr || !a.have_port))
-    why = "first XCLIENT must have ADDR and PORT";
+  bool port_wanted = !smtp_server_options(s->c->config)->xclient_without_port;
+  if (!why && !s->xclient_done && (!a.have_addr || (!a.have_port && port_wanted)))
+    why = port_wanted ? "first XCLIENT must have ADDR and PORT" : "first XCLIENT must have ADDR";
   if (why)
     return smtp_synprot(s, false, 501, STR_UNSET, "%s", why);
   apply(s, &a);
