@@ -146,8 +146,11 @@ static int bind_one(const struct main_options *o, struct listener *v, bool with_
 
 int listen_bind_missing(const struct config *c, struct arena *a, struct listeners *l, struct str *ret_error) {
   const struct main_options *o = main_options(c);
-  for (int i = 0; i < l->n; i++) {
-    struct listener *v = &l->v[i];
+  /* 0.0.0.0 comes last: "::" may serve it, too. */
+  for (int step = 0; step < 2 * l->n; step++) {
+    struct listener *v = &l->v[step % l->n];
+    if ((step >= l->n) != (v->ip.family == AF_INET && ip_is_any(&v->ip)))
+      continue;
     bool served = v->fd >= 0;
     if (v->ip.family == AF_INET && ip_is_any(&v->ip))
       for (int k = 0; k < l->n && !served; k++)

@@ -18,6 +18,8 @@ static int converse(void *arg, struct str line, int *ret_code, struct str *ret_t
   bool first = str_starts(line, STR("AUTH "));
   struct str shown = first ? str_slice(line, 0, 5 + (size_t)str_find_byte(str_cat(v->c->arena, str_from(line, 5), STR(" ")), ' '))
                            : STR("(authentication data)");
+  if (first)
+    smtp_note_step(v->n, 'a');
   if (!v->n->tls && smtp_early_settle(v->c, v->n)) /* no secrets in clear before we know who listens */
     return OUTCOME_ERROR;
   if (stream_write(v->n->stream, line) || stream_write(v->n->stream, STR("\r\n")) || stream_flush(v->n->stream))

@@ -45,6 +45,7 @@ struct smtp_connection {
   int port;
   struct smtp_offers offers;
   struct str greeting, ehlo_reply, helo_name;
+  char steps[16];              /* log selector protocol_detail: s STARTTLS, e EHLO, h HELO, l LHLO, a AUTH, as they were sent */
   bool esmtp, tls, authenticated, used_auth_needed;
   struct tls_info *tls_info;
   struct client_proxy *proxy;  /* SOCKS; NULL: none */
@@ -86,6 +87,7 @@ enum smtp_stage_result smtp_read_reply(struct ctx *c, struct smtp_connection *n,
 enum smtp_stage_result smtp_expect(struct ctx *c, struct smtp_connection *n, int64_t timeout, char digit);
 /* The same for a reply that was read before. */
 enum smtp_stage_result smtp_judge_reply(struct ctx *c, struct smtp_connection *n, char digit);
+void smtp_note_step(struct smtp_connection *n, char step);
 /* Notes and sends a command (CRLF is added). 0 or SMTP_BROKEN. `flush` false: it is gathered for pipelining. */
 enum smtp_stage_result smtp_command(struct ctx *c, struct smtp_connection *n, bool flush, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));

@@ -270,6 +270,12 @@ void smtp_note_offers(struct ctx *c, struct smtp_connection *n, struct str reply
   f->chunking = f->chunking && host_in(t, &t->o->hosts_try_chunking);
 }
 
+void smtp_note_step(struct smtp_connection *n, char step) {
+  size_t k = strlen(n->steps);
+  if (k + 1 < sizeof n->steps)
+    n->steps[k] = step;
+}
+
 static enum smtp_stage_result say_hello(struct attempt *t) {
   struct smtp_connection *n = t->n;
   struct str name = n->helo_name, ehlo_text = STR_EMPTY;
@@ -277,10 +283,12 @@ static enum smtp_stage_result say_hello(struct attempt *t) {
   n->esmtp = t->o->lmtp || !host_in(t, &t->o->hosts_avoid_esmtp);
   if (n->esmtp && smtp_early_offers(t->c, n)) {
     n->early.used = n->early.owes_ehlo = true;
+    smtp_note_step(n, 'e');
     return smtp_command(t->c, n, false, "EHLO %.*s", STRF(name));
   }
   n->offers = (struct smtp_offers){.auth_mechanisms = STR_EMPTY};
   if (n->esmtp) {
+    smtp_note_step(n, t->o->lmtp ? 'l' : 'e');
     r = smtp_command(t->c, n, true, "%s %.*s", t->o->lmtp ? "LHLO" : "EHLO", STRF(name));
     if (!r)
       r = smtp_expect(t->c, n, t->o->command_timeout, '2');
@@ -298,6 +306,7 @@ static enum smtp_stage_result say_hello(struct attempt *t) {
     ehlo_text = n->reply.text;
   }
   n->esmtp = false;
+  smtp_note_step(n, 'h');
   r = smtp_command(t->c, n, true, "HELO %.*s", STRF(name));
   if (!r)
     r = smtp_expect(t->c, n, t->o->command_timeout, '2');
@@ -416,6 +425,7 @@ static enum smtp_stage_result starttls(struct attempt *t, bool avoid, bool *ret_
   *ret_clear_again = false;
   if (!t->n->offers.starttls || avoid || host_in(t, &t->o->hosts_avoid_tls))
     return required ? require_tls(t, "the server did not offer TLS support") : SMTP_OK;
+  smtp_note_step(t->n, 's');
   enum smtp_stage_result r = smtp_command(t->c, t->n, true, "STARTTLS");
   if (!r && (r = smtp_early_settle(t->c, t->n)))
     return r; /* of the banner or EHLO: no answer to STARTTLS */

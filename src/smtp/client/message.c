@@ -61,6 +61,7 @@ static void set_host(struct transaction *t, struct address *a) {
   if (!t->n->passed_on) { /* who we were is told once for a connection */
     a->auth_out = str_dup(t->c->arena, t->n->auth_name);
     a->auth_id_out = str_dup(t->c->arena, t->n->auth_id);
+    a->protocol_steps = str_dup(t->c->arena, str_c(t->n->steps));
   } else if (t->tls && str_is_set(t->tls->peer_dn)) {
     t->tls->peer_dn = STR_EMPTY;
   }

@@ -2,8 +2,10 @@
 #include "smtp/server/proxy.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <unistd.h>
 
+#include "dns/dns.h"
 #include "expand/expand.h"
 #include "smtp/server/internal.h"
 
@@ -23,7 +25,9 @@ static const char *read_header(struct smtp_session *s, struct input *in, struct 
       return why;
     if (want <= in->len)
       return NULL;
-    ssize_t n = read(fd, in->bytes + in->len, want - in->len);
+    /* Standard input of a test session may block. */
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    ssize_t n = poll(&p, 1, 0) == 0 ? (errno = EAGAIN, -1) : read(fd, in->bytes + in->len, want - in->len);
     if (n > 0) {
       in->len += (size_t)n;
     } else if (n == 0) {
@@ -46,6 +50,7 @@ static void drop_input(struct smtp_session *s) {
       return;
 }
 
+/* [suspends] */
 static void set_addresses(struct smtp_session *s, const struct proxy_header *h) {
   struct client *cl = s->c->client;
   struct client_proxy *proxy = cl->proxy;
@@ -61,6 +66,9 @@ static void set_addresses(struct smtp_session *s, const struct proxy_header *h) 
   if (str_is_set(h->unique_id))
     proxy->unique_id = str_dup(s->arena, h->unique_id);
   smtp_set_client_address(s, &h->from, h->from_port);
+  /* Whatever host_lookup says, as Exim does: who is behind a proxy is known by name. */
+  if (host_name_lookup(s->c) == OUTCOME_OK)
+    client_set_fullhost(s->arena, cl);
 }
 
 bool smtp_proxy_negotiate(struct smtp_session *s) {
