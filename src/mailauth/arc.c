@@ -178,6 +178,8 @@ static const char *check_message(struct arc_chain *c, struct arc_set *set, struc
   struct dkim_signature *s = set->ams;
   if (s->status == DKIM_INVALID)
     return trouble(s);
+  if (s->expires != DKIM_NO_TIME && s->expires < c->now)
+    return "expired";
   if (!dkim_body_holds(s))
     return "body hash miscompare";
   key(arg, s);
@@ -215,8 +217,9 @@ static const char *check_seal(struct arc_chain *c, int i, struct header_index *i
   return s->status == DKIM_PASS ? NULL : trouble(s);
 }
 
-void arc_validate(struct arc_chain *c, struct header_index *index, arc_key_fn *key, void *arg) {
+void arc_validate(struct arc_chain *c, struct header_index *index, int64_t now, arc_key_fn *key, void *arg) {
   const char *why;
+  c->now = now;
   c->oldest_pass = 0;
   if (c->sets == 0 && !str_is_set(c->broken)) {
     c->state = ARC_NONE;

@@ -23,6 +23,7 @@ struct arc_chain {
   struct arc_set set[ARC_SETS_MAX + 1];     /* by instance */
   struct str broken;                        /* why the structure alone makes it fail; unset: it does not */
   struct body_hashes hashes;
+  int64_t now;                              /* for x= */
   enum arc_state state;
   struct str reason;                        /* of a failure; may quote foreign text */
   int oldest_pass;                          /* the lowest instance whose message signature, and all newer ones, hold; 0: none */
@@ -34,8 +35,9 @@ int arc_instance(struct arena *a, struct str field, bool results);
 struct arc_chain *arc_collect(struct arena *a, const struct str *fields, size_t n);
 /* Gets the key of a signature into s->key, or says in its status and reason why not. [suspends] */
 typedef void arc_key_fn(void *arg, struct dkim_signature *s);
-/* Judges the chain (RFC 8617, section 5.2): sets state, reason and oldest_pass. The body hashes are finished. [suspends] */
-void arc_validate(struct arc_chain *c, struct header_index *index, arc_key_fn *key, void *arg);
+/* Judges the chain (RFC 8617, section 5.2): sets state, reason and oldest_pass. The body hashes are finished; `now` is for signatures
+that expire. [suspends] */
+void arc_validate(struct arc_chain *c, struct header_index *index, int64_t now, arc_key_fn *key, void *arg);
 /* What a seal of instance `n` covers but for itself: the fields of sets 1 to n - 1, or none of them (only_own), and the first two
 of its own (section 5.1.1). */
 void arc_seal_data(const struct arc_chain *c, int n, bool only_own, struct str results, struct str message, struct buf *out);

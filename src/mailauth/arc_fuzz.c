@@ -32,7 +32,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
     body_hashes_add(&chain->hashes, str_from(text, (size_t)end + 2));
   body_hashes_end(&chain->hashes);
   struct keys k = {a, record};
-  arc_validate(chain, header_index_new(a, f.v, f.n), fetch, &k);
+  arc_validate(chain, header_index_new(a, f.v, f.n), 1000000000, fetch, &k);
   if (chain->state == ARC_UNCHECKED || (chain->state == ARC_PASS) != (chain->oldest_pass > 0) || chain->oldest_pass > chain->sets)
     __builtin_trap();
   for (size_t i = 0; i < f.n; i++)

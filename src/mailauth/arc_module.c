@@ -93,7 +93,7 @@ static void check(struct ctx *c, struct arc_message_state *s) {
   if (s->chain == NULL)
     return;
   struct fetcher f = {c, time(NULL) + ARC_SECONDS_MAX};
-  arc_validate(s->chain, s->index, fetch, &f);
+  arc_validate(s->chain, s->index, time(NULL), fetch, &f);
   *v = (struct arc_verdict){s->chain->state, s->chain->sets, s->chain->oldest_pass, s->chain->reason};
 }
 

@@ -20,9 +20,10 @@ static void invalid(struct dkim_signature *s, enum dkim_reason why) {
   s->reason = why;
 }
 
+/* Values are compared with case (RFC 6376, section 3.2). */
 static bool parse_canon(struct str s, enum canon *ret) {
-  *ret = str_ieq_c(s, "relaxed") ? CANON_RELAXED : CANON_SIMPLE;
-  return *ret == CANON_RELAXED || str_ieq_c(s, "simple");
+  *ret = str_eq_c(s, "relaxed") ? CANON_RELAXED : CANON_SIMPLE;
+  return *ret == CANON_RELAXED || str_eq_c(s, "simple");
 }
 
 static void take_algorithm(struct dkim_signature *s) {
@@ -32,7 +33,7 @@ static void take_algorithm(struct dkim_signature *s) {
     return;
   }
   for (size_t i = 0; i < sizeof algorithms / sizeof *algorithms; i++) {
-    if (!str_ieq_c(s->algorithm, algorithms[i].name))
+    if (!str_eq_c(s->algorithm, algorithms[i].name))
       continue;
     s->key_type = algorithms[i].type;
     s->hash_name = algorithms[i].hash;
