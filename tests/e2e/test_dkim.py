@@ -1,5 +1,6 @@
 """DKIM: signatures that python3-dkim made, whole and changed, in SMTP sessions; what ACLs see of them."""
 import base64
+import os
 import random
 import re
 import subprocess
