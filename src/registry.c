@@ -10,7 +10,7 @@
 #include "queue/retry.h"
 #include "route/options.h"
 #include "route/redirect_srs.h"
-#include "sasl/sasl.h"
+#include "sasl/authenticator.h"
 #include "scan/scan.h"
 #include "smtp/client/international.h"
 #include "smtp/client/module.h"

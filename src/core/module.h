@@ -13,7 +13,7 @@ struct acl_modifier_def;
 struct acl_control_def;
 struct acl_verify_def;
 struct arena;
-struct authenticator_def;  /* sasl/sasl.h */
+struct authenticator_def;  /* sasl/authenticator.h */
 struct cli_applet;         /* cli/cli.h */
 struct config;
 struct config_reader;

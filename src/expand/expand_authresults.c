@@ -2,7 +2,7 @@
 #include "expand/internal.h"
 #include "expand/modules.h"
 #include "message/message.h"
-#include "sasl/sasl.h"
+#include "sasl/authenticator.h"
 
 static bool has(struct str s) { return str_is_set(s) && s.len > 0; }
 

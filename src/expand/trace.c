@@ -32,6 +32,9 @@ static void add_text(struct buf *b, struct str text, bool utf8) {
     buf_add_c(b, " ...");
 }
 
+/* While a client authenticates every value may be a password, or hold one. */
+static struct str secret(const struct ctx *c, struct str value) { return c->authenticator != NULL ? STR("****") : value; }
+
 static void line(struct ctx *c, enum corner corner, int width, const char *label, enum tint tint, struct str text) {
   bool utf8 = !debug_on(DEBUG_noutf8), colour = trace_view != NULL && trace_view->colour;
   struct buf b;
@@ -59,14 +62,14 @@ void trace_end(struct ctx *c, const struct expr *e, int rc, struct str value) {
     bool forced = rc == OUTCOME_FORCED;
     line(c, CORNER_MIDDLE, ERROR_WIDTH, "failed to expand", TINT_NONE, e->source);
     line(c, forced ? CORNER_MIDDLE : CORNER_END, ERROR_WIDTH, "error message", TINT_ERROR,
-        str_is_set(c->error) ? c->error : STR_EMPTY);
+        str_is_set(c->error) ? secret(c, c->error) : STR_EMPTY);
     if (forced)
       line(c, CORNER_END, 0, "failure was forced", TINT_NONE, STR_UNSET);
     return;
   }
   bool tainted = str_is_tainted(value);
   line(c, CORNER_MIDDLE, LABEL_WIDTH, "expanded", TINT_NONE, e->source);
-  line(c, tainted ? CORNER_MIDDLE : CORNER_END, LABEL_WIDTH, "result", TINT_RESULT, value);
+  line(c, tainted ? CORNER_MIDDLE : CORNER_END, LABEL_WIDTH, "result", TINT_RESULT, secret(c, value));
   if (tainted)
     line(c, CORNER_END, LABEL_WIDTH, "(tainted)", TINT_NONE, STR_UNSET);
 }
@@ -97,6 +100,8 @@ static struct str reference(struct ctx *c, const struct node *n) {
 void trace_node_end(struct ctx *c, const struct node *n, int rc, struct str value) {
   if (rc != 0)
     return; /* the tree's end tells */
+  if (n->kind != NODE_TEXT)
+    value = secret(c, value);
   switch (n->kind) {
   case NODE_TEXT:
     line(c, CORNER_MIDDLE, LABEL_WIDTH, "text", TINT_NONE, value);
@@ -118,7 +123,7 @@ void trace_condition(struct ctx *c, const char *name, bool negated, const struct
   buf_init(&b, c->arena, 4 * TRACE_MAX_LINE);
   buf_printf(&b, "%s%s", negated ? "!" : "", name);
   for (int i = 0; args->value != NULL && i < args->n; i++)
-    buf_printf(&b, "{%.*s}", STRF(str_slice(args->value[i], 0, TRACE_MAX_LINE / 4)));
+    buf_printf(&b, "{%.*s}", STRF(secret(c, str_slice(args->value[i], 0, TRACE_MAX_LINE / 4))));
   line(c, CORNER_MIDDLE, LABEL_WIDTH, "condition", TINT_NONE, buf_str(&b));
   line(c, CORNER_MIDDLE, LABEL_WIDTH, "result", TINT_RESULT, result ? STR("true") : STR("false"));
 }

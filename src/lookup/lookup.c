@@ -41,6 +41,9 @@ static struct str memo_key(const struct search *s, struct str key) {
   return buf_str(&b);
 }
 
+/* A key of an authenticator may hold a password. */
+static struct str shown(const struct ctx *c, struct str key) { return c->authenticator != NULL ? STR("****") : key; }
+
 /* One key, without defaults; the empty key is never found in a file. */
 static int find_one(struct search *s, struct str key) {
   const struct lookup_spec *spec = s->spec;
@@ -51,7 +54,7 @@ static int find_one(struct search *s, struct str key) {
   if (s->cache_read) {
     const struct memo_value *v = memo_get(c, mkey);
     if (v) {
-      DEBUG(lookup, "cached data used for lookup of %.*s%s%.*s\n", STRF(key), s->file.len ? " in " : "", STRF(s->file));
+      DEBUG(lookup, "cached data used for lookup of %.*s%s%.*s\n", STRF(shown(c, key)), s->file.len ? " in " : "", STRF(s->file));
       if (v->outcome == OUTCOME_OK)
         *s->ret = str_dup(c->arena, v->value);
       return v->outcome;
@@ -60,7 +63,7 @@ static int find_one(struct search *s, struct str key) {
   int seconds = -1;
   struct str value = STR_UNSET;
   int r = spec->def->find(c, spec->def, lookup_handle_data(s->handle), s->file, key, spec->options, &value, &seconds);
-  DEBUG(lookup, "%s lookup of \"%.*s\"%s%.*s: %s\n", spec->def->name, STRF(key), s->file.len ? " in " : "",
+  DEBUG(lookup, "%s lookup of \"%.*s\"%s%.*s: %s\n", spec->def->name, STRF(shown(c, key)), s->file.len ? " in " : "",
     STRF(s->file), r == OUTCOME_OK ? "found" : r == OUTCOME_FAIL ? "not found" : "deferred");
   if (r == OUTCOME_OK || r == OUTCOME_FAIL) {
     if (s->cache_write)

@@ -9,7 +9,7 @@
 #include "core/main_options.h"
 #include "core/module.h"
 #include "expand/expand.h"
-#include "sasl/sasl.h"
+#include "sasl/drivers.h"
 
 #define DIGEST_TEXT 32 /* 16 bytes in hexadecimal digits */
 
@@ -53,7 +53,6 @@ static bool split_response(struct str response, struct str *ret_user, struct str
 static enum sasl_result server(struct ctx *c, const struct instance *i, struct str initial, const struct sasl_io *io,
     struct str *ret_text) {
   const struct cram_md5_options *o = i->options;
-  const struct authenticator_options *g = i->generic;
   struct str response, user, digest, secret;
   if (str_is_set(initial) && initial.len > 0)
     return SASL_UNEXPECTED;
@@ -76,50 +75,28 @@ static enum sasl_result server(struct ctx *c, const struct instance *i, struct s
   struct str given = str_lower(c->arena, digest);
   if (expected.len != DIGEST_TEXT || CRYPTO_memcmp(given.p, expected.p, DIGEST_TEXT) != 0)
     return SASL_FAIL;
-  return str_is_set(g->server_condition.text) ? sasl_condition(c, &g->server_condition, "server_condition", ret_text)
-                                              : SASL_OK;
-}
-
-/* 0, or what the client's run ends with. */
-static enum sasl_result client_value(struct ctx *c, const struct option_expr *o, struct str *ret, struct str *ret_text) {
-  int rc = expand_option(c, o, ret);
-  if (rc == 0)
-    return SASL_OK;
-  *ret_text = rc == OUTCOME_FORCED ? STR_UNSET : c->error;
-  return rc == OUTCOME_FORCED ? SASL_CANCELLED : SASL_ERROR;
+  return sasl_server_accept(c, i, ret_text);
 }
 
 static enum sasl_result client(struct ctx *c, const struct instance *i, const struct sasl_io *io, struct str *ret_text) {
   const struct cram_md5_options *o = i->options;
   struct str secret, name, reply, challenge;
   int code = 0;
-  enum sasl_result r = client_value(c, &o->client_secret, &secret, ret_text);
+  enum sasl_result r = sasl_client_value(c, &o->client_secret, &secret, ret_text);
   if (r == SASL_OK)
-    r = client_value(c, &o->client_name, &name, ret_text);
+    r = sasl_client_value(c, &o->client_name, &name, ret_text);
   if (r != SASL_OK)
     return r;
-  *ret_text = STR_EMPTY;
-  struct str line = str_printf(c->arena, "AUTH %.*s", STRF(sasl_public_name(i)));
-  if (io->converse(io->arg, line, &code, &reply) != 0)
-    return SASL_GONE;
-  *ret_text = reply;
-  if (code != 334)
-    return code / 100 == 4 ? SASL_DEFER : SASL_FAIL;
-  if (!base64_decode(c->arena, reply, false, &challenge)) {
-    struct str after;
-    (void)io->converse(io->arg, STR("*"), &code, &after);
-    *ret_text = str_printf(c->arena, "bad challenge: %.*s", STRF(reply));
-    return SASL_CANCELLED;
-  }
+  r = sasl_client_start(c, i, io, STR_UNSET, &code, &challenge, ret_text);
+  if (r != SASL_OK || code != 334)
+    return r;
   struct str digest = hmac_hex(c->arena, "md5", secret, challenge);
-  line = base64_encode(c->arena, str_printf(c->arena, "%.*s %.*s", STRF(name), STRF(digest)));
-  if (io->converse(io->arg, line, &code, &reply) != 0)
-    return SASL_GONE;
-  *ret_text = reply;
-  return code / 100 == 2 ? SASL_OK : code / 100 == 4 ? SASL_DEFER : SASL_FAIL;
+  r = sasl_client_answer(c, io, str_printf(c->arena, "%.*s %.*s", STRF(name), STRF(digest)), &code, &reply, ret_text);
+  if (r == SASL_OK && code == 334)
+    return sasl_client_cancel(c, io, STR("one challenge too many"), ret_text);
+  return r;
 }
 
-extern const struct authenticator_def sasl_cram_md5;
 const struct authenticator_def sasl_cram_md5 = {
   .driver = {.name = "cram_md5", .class = DRIVER_AUTHENTICATOR, .options = options,
     .options_size = sizeof(struct cram_md5_options), .summary = "CRAM-MD5"},

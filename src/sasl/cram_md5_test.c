@@ -3,9 +3,8 @@
 #include "base/hash.h"
 #include "base/test.h"
 #include "core/module.h"
-#include "sasl/sasl.h"
+#include "sasl/drivers.h"
 
-extern const struct authenticator_def sasl_cram_md5;
 
 static struct arena *a;
 static struct ctx *c;

@@ -5,7 +5,7 @@ plaintext authenticator"). */
 #include "core/module.h"
 #include "expand/expand.h"
 #include "match/match.h"
-#include "sasl/sasl.h"
+#include "sasl/drivers.h"
 
 #define ITEMS_MAX 4
 
@@ -56,7 +56,7 @@ static enum sasl_result server(struct ctx *c, const struct instance *i, struct s
       return SASL_DEFER;
     }
   }
-  if (str_is_set(initial) && initial.len > 0)
+  if (str_is_set(initial)) /* "=" is an empty string */
     have = take_strings(c, initial, 0);
   struct list_iter iter;
   struct str prompt;
@@ -144,7 +144,6 @@ static enum sasl_result client(struct ctx *c, const struct instance *i, const st
   return SASL_FAIL;
 }
 
-extern const struct authenticator_def sasl_plaintext;
 const struct authenticator_def sasl_plaintext = {
     .driver = {.name = "plaintext", .class = DRIVER_AUTHENTICATOR, .options = options, .options_size = sizeof(struct plaintext_options),
         .summary = "PLAIN and LOGIN"},

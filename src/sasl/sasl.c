@@ -1,4 +1,4 @@
-#include "sasl/sasl.h"
+#include "sasl/authenticator.h"
 
 #include "base/ascii.h"
 #include "base/buf.h"
@@ -7,6 +7,7 @@
 #include "expand/expand.h"
 #include "log/log.h"
 #include "match/match.h"
+#include "sasl/drivers.h"
 
 static const struct authenticator_def *def_of(const struct instance *i) { return (const struct authenticator_def *)(const void *)i->driver; }
 
@@ -17,7 +18,16 @@ struct str sasl_public_name(const struct instance *i) {
   return str_is_set(name) && name.len > 0 ? name : i->name;
 }
 
-static bool is_server(const struct instance *i) { return def_of(i)->is_server(i); }
+static bool is_server(const struct instance *i) { return !def_of(i)->not_smtp && def_of(i)->is_server(i); }
+
+static const struct instance *sasl_first_tls(const struct config *config) {
+  for (const struct instance *i = config->drivers[DRIVER_AUTHENTICATOR]; i; i = i->next)
+    if (def_of(i)->not_smtp)
+      return i;
+  return NULL;
+}
+
+const struct instance *sasl_server_tls(const struct ctx *c) { return sasl_first_tls(c->config); }
 
 /* Is it worth offering here and now? */
 static bool advertised(struct ctx *c, const struct instance *i) {
@@ -81,8 +91,31 @@ void sasl_clear_auth(struct ctx *c) {
 static void debug_print_option(struct ctx *c, const struct instance *i) {
   struct str text;
   const struct option_expr *o = &generic(i)->server_debug_print;
-  if (debug_on(DEBUG_auth) && str_is_set(o->text) && expand_option(c, o, &text) == 0)
-    DEBUG(auth, "%.*s authenticator: %.*s\n", STRF(i->name), STRF(text));
+  if (!debug_on(DEBUG_auth) || !str_is_set(o->text))
+    return;
+  bool ok = expand_option(c, o, &text) == 0;
+  DEBUG(auth, "%.*s authenticator server_debug_print%s: %.*s\n", STRF(i->name), ok ? "" : " failed to expand", STRF(ok ? text : c->error));
+}
+
+enum sasl_result sasl_server_value(struct ctx *c, const struct option_expr *o, struct str *ret, struct str *ret_text) {
+  int rc = expand_option(c, o, ret);
+  if (rc == 0 && !str_is_set(*ret))
+    *ret = STR_EMPTY;
+  if (rc != 0 && rc != OUTCOME_FORCED)
+    *ret_text = c->error;
+  return rc == 0 ? SASL_OK : rc == OUTCOME_FORCED ? SASL_FAIL : SASL_DEFER;
+}
+
+enum sasl_result sasl_server_accept(struct ctx *c, const struct instance *i, struct str *ret_text) {
+  const struct option_expr *o = &generic(i)->server_condition;
+  return str_is_set(o->text) ? sasl_condition(c, o, "server_condition", ret_text) : SASL_OK;
+}
+
+bool sasl_client_secured(const struct ctx *c) {
+  const struct client *cl = c->client;
+  if (cl->tls != NULL || cl->local || cl->ip.family == 0 || (c->session != NULL && c->session->kind != SESSION_SMTP))
+    return true;
+  return ip_is_loopback(&cl->ip) || (str_is_set(cl->interface_address) && str_eq(cl->host_address, cl->interface_address));
 }
 
 enum sasl_result sasl_condition(struct ctx *c, const struct option_expr *condition, const char *what, struct str *ret_text) {
@@ -157,6 +190,9 @@ static const struct option_def generic_options[] = {
 static int link_instance(struct config_reader *r, struct instance *i) {
   struct authenticator_options *g = i->generic;
   g->public_name = str_upper(config_reader_config(r)->arena, sasl_public_name(i)); /* the way mechanisms are named */
+  if (def_of(i)->not_smtp && sasl_first_tls(config_reader_config(r)) != i)
+    return config_error_at(r, i->where, "authenticator %.*s: only one authenticator with the driver \"%s\" may be there", STRF(i->name),
+        i->driver->name);
   for (const struct instance *o = config_reader_config(r)->drivers[DRIVER_AUTHENTICATOR]; o && o != i; o = o->next)
     if (is_server(i) && is_server(o) && str_ieq(sasl_public_name(i), sasl_public_name(o)))
       return config_error(r, "two server authenticators (%.*s and %.*s) have the same public name (%.*s)", STRF(o->name), STRF(i->name),
@@ -171,14 +207,29 @@ static const struct driver_class_def class_def = {
     .link = link_instance,
 };
 
-extern const struct authenticator_def sasl_cram_md5, sasl_plaintext, sasl_later[7];
-static const struct driver_def *const drivers[] = {&sasl_cram_md5.driver, &sasl_plaintext.driver, &sasl_later[0].driver,
-    &sasl_later[1].driver, &sasl_later[2].driver, &sasl_later[3].driver, &sasl_later[4].driver, &sasl_later[5].driver,
-    &sasl_later[6].driver, NULL};
+static const struct driver_def *const drivers[] = {&sasl_cram_md5.driver, &sasl_cyrus_sasl.driver, &sasl_dovecot.driver,
+    &sasl_external.driver, &sasl_gsasl.driver, &sasl_heimdal_gssapi.driver, &sasl_plaintext.driver, &sasl_spa.driver, &sasl_tls.driver,
+    NULL};
+
+/* What the GNU SASL that is used here can do. */
+static const char *const macros[] = {"_HAVE_AUTH_GSASL_SCRAM_SHA_256", "_HAVE_AUTH_GSASL_SCRAM_S_KEY", NULL};
+
+static const struct option_def main_options_table[] = {
+    {"sasl_allow_digest_md5", OPTION_BOOL, offsetof(struct sasl_options, allow_digest_md5)},
+    OPTIONS_END,
+};
+
+bool sasl_mechanism_allowed(const struct config *config, struct str mechanism) {
+  const struct sasl_options *o = config_block(config, &sasl_module);
+  return !str_ieq_c(mechanism, "DIGEST-MD5") || o->allow_digest_md5;
+}
 
 const struct module sasl_module = {
     .name = "sasl",
     .summary = "SMTP authentication",
+    .main_options = main_options_table,
+    .main_size = sizeof(struct sasl_options),
     .driver_class = &class_def,
+    .macros = macros,
     .drivers = drivers,
 };

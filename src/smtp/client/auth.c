@@ -3,7 +3,7 @@ as far as the server knows their mechanism, until one succeeds. */
 
 #include "expand/expand.h"
 #include "log/log.h"
-#include "sasl/sasl.h"
+#include "sasl/authenticator.h"
 #include "smtp/client/client.h"
 #include "transport/event.h"
 
@@ -42,12 +42,21 @@ static bool offered(struct smtp_connection *n, struct str name) {
   return false;
 }
 
-static bool wanted(struct ctx *c, const struct instance *i) {
+/* client_condition: OUTCOME_OK, OUTCOME_FAIL (this one is skipped), or OUTCOME_ERROR with c->error. */
+static int wanted(struct ctx *c, const struct instance *i) {
   const struct authenticator_options *g = i->generic;
   struct str value;
-  if (!str_is_set(g->client_condition.text))
-    return true;
-  return expand_option(c, &g->client_condition, &value) == 0 && expand_condition_text(c, value) == OUTCOME_OK;
+  int rc = expand_option(c, &g->client_condition, &value);
+  if (rc != 0)
+    return rc == OUTCOME_FORCED ? OUTCOME_FAIL : OUTCOME_ERROR;
+  bool no = str_is_set(value) && (value.len == 0 || str_eq_c(value, "0") || str_ieq_c(value, "no") || str_ieq_c(value, "false"));
+  return no ? OUTCOME_FAIL : OUTCOME_OK;
+}
+
+/* Nothing more can be done with this host for now. */
+static enum smtp_auth_result give_up(struct smtp_connection *n, const struct instance *i, struct str why) {
+  n->error_text = str_printf(n->arena, "%.*s authenticator: %.*s", STRF(i->name), STRF(why));
+  return SMTP_AUTH_ERROR;
 }
 
 static void note_success(struct ctx *c, struct smtp_connection *n, const struct instance *i) {
@@ -75,30 +84,44 @@ enum smtp_auth_result smtp_authenticate(struct ctx *c, struct smtp_connection *n
   enum smtp_auth_result result = SMTP_AUTH_NONE;
   for (const struct instance *i = c->config->drivers[DRIVER_AUTHENTICATOR]; i; i = i->next) {
     const struct authenticator_def *d = (const struct authenticator_def *)i->driver;
-    if (!d->client || !d->is_client || !d->is_client(i) || !offered(n, sasl_public_name(i)) || !wanted(c, i))
+    if (d->not_smtp || !d->client || !d->is_client || !d->is_client(i) || !offered(n, sasl_public_name(i)))
+      continue;
+    int want = wanted(c, i);
+    if (want == OUTCOME_ERROR)
+      return give_up(n, i, c->error);
+    if (want != OUTCOME_OK)
       continue;
     struct str text = STR_EMPTY;
     const struct instance *saved = c->authenticator;
     c->authenticator = i;
     enum sasl_result r = d->client(c, i, &io, &text);
+    if (r == SASL_OK)
+      note_success(c, n, i);
     c->authenticator = saved;
     sasl_clear_auth(c);
-    if (r == SASL_OK) {
-      note_success(c, n, i);
+    if (r == SASL_OK)
       return SMTP_AUTH_OK;
-    }
     if (r == SASL_GONE)
       return SMTP_AUTH_BROKEN;
     if (r == SASL_CANCELLED && !str_is_set(text))
       continue;
+    if (r == SASL_ERROR)
+      return give_up(n, i, text);
+    if (r == SASL_DEFER)
+      return SMTP_AUTH_TEMPORARY;
     result = SMTP_AUTH_FAILED;
+    if (r == SASL_CANCELLED) {
+      log_write(LOG_MAIN, c->message, "%.*s authenticator cancelled authentication H=%.*s [%.*s] %.*s", STRF(i->name), STRF(n->host_name),
+          STRF(n->host_address), STRF(log_printable(c->arena, text)));
+      continue;
+    }
     struct str said = event_text(c, n, i);
     if (said.len) {
       log_write(LOG_MAIN, c->message, "%.*s", STRF(log_printable(c->arena, said)));
       continue;
     }
     log_write(LOG_MAIN, c->message, "%.*s authenticator failed H=%.*s [%.*s] %.*s", STRF(i->name), STRF(n->host_name),
-        STRF(n->host_address), STRF(log_printable(c->arena, r == SASL_FAIL || r == SASL_DEFER ? n->reply.text : text)));
+        STRF(n->host_address), STRF(log_printable(c->arena, n->reply.text)));
   }
   return result;
 }

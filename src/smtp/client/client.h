@@ -130,7 +130,12 @@ extern bool (*smtp_wait_is_ours)(const char *id);
 bool smtp_goes_over(struct ctx *c, const struct smtp_connection *n, struct address *a);
 
 /* Runs the client authenticators that fit what the server offers. [suspends] NONE: none applied. */
-enum smtp_auth_result { SMTP_AUTH_OK, SMTP_AUTH_NONE, SMTP_AUTH_FAILED, SMTP_AUTH_BROKEN };
+enum smtp_auth_result {
+  SMTP_AUTH_OK, SMTP_AUTH_NONE, SMTP_AUTH_FAILED,
+  SMTP_AUTH_TEMPORARY, /* a 4xx reply, which n->reply holds */
+  SMTP_AUTH_ERROR,     /* an expansion failed: n->error_text */
+  SMTP_AUTH_BROKEN
+};
 enum smtp_auth_result smtp_authenticate(struct ctx *c, struct smtp_connection *n);
 
 /* --- a message over a connection --- */

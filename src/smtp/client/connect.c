@@ -462,6 +462,10 @@ static enum smtp_stage_result authenticate(struct attempt *t) {
   }
   if (r == SMTP_AUTH_BROKEN)
     return SMTP_BROKEN;
+  if (r == SMTP_AUTH_TEMPORARY)
+    return smtp_judge_reply(t->c, t->n, '2');
+  if (r == SMTP_AUTH_ERROR)
+    return fail(t, ERROR_AUTH_FAIL, "", str_dup_c(t->c->arena, t->n->error_text));
   if (!required)
     return SMTP_OK;
   return fail(t, ERROR_AUTH_FAIL, "authentication required but ",

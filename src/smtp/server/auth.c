@@ -4,9 +4,12 @@
 
 #include "base/encode.h"
 #include "expand/expand.h"
-#include "sasl/sasl.h"
+#include "log/log.h"
+#include "sasl/authenticator.h"
 #include "smtp/server/internal.h"
 #include "transport/event.h"
+
+#define AUTH_DATA_MAX 12288 /* of a response, in base64 (RFC 4954, section 4) */
 
 /* A challenge goes out, the response comes in decoded. */
 static int challenge(void *arg, struct str text, struct str *ret_response, struct str *ret_reply) {
@@ -27,7 +30,7 @@ static int challenge(void *arg, struct str text, struct str *ret_response, struc
     *ret_reply = STR("501 Authentication cancelled");
     return OUTCOME_FAIL;
   }
-  if (!base64_decode(s->c->arena, line, false, ret_response)) {
+  if (line.len > AUTH_DATA_MAX || str_find_byte(line, '\t') >= 0 || !base64_decode(s->c->arena, line, false, ret_response)) {
     *ret_reply = STR("501 Invalid base64 data");
     return OUTCOME_FAIL;
   }
@@ -59,6 +62,21 @@ static bool told_by_event(struct smtp_session *s, const struct instance *i, stru
   return text.len > 0;
 }
 
+/* An error text for the log: it may quote a query, and that a password. */
+static struct str without_secrets(struct ctx *c, struct str text) {
+  for (size_t n = 0; n < sizeof c->auth / sizeof *c->auth; n++) {
+    struct str secret = c->auth[n], out = STR_EMPTY;
+    ptrdiff_t at;
+    if (!str_is_set(secret) || secret.len < 4)
+      continue;
+    for (; (at = str_find(text, secret)) >= 0; text = str_from(text, (size_t)at + secret.len))
+      out = str_printf(c->arena, "%.*s%.*s$auth%zu", STRF(out), STRF(str_slice(text, 0, (size_t)at)), n + 1);
+    if (out.len > 0)
+      text = str_printf(c->arena, "%.*s%.*s", STRF(out), STRF(text));
+  }
+  return text;
+}
+
 static enum smtp_next result(struct smtp_session *s, const struct instance *i, enum sasl_result r, struct str text) {
   struct ctx *c = s->c;
   struct str name = i->name, id = c->client->authenticated_fail_id, log = STR_EMPTY, set_id = STR_EMPTY, reply = STR_UNSET;
@@ -83,7 +101,13 @@ static enum smtp_next result(struct smtp_session *s, const struct instance *i, e
         smtp_say(s, "435 Unable to authenticate at present");
       else
         smtp_say(s, "435 Unable to authenticate at present%s%.*s", has ? ": " : "", STRF(has ? text : STR_EMPTY));
-      log = str_printf(c->arena, "435 Unable to authenticate at present%.*s%s%.*s", STRF(set_id), has ? ": " : "", STRF(has ? text : STR_EMPTY));
+      log = str_printf(c->arena, "435 Unable to authenticate at present%.*s%s%.*s", STRF(set_id), has ? ": " : "",
+          STRF(has ? without_secrets(c, text) : STR_EMPTY));
+      break;
+    case SASL_UNAVAILABLE:
+      reply = STR("454 4.7.0 Temporary authentication failure");
+      smtp_say(s, "%.*s", STRF(reply));
+      log = str_printf(c->arena, "%.*s%.*s%s%.*s", STRF(reply), STRF(set_id), has ? ": " : "", STRF(has ? text : STR_EMPTY));
       break;
     case SASL_CANCELLED:
       smtp_say(s, "%.*s", STRF(text));
@@ -121,7 +145,7 @@ enum smtp_next smtp_verb_auth(struct smtp_session *s, struct str args) {
     struct str line = args, mechanism = str_cut(&line, ' ');
     return smtp_acl_refused(s, ACL_AUTH, acl, str_printf(c->arena, "AUTH %.*s", STRF(mechanism)));
   }
-  struct str rest = args, name = str_cut(&rest, ' '), initial = STR_UNSET, text;
+  struct str rest = args, name = str_cut(&rest, ' '), initial = STR_UNSET, text = STR_UNSET;
   for (uint32_t i = 0; i < name.len; i++)
     if (!isalnum((unsigned char)name.p[i]) && name.p[i] != '-' && name.p[i] != '_')
       return smtp_synprot(s, false, 501, STR_UNSET, "invalid character in authentication mechanism name");
@@ -133,11 +157,37 @@ enum smtp_next smtp_verb_auth(struct smtp_session *s, struct str args) {
     /* "=" stands for an empty initial response. */
     if (str_eq_c(rest, "="))
       initial = STR_EMPTY;
-    else if (!base64_decode(c->arena, rest, false, &initial))
+    else if (rest.len > AUTH_DATA_MAX || str_find_byte(rest, '\t') >= 0 || !base64_decode(c->arena, rest, false, &initial))
       return result(s, i, SASL_CANCELLED, STR("501 Invalid base64 data"));
     initial.taint = STR_TAINTED;
   }
   const struct sasl_io io = {.arg = s, .challenge = challenge};
   enum sasl_result r = sasl_server_run(c, i, initial, &io, &text);
   return result(s, i, r, text);
+}
+
+/* --- the driver "tls": nobody asks for it, and nobody is told --- */
+
+static int no_challenge(void *arg, struct str text, struct str *ret_response, struct str *ret_reply) { return OUTCOME_ERROR; }
+
+void smtp_tls_authenticate(struct smtp_session *s) {
+  struct ctx *c = s->c;
+  const struct instance *i = sasl_server_tls(c);
+  const struct sasl_io io = {.challenge = no_challenge};
+  struct str text = STR_UNSET;
+  if (!i || !c->client->tls || (str_is_set(c->client->host_authenticated) && c->client->host_authenticated.len > 0))
+    return;
+  if (smtp_acl(s, ACL_AUTH, &s->o->acl_smtp_auth, ACL_OK) != ACL_OK)
+    return;
+  enum sasl_result r = sasl_server_run(c, i, STR_UNSET, &io, &text);
+  if (r == SASL_OK) {
+    smtp_set_protocol(s);
+    return;
+  }
+  DEBUG(auth, "tls authenticator %.*s: not authenticated\n", STRF(i->name));
+  struct str id = c->client->authenticated_fail_id, reply = STR("535 Incorrect authentication data");
+  if (r == SASL_DEFER)
+    acl_log(c, LOG_MAIN, "%.*s authenticator failed for %.*s: 435 Unable to authenticate at present%s%.*s", STRF(i->name),
+        STRF(client_log_text(c->arena, c->client, true)), text.len ? ": " : "", STRF(log_printable(c->arena, text)));
+  (void)told_by_event(s, i, reply, str_is_set(id) && id.len > 0 ? str_printf(c->arena, " (set_id=%.*s)", STRF(id)) : STR_EMPTY);
 }

@@ -7,7 +7,7 @@
 #include "dns/dns.h"
 #include "expand/expand.h"
 #include "match/match.h"
-#include "sasl/sasl.h"
+#include "sasl/authenticator.h"
 #include "smtp/server/internal.h"
 #include "tls/tls.h"
 
@@ -184,7 +184,9 @@ static void collect_ehlo(struct smtp_session *s, struct lines *l) {
     add_line(l, STR("PIPE_CONNECT"));
     add_line(l, STR("X_PIPE_CONNECT"));
   }
-  s->auth_advertised = sasl_server_advertise(s->c, s->arena);
+  /* Who has authenticated by TLS has no need of it. */
+  bool by_tls = s->c->client->tls && sasl_server_tls(s->c) && str_eq(s->c->client->host_authenticated, sasl_server_tls(s->c)->name);
+  s->auth_advertised = by_tls ? STR_EMPTY : sasl_server_advertise(s->c, s->arena);
   s->ad_auth = s->auth_advertised.len > 0;
   if (s->ad_auth)
     add_line(l, str_printf(s->c->arena, "AUTH%.*s", STRF(s->auth_advertised)));

@@ -224,6 +224,10 @@ enum smtp_next smtp_verb_vrfy(struct smtp_session *s, struct str args);
 enum smtp_next smtp_verb_expn(struct smtp_session *s, struct str args);
 enum smtp_next smtp_verb_etrn(struct smtp_session *s, struct str args);
 enum smtp_next smtp_verb_auth(struct smtp_session *s, struct str args);
+/* The authenticator of the driver "tls", after TLS has started. [suspends] */
+void smtp_tls_authenticate(struct smtp_session *s);
+/* The command for logs: what follows the mechanism of AUTH may be a password. */
+struct str smtp_command_shown(struct smtp_session *s);
 enum smtp_next smtp_verb_starttls(struct smtp_session *s, struct str args);
 enum smtp_next smtp_verb_wellknown(struct smtp_session *s, struct str args);
 enum smtp_next smtp_verb_xclient(struct smtp_session *s, struct str args);

@@ -8,7 +8,7 @@
 #include "match/match.h"
 #include "message/address.h"
 #include "message/rewrite.h"
-#include "sasl/sasl.h"
+#include "sasl/authenticator.h"
 #include "smtp/client/requiretls.h"
 #include "smtp/server/internal.h"
 #include "smtp/space.h"

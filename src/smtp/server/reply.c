@@ -115,6 +115,14 @@ void smtp_message_code(struct smtp_session *s, struct str *code, struct str *ext
   *text = str_from(rest, n);
 }
 
+struct str smtp_command_shown(struct smtp_session *s) {
+  struct str rest = str_ltrim(s->command), verb = str_cut(&rest, ' ');
+  if (!str_ieq_c(verb, "AUTH") || !str_is_set(rest))
+    return s->command;
+  struct str mechanism = str_cut(&rest, ' ');
+  return str_is_set(rest) ? str_printf(s->c->arena, "AUTH %.*s ****", STRF(mechanism)) : s->command;
+}
+
 enum smtp_next smtp_synprot(struct smtp_session *s, bool protocol, int code, struct str data, const char *fmt, ...) {
   struct arena *a = s->c->arena;
   va_list ap;
@@ -123,7 +131,7 @@ enum smtp_next smtp_synprot(struct smtp_session *s, bool protocol, int code, str
   va_end(ap);
   if (log_selected(protocol ? LOGSEL_smtp_protocol_error : LOGSEL_smtp_syntax_error))
     acl_log(s->c, LOG_MAIN, "SMTP %s error in \"%.*s\" %.*s %.*s", protocol ? "protocol" : "syntax",
-        STRF(log_printable(a, s->command)), STRF(smtp_who(s)), STRF(log_printable(a, text)));
+        STRF(log_printable(a, smtp_command_shown(s))), STRF(smtp_who(s)), STRF(log_printable(a, text)));
   struct str unused;
   (void)event_raise(s->c, NULL, protocol ? "smtp:fail:protocol" : "smtp:fail:syntax", text, 0, &unused);
   bool end = ++s->synprot > s->o->smtp_max_synprot_errors && s->o->smtp_max_synprot_errors > 0;
@@ -132,7 +140,7 @@ enum smtp_next smtp_synprot(struct smtp_session *s, bool protocol, int code, str
   if (!end)
     return SMTP_GO_ON;
   acl_log(s->c, LOG_MAIN | LOG_REJECT, "SMTP call from %.*s dropped: too many syntax or protocol errors (last command was \"%.*s\", %.*s)",
-      STRF(smtp_sender_who(s)), STRF(log_printable(a, s->command)), STRF(smtp_history(s)));
+      STRF(smtp_sender_who(s)), STRF(log_printable(a, smtp_command_shown(s))), STRF(smtp_history(s)));
   char final[4];
   snprintf(final, sizeof final, "%d", code);
   return smtp_notquit(s, "bad-commands", final, "Too many syntax or protocol errors");

@@ -339,9 +339,11 @@ static bool out_of_sync(struct smtp_session *s, const struct smtp_verb_def *v) {
 
 static enum smtp_next sync_failure(struct smtp_session *s) {
   struct str next = log_printable(s->c->arena, str_slice(stream_peek(s->stream), 0, 150));
+  if (str_istarts(str_ltrim(s->command), STR("AUTH"))) /* the answer that is not asked for yet may be a password */
+    next = STR("****");
   acl_log(s->c, LOG_MAIN | LOG_REJECT,
       "SMTP protocol synchronization error (next input sent too soon: pipelining was%s advertised): rejected \"%.*s\" %.*s next"
-      " input=\"%.*s\"%s", s->ad_pipelining ? "" : " not", STRF(log_printable(s->c->arena, s->command)), STRF(smtp_who(s)),
+      " input=\"%.*s\"%s", s->ad_pipelining ? "" : " not", STRF(log_printable(s->c->arena, smtp_command_shown(s))), STRF(smtp_who(s)),
       STRF(next), stream_peek(s->stream).len > 150 ? "..." : "");
   return smtp_notquit(s, "synchronization-error", "554", "SMTP synchronization error");
 }
@@ -369,7 +371,7 @@ static enum smtp_next unknown_command(struct smtp_session *s) {
   if (s->unknown++ >= s->o->smtp_max_unknown_commands) {
     smtp_notquit(s, "bad-commands", "500", "Too many unrecognized commands");
     acl_log(s->c, LOG_MAIN | LOG_REJECT, "SMTP call from %.*s dropped: too many unrecognized commands (last was \"%.*s\")",
-        STRF(smtp_sender_who(s)), STRF(log_printable(s->c->arena, s->command)));
+        STRF(smtp_sender_who(s)), STRF(log_printable(s->c->arena, smtp_command_shown(s))));
     return SMTP_CLOSE;
   }
   return smtp_synprot(s, false, 500, STR_UNSET, "unrecognized command");
@@ -667,6 +669,7 @@ static bool start_session(struct smtp_session *s) {
     smtp_notquit(s, "tls-failed", NULL, " ");
     return false;
   }
+  smtp_tls_authenticate(s);
   return send_banner(s, user);
 }
 

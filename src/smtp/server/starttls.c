@@ -175,5 +175,6 @@ enum smtp_next smtp_verb_starttls(struct smtp_session *s, struct str args) {
   s->helo_free = s->auth_free = true;
   s->starttls_free = false;
   smtp_set_protocol(s);
+  smtp_tls_authenticate(s);
   return SMTP_GO_ON;
 }

@@ -28,7 +28,8 @@ enum sasl_result {
   SASL_OK,
   SASL_FAIL,        /* wrong credentials */
   SASL_DEFER,       /* cannot tell now: *ret_text */
-  SASL_CANCELLED,   /* "*" or no base64: *ret_text is the whole reply */
+  SASL_UNAVAILABLE, /* what we ask ourselves is out of order: *ret_text says why, for the log */
+  SASL_CANCELLED,   /* "*", no base64, or not to be had: *ret_text is the whole reply */
   SASL_UNEXPECTED,  /* unexpected initial data */
   SASL_ERROR,
   SASL_GONE,        /* the connection is lost */
@@ -36,6 +37,7 @@ enum sasl_result {
 
 struct authenticator_def {
   struct driver_def driver;             /* must be first */
+  bool not_smtp;                        /* no mechanism of AUTH: never offered */
   /* Is the instance configured to serve, to be a client? */
   bool (*is_server)(const struct instance *i);
   bool (*is_client)(const struct instance *i);
@@ -56,6 +58,25 @@ enum sasl_result sasl_server_run(struct ctx *c, const struct instance *i, struct
 /* For drivers: $auth<n> and $<n>, n from 1. Values live in c->arena; they are tainted. */
 void sasl_set_auth(struct ctx *c, int n, struct str value);
 void sasl_clear_auth(struct ctx *c);
+/* The last step of a server whose own check succeeded: server_condition, if there is one. OK, FAIL, DEFER with *ret_text. */
+enum sasl_result sasl_server_accept(struct ctx *c, const struct instance *i, struct str *ret_text);
+/* An option of the server: SASL_OK and *ret (empty when it is not set); a forced failure is SASL_FAIL, another SASL_DEFER with
+*ret_text. */
+enum sasl_result sasl_server_value(struct ctx *c, const struct option_expr *o, struct str *ret, struct str *ret_text);
+/* An option of the client: SASL_OK, SASL_CANCELLED (forced failure; *ret_text unset), SASL_ERROR with *ret_text. */
+enum sasl_result sasl_client_value(struct ctx *c, const struct option_expr *o, struct str *ret, struct str *ret_text);
+/* A client's first step, "AUTH NAME" with the initial response (unset: none; empty: "="), and the others. *ret_code is 334 or
+2xx with SASL_OK; the text (*ret_challenge) is decoded after 334. Otherwise what the run ends with. [suspends] */
+enum sasl_result sasl_client_start(struct ctx *c, const struct instance *i, const struct sasl_io *io, struct str initial, int *ret_code,
+    struct str *ret_challenge, struct str *ret_text);
+enum sasl_result sasl_client_answer(struct ctx *c, const struct sasl_io *io, struct str answer, int *ret_code, struct str *ret_challenge,
+    struct str *ret_text);
+/* "*": gives up an exchange; returns SASL_CANCELLED with *ret_text, the reason. [suspends] */
+enum sasl_result sasl_client_cancel(struct ctx *c, const struct sasl_io *io, struct str why, struct str *ret_text);
+/* Did the client speak over TLS, from this host, or over no network at all? Then nobody could listen. */
+bool sasl_client_secured(const struct ctx *c);
+/* The instance of the driver "tls", or NULL: it runs when TLS has started. */
+const struct instance *sasl_server_tls(const struct ctx *c);
 /* server_condition: OK, FAIL, DEFER with *ret_text. */
 enum sasl_result sasl_condition(struct ctx *c, const struct option_expr *condition, const char *what, struct str *ret_text);
 
