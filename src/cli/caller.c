@@ -126,6 +126,8 @@ int process_settle(struct process *p) {
   gid_t groups[GROUPS_MAX];
   process_identify(p, groups, getgroups(GROUPS_MAX, groups));
   p->ctx = ctx_new(p->arena, p->config);
+  if (main_options(p->config)->deliver_drop_privilege || main_options(p->config)->mua_wrapper)
+    p->can_switch = false;
   identity_set_can_switch(p->can_switch);
   if (p->can_switch)
     plan_set_runner(&plan_runner_fork);

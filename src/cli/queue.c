@@ -60,7 +60,7 @@ static bool deliver_one(struct process *p, struct queue_mode_kept *kept, struct 
     default: log_write(LOG_MAIN, NULL, "%.*s %.*s", STRF(id), STRF(c->error));
   }
   arena_free(a);
-  queue_mode_deliver_kept(kept);
+  (void)queue_mode_deliver_kept(kept);
   return got == SPOOL_OK;
 }
 

@@ -11,7 +11,8 @@ struct queue_mode_kept {
 
 void queue_mode_keep_submitted(struct queue_mode_kept *k, struct process *p);
 /* [suspends] */
-void queue_mode_deliver_kept(struct queue_mode_kept *k);
+/* False: with mua_wrapper, one of them could not be delivered. */
+bool queue_mode_deliver_kept(struct queue_mode_kept *k);
 
 /* The next one, taken out; NULL: none. */
 struct message *queue_mode_take_kept(struct queue_mode_kept *k);

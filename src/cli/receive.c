@@ -28,20 +28,21 @@ when the input has ended, or one by one with -odi. */
 struct receive_run {
   struct process *p;
   struct queue_mode_kept kept;
-  bool foreground;
+  bool foreground, failed;
 };
 
 static void accepted(void *arg, struct ctx *c, struct message *m, bool queue) {
   struct receive_run *run = arg;
-  if (queue || m->frozen) {
+  bool alone = main_options(c->config)->mua_wrapper; /* delivered at once, whatever anybody says */
+  if (!alone && (queue || m->frozen)) {
     msglog_begin(c, m);
     message_free(m);
     return;
   }
-  if (run->foreground) {
+  if (run->foreground || alone) {
     m->foreground = true;
     deliver_take_over(c, m);
-    queue_mode_deliver_kept(&run->kept);
+    run->failed |= !queue_mode_deliver_kept(&run->kept);
     return;
   }
   if (build.deliver_without_daemon) {
@@ -89,7 +90,7 @@ static int deliver_in_background(struct receive_run *run) {
     if (spool_read_message(run->p->ctx, queues.v[i], ids.v[i], true, &m) == SPOOL_OK)
       deliver_take_over(run->p->ctx, m);
   }
-  queue_mode_deliver_kept(&run->kept);
+  (void)queue_mode_deliver_kept(&run->kept);
   smtp_pool_close_all();
   log_done();
   _exit(0);
@@ -209,7 +210,7 @@ int mode_receive(struct process *p) {
   int status = run_mode(p, &hooks);
   if (!run.foreground)
     (void)deliver_in_background(&run);
-  queue_mode_deliver_kept(&run.kept);
+  (void)queue_mode_deliver_kept(&run.kept);
   smtp_pool_close_all();
-  return status;
+  return run.failed ? 1 : status;
 }

@@ -13,6 +13,11 @@ int mode_daemon(struct process *p) {
   struct cli *o = &p->cli;
   if (!process_require_admin(p))
     return 1;
+  if (main_options(p->config)->mua_wrapper) {
+    log_write(LOG_MAIN | LOG_PANIC, NULL, "Daemon cannot be run when mua_wrapper is set");
+    fprintf(stderr, "martlet: Daemon cannot be run when mua_wrapper is set\n");
+    return 1;
+  }
   struct daemon_params d = {.source = &p->source, .config = p->config, .inherited_fd = -1, .pid_file = o->pid_file, .listen = o->listen,
       .serve_local = submission_serve, .listening = o->mode != MODE_QUEUE_DAEMON, .foreground = o->foreground || o->debug, .all_tls = o->tls_on_connect,
       .no_delivery = o->no_delivery, .queue_only = o->delivery_given && o->delivery == DELIVER_QUEUE,

@@ -11,6 +11,7 @@ process, in order (Exim manual, chapter "The Exim command line", -q, -R, -S). */
 #include "cli/process.h"
 #include "cli/queue_modes.h"
 #include "core/build.h"
+#include "core/load.h"
 #include "core/main_options.h"
 #include "deliver/follow.h"
 #include "log/log.h"
@@ -73,7 +74,7 @@ static void run_one(struct runner *r, const char *id, bool route_only) {
     message_free(m);
   deliver_follow(r->p->config, held, &how);
   arena_free(a);
-  queue_mode_deliver_kept(&r->kept); /* bounces that it made */
+  (void)queue_mode_deliver_kept(&r->kept); /* bounces that it made */
 }
 
 static struct str describe(struct runner *r) {
@@ -96,6 +97,16 @@ static bool in_range(struct process *p, const char *id) {
   return !(str_is_set(from) && str_cmp(str_c(id), from) < 0) && !(str_is_set(to) && str_cmp(str_c(id), to) > 0);
 }
 
+/* deliver_queue_load_max */
+static bool too_busy(struct process *p, struct str what) {
+  int64_t max = main_options(p->config)->deliver_queue_load_max, load = max >= 0 ? load_average() : 0;
+  if (max < 0 || load <= max)
+    return false;
+  log_write(LOG_MAIN, NULL, "Abandon queue run: pid=%d%.*s (load %.2f, max %.2f)", (int)getpid(), STRF(what), (double)load / 1000.0,
+      (double)max / 1000.0);
+  return true;
+}
+
 static int run_queue(struct process *p, const struct cli_queue_run *q) {
   struct runner r = {.p = p, .q = q, .ages = build.allow_test_options ? p->cli.queue_times : STR_UNSET};
   struct spool_entry *v;
@@ -104,14 +115,16 @@ static int run_queue(struct process *p, const struct cli_queue_run *q) {
   queue_mode_keep_submitted(&r.kept, p);
   log_write(LOG_MAIN, NULL, "Start %s%.*squeue run: pid=%d%.*s", q->queue_name.len ? "'" : "",
       STRF(q->queue_name.len ? str_printf(p->arena, "%.*s' ", STRF(q->queue_name)) : STR_EMPTY), (int)getpid(), STRF(what));
+  bool abandoned = false;
   if (spool_scan(p->ctx, q->queue_name, p->arena, &v, &n) == 0)
     for (int stage = q->two_stage ? 1 : 2; stage <= 2; stage++)
-      for (size_t i = 0; i < n; i++)
-        if (in_range(p, v[i].id))
+      for (size_t i = 0; i < n && !abandoned; i++)
+        if (in_range(p, v[i].id) && !(abandoned = too_busy(p, what)))
           run_one(&r, v[i].id, stage == 1);
   if (!p->served)
     smtp_pool_close_all();
-  log_write(LOG_MAIN, NULL, "End %s%.*squeue run: pid=%d%.*s", q->queue_name.len ? "'" : "",
+  if (!abandoned)
+    log_write(LOG_MAIN, NULL, "End %s%.*squeue run: pid=%d%.*s", q->queue_name.len ? "'" : "",
       STRF(q->queue_name.len ? str_printf(p->arena, "%.*s' ", STRF(q->queue_name)) : STR_EMPTY), (int)getpid(), STRF(what));
   return 0;
 }
@@ -162,18 +175,20 @@ struct message *queue_mode_take_kept(struct queue_mode_kept *k) {
   return m;
 }
 
-void queue_mode_deliver_kept(struct queue_mode_kept *k) {
+bool queue_mode_deliver_kept(struct queue_mode_kept *k) {
   struct message *m;
+  bool good = true;
   while ((m = queue_mode_take_kept(k))) {
     struct arena *a = arena_new("delivery");
     struct ctx *c = ctx_new(a, k->p->config);
     struct deliver_how how = {.first = true, .dont_deliver = k->p->cli.no_delivery,
         .queue_smtp = k->p->cli.delivery_given && k->p->cli.delivery == DELIVER_QUEUE_SMTP, .give_up_reason = STR_UNSET, .select_recipient = STR_UNSET};
     how.follows = true;
-    (void)deliver_message(c, m, &how);
+    good &= deliver_message(c, m, &how) != DELIVER_FAILED;
     struct smtp_connection *held = deliver_held(m);
     message_free(m);
     deliver_follow(k->p->config, held, &how);
     arena_free(a);
   }
+  return good;
 }

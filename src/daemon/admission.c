@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "core/build.h"
+#include "core/load.h"
 #include "core/main_options.h"
 #include "expand/expand.h"
 #include "match/match.h"
@@ -13,17 +13,6 @@ static struct worker *self;
 void admission_init(struct worker *w) { self = w; }
 
 int admission_connections(void *arg) { return scoreboard_sessions(self->p.board); }
-
-/* Load averages and load options are in thousandths. */
-static int64_t load_average(void) {
-  static int64_t fake;
-  double v[1];
-  if (build.fake_load_average) {
-    fake += 10;
-    return fake - 10;
-  }
-  return getloadavg(v, 1) == 1 ? (int64_t)(v[0] * 1000) : 0;
-}
 
 static bool is_reserve_host(struct ctx *c) {
   const struct main_options *o = main_options(c->config);

@@ -14,6 +14,7 @@ of one thread (DESIGN §4). */
 #include <time.h>
 #include <unistd.h>
 
+#include "core/load.h"
 #include "core/main_options.h"
 #include "daemon/agent.h"
 #include "daemon/admission.h"
@@ -58,6 +59,7 @@ static void wake_scheduler(void) {
     fiber_wake(w.scheduler);
 }
 
+#define LOAD_SECONDS 10 /* until the load is looked at again (deliver_queue_load_max) */
 #define DRAIN_GRACE 5 /* seconds that sessions go on after the worker was told to make room */
 #define DRAIN_LOOK (USEC_PER_SEC / 20)
 #define LOCKED_SECONDS 60 /* another process works on the message: look again then */
@@ -172,9 +174,11 @@ static void scheduler(void *arg) {
   while (!w.draining) {
     struct queue_entry *e;
     int64_t now = time(NULL);
-    while (w.deliveries < daemon_options(w.config)->worker_deliveries && (e = queue_take(now)))
+    int64_t load_max = main_options(w.config)->deliver_queue_load_max;
+    bool busy = load_max >= 0 && queue_next_due() <= now && load_average() > load_max;
+    while (!busy && w.deliveries < daemon_options(w.config)->worker_deliveries && (e = queue_take(now)))
       (void)start_delivery(NULL, e, &ordinary);
-    int64_t next = queue_next_due();
+    int64_t next = busy ? now + LOAD_SECONDS : queue_next_due();
     bool full = w.deliveries >= daemon_options(w.config)->worker_deliveries;
     usec_t deadline = full || next == QUEUE_NEVER ? DEADLINE_NEVER : deadline_in(next > now ? next - now : 1);
     (void)fiber_park(deadline);
@@ -422,7 +426,7 @@ static int worker_main(void *arg) {
   struct arena *a = arena_new("orphans");
   struct orphans *orphans = arena_new_of(a, struct orphans);
   orphans->arena = a;
-  if (w.p.with_agent) {
+  if (w.p.with_agent && !main_options(w.config)->deliver_drop_privilege) {
     plan_set_runner(&plan_runner_agent);
     identity_set_can_switch(true);
   }

@@ -106,6 +106,7 @@ struct address {
   int64_t started, time_taken;    /* usec */
   bool retry_address;             /* its failure has a retry record of the address, not of the host */
   bool put_off;                   /* not this time, without a word: another attempt will do it */
+  bool routing;                   /* deferred on its way to the first router: the log says so */
   bool waits;                     /* deferred without an attempt (held, queued): no retry record */
   bool retry_timed_out;           /* failed because its last retry cut-off has passed */
   struct str retry_key;           /* D:… T:… R:… */

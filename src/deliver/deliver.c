@@ -274,6 +274,16 @@ static enum deliver_result deliver(struct delivery *d, struct deliver_how *how) 
   delivery_route(d);
   if (d->m->header_rewritten)
     d->rewrite_header = true;
+  if (delivery_is_wrapper(d)) {
+    d->tried = delivery_wrapper_fits(d);
+    if (d->tried)
+      delivery_run_remote(d);
+    delivery_wrapper_settle(d);
+    settle_duplicates(d);
+    d->freeze = false;
+    enum deliver_result result = finish(d);
+    return d->wrapper_failed && result == DELIVER_COMPLETE ? DELIVER_FAILED : result;
+  }
   delivery_run_local(d);
   delivery_run_remote(d);
   update_retry(d);
@@ -289,6 +299,11 @@ static enum deliver_result deliver(struct delivery *d, struct deliver_how *how) 
 enum deliver_result deliver_message(struct ctx *c, struct message *m, const struct deliver_how *how) {
   struct arena *arena = arena_new("delivery");
   struct deliver_how own = *how;
+  if (main_options(c->config)->mua_wrapper) { /* nothing is put off, whoever wants it */
+    own.force = own.force_frozen = true;
+    own.queue_smtp = own.local_only = own.follows = false;
+    m->frozen = false;
+  }
   m->deliver_forced = how->force;
   m->deliver_bypassed = how->dont_deliver || m->dont_deliver;
   struct delivery d = {.c = delivery_ctx(c, arena, m), .m = m, .how = &own, .freeze_reason = STR_EMPTY, .freeze_detail = STR_UNSET};
@@ -296,7 +311,7 @@ enum deliver_result deliver_message(struct ctx *c, struct message *m, const stru
   d.seen = map_new(arena);
   msglog_init(&d.log, arena);
   m->over = how->over;
-  m->follows = how->follows || how->over;
+  m->follows = own.follows || how->over;
   unsigned outer, debug = acl_debug_resume(m, &outer);
   enum deliver_result result = deliver(&d, &own);
   acl_debug_pause(debug, outer);

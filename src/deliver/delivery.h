@@ -23,6 +23,8 @@ struct delivery {
   bool freeze;
   struct str freeze_reason;    /* for the log: " (delivery error message)" … */
   struct str freeze_detail;    /* and, behind a colon, what the filter said; unset: nothing */
+  bool tried;                  /* mua_wrapper: routing was good, and the one transaction was tried */
+  bool wrapper_failed, wrapper_told; /* mua_wrapper: not delivered; and the caller has been told why */
   struct msglog log;
 };
 
@@ -43,6 +45,8 @@ bool delivery_system_filter(struct delivery *d);
 /* --- local.c, remote.c --- */
 void delivery_run_local(struct delivery *d);   /* [suspends] */
 void delivery_run_remote(struct delivery *d);  /* [suspends] */
+/* Do all remote addresses go to the same hosts by one transport? */
+bool delivery_one_group(struct delivery *d);
 /* -N: as if it had been delivered locally. */
 void delivery_pretend(struct delivery *d, struct address *chain);
 /* max_parallel of the transport. False: that many run already; all of the chain wait. *ret_key is for delivery_slot_leave;
@@ -64,6 +68,13 @@ void delivery_outcomes(struct delivery *d, struct address *chain);
 void delivery_done(struct delivery *d, struct address *a);
 /* Writes what is not in the journal yet. [suspends] */
 void delivery_journal(struct delivery *d);
+
+/* --- wrapper.c --- */
+bool delivery_is_wrapper(const struct delivery *d);
+/* After routing: can all go in one transaction? False: all fail. */
+bool delivery_wrapper_fits(struct delivery *d);
+/* After the attempt: whatever is left has failed; says so on the standard error output. */
+void delivery_wrapper_settle(struct delivery *d);
 
 /* --- success.c --- */
 /* The address has been dealt with as `action` says; its sender may have asked to be told. */

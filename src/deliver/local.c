@@ -128,6 +128,59 @@ static bool set_directories(struct delivery *d, struct address *chain) {
          expand_directory(d, chain, &o->transport_current_directory, "transport_current_directory", &chain->current_dir);
 }
 
+/* What the log says of a shadow: its name, and in parentheses what went wrong. */
+static struct str shadow_text(struct delivery *d, const struct instance *shadow, const struct address *copy) {
+  struct str text = str_is_set(copy->message) ? copy->message : STR_EMPTY;
+  if (copy->result == OUTCOME_OK)
+    return shadow->name;
+  const char *why = copy->basic_errno > 0 ? strerror(copy->basic_errno) : "";
+  return str_printf(d->c->arena, "%.*s (%s%s%.*s)", STRF(shadow->name), why, *why && text.len ? ": " : "", STRF(text));
+}
+
+static bool shadow_wanted(struct delivery *d, const struct instance *t) {
+  const struct option_expr *o = &transport_options(t)->shadow_condition;
+  struct str value;
+  if (!str_is_set(o->text))
+    return true;
+  int rc = expand_option(d->c, o, &value);
+  if (rc && rc != OUTCOME_FORCED)
+    log_write(LOG_MAIN | LOG_PANIC, d->m, "failed to expand shadow_condition for %.*s transport: %.*s", STRF(t->name), STRF(d->c->error));
+  return !rc && value.len && !str_eq_c(value, "0") && !str_ieq_c(value, "no") && !str_ieq_c(value, "false");
+}
+
+/* shadow_transport: what was delivered goes to another transport as well, whose result is only told in the log. */
+static void run_shadow(struct delivery *d, struct address *chain) {
+  const struct instance *t = chain->transport;
+  struct str name = transport_options(t)->shadow_transport;
+  struct address *copies = NULL, **tail = &copies;
+  if (!str_is_set(name) || d->m->deliver_bypassed)
+    return;
+  struct instance *shadow = config_driver(d->c->config, DRIVER_TRANSPORT, name);
+  for (struct address *a = chain; a; a = a->next) {
+    if (a->result != OUTCOME_OK)
+      continue;
+    struct address *copy = *tail = arena_memdup(d->c->arena, a, sizeof *a);
+    copy->next = NULL;
+    copy->transport = shadow;
+    copy->result = OUTCOME_DEFER;
+    copy->basic_errno = 0;
+    copy->message = copy->return_file = STR_UNSET;
+    copy->special_action_freeze = false;
+    tail = &copy->next;
+  }
+  if (!copies || !shadow || !shadow_wanted(d, t))
+    return;
+  d->c->transport = shadow;
+  if (transport_return_path(d->c, shadow, copies))
+    ((const struct transport_def *)shadow->driver)->deliver(d->c, shadow, copies);
+  d->c->transport = t;
+  for (struct address *a = chain; a; a = a->next)
+    if (a->result == OUTCOME_OK) {
+      a->delivered_to = shadow_text(d, shadow, copies);
+      copies = copies->next;
+    }
+}
+
 static void run(struct delivery *d, struct address *chain) {
   struct ctx *c = d->c;
   const struct transport_def *def = (const struct transport_def *)chain->transport->driver;
@@ -141,8 +194,10 @@ static void run(struct delivery *d, struct address *chain) {
   if (d->m->deliver_bypassed)
     delivery_pretend(d, chain);
   else if (delivery_slot_enter(d, c, chain, &slot) && set_directories(d, chain) &&
-           transport_return_path(c, chain->transport, chain))
+           transport_return_path(c, chain->transport, chain)) {
     def->deliver(c, chain->transport, chain);
+    run_shadow(d, chain);
+  }
   delivery_slot_leave(c, slot);
   c->host = saved;
   c->transport = c->router = NULL;

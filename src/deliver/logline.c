@@ -63,7 +63,7 @@ static void add_address(struct buf *b, struct ctx *c, const struct address *a, b
   bool short_form = success && a->kind == ADDRESS_MAIL && a->router && router_options(a->router)->log_as_local && is_local(a);
   bool included = a->transport && transport_options(a->transport)->rcpt_include_affixes;
   bool affixes = success && a->kind == ADDRESS_MAIL && (a->prefix.len || a->suffix.len) && !included;
-  bool routed = a->kind == ADDRESS_MAIL && a->router && a->transport && !included &&
+  bool routed = a->kind == ADDRESS_MAIL && a->router && !included &&
                 (success || !(a->prefix.len || a->suffix.len));
   struct str shown = a->address;
   if (short_form) {
@@ -148,9 +148,10 @@ static void add_host(struct buf *b, struct ctx *c, const struct address *a) {
     if (log_selected(LOGSEL_outgoing_port))
       buf_printf(b, ":%d", a->proxy_port);
   }
-  if (log_selected(LOGSEL_incoming_interface) && log_selected(LOGSEL_outgoing_interface) && str_is_set(a->sending_address)) {
+  bool outgoing = log_selected(LOGSEL_outgoing_interface);
+  if ((log_selected(LOGSEL_incoming_interface) || outgoing) && str_is_set(a->sending_address)) {
     buf_printf(b, " I=[%.*s]", STRF(a->sending_address));
-    if (log_selected(LOGSEL_outgoing_port))
+    if (outgoing && log_selected(LOGSEL_outgoing_port))
       buf_printf(b, ":%d", a->sending_port);
   }
 }
@@ -276,7 +277,7 @@ struct str logline_deferred(struct ctx *c, const struct address *a) {
   struct buf b;
   buf_init(&b, c->arena, LINE_MAX);
   add_address(&b, c, a, false);
-  if (a->basic_errno == ERROR_ROUTING_RETRY || (a->kind != ADDRESS_MAIL && !a->router && !a->transport)) {
+  if (a->basic_errno == ERROR_ROUTING_RETRY || a->routing || (a->kind != ADDRESS_MAIL && !a->router && !a->transport)) {
     buf_printf(&b, " routing defer (%d): %.*s", a->basic_errno, STRF(log_printable(c->arena, a->message)));
     return log_printable_utf8(c->arena, buf_str(&b));
   }

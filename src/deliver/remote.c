@@ -85,6 +85,8 @@ static bool single_domain(struct delivery *d, const struct transport_def *def, c
 
 static bool joins(struct delivery *d, const struct address *group, const struct address *a) {
   const struct transport_def *def = (const struct transport_def *)a->transport->driver;
+  if (delivery_is_wrapper(d))
+    return true;
   if (!delivery_same_batch(group, a) || !same_hosts(group->hosts, a->hosts) || !same_hosts(group->fallback_hosts, a->fallback_hosts))
     return false;
   if (str_eq(group->domain, a->domain) || !def->single_domain)
@@ -92,11 +94,20 @@ static bool joins(struct delivery *d, const struct address *group, const struct 
   return !single_domain(d, def, group) && !single_domain(d, def, a);
 }
 
+bool delivery_one_group(struct delivery *d) {
+  for (const struct address *a = d->remote->next; a; a = a->next)
+    if (!delivery_same_batch(d->remote, a) || !same_hosts(d->remote->hosts, a->hosts))
+      return false;
+  return true;
+}
+
 /* More addresses than one delivery may take are shared out if that lets them go in parallel, or if each is to go by itself
 (its return path may be its own); else the transport sends the message several times over its one connection. */
 static bool full(struct delivery *d, const struct address *group) {
   const struct transport_def *def = (const struct transport_def *)group->transport->driver;
   int64_t max = def->max_addresses ? def->max_addresses(d->c, group->transport) : 0, n = 0;
+  if (delivery_is_wrapper(d))
+    return false;
   if (max > 1 && main_options(d->c->config)->remote_max_parallel <= 1)
     return false;
   for (; max > 0 && group; group = group->next)

@@ -106,7 +106,7 @@ static int domain_listed(struct delivery *d, struct address *a, const struct opt
   return rc;
 }
 
-/* hold_domains and queue_domains. True: the address waits. */
+/* hold_domains. True: the address waits. */
 static bool held(struct delivery *d, struct address *a) {
   const struct main_options *o = main_options(d->c->config);
   if (str_is_set(o->hold_domains.text) && !d->how->force) {
@@ -116,14 +116,23 @@ static bool held(struct delivery *d, struct address *a) {
     if (rc != OUTCOME_FAIL)
       return defer(d, a, ERROR_LIST_DEFER, STR("hold_domains lookup deferred")), true;
   }
-  if (str_is_set(o->queue_domains.text) && !d->how->queue_run && !d->how->force) {
-    int rc = domain_listed(d, a, &o->queue_domains);
-    if (rc == OUTCOME_OK)
-      return defer(d, a, ERROR_QUEUE_DOMAIN, STR("domain is in queue_domains")), true;
-    if (rc != OUTCOME_FAIL)
-      return defer(d, a, ERROR_LIST_DEFER, STR("queue_domains lookup deferred")), true;
-  }
   return false;
+}
+
+/* queue_domains: the last thing before an address is routed. */
+static bool queued(struct delivery *d, struct address *a) {
+  const struct main_options *o = main_options(d->c->config);
+  if (!str_is_set(o->queue_domains.text) || d->how->queue_run || d->how->force)
+    return false;
+  int rc = domain_listed(d, a, &o->queue_domains);
+  if (rc == OUTCOME_FAIL)
+    return false;
+  a->routing = true;
+  if (rc == OUTCOME_OK)
+    defer(d, a, ERROR_QUEUE_DOMAIN, STR("domain is in queue_domains"));
+  else
+    defer(d, a, ERROR_LIST_DEFER, STR("queue_domains lookup deferred"));
+  return true;
 }
 
 /* An address that is (or will be) delivered for another one too. */
@@ -305,7 +314,8 @@ void delivery_route(struct delivery *d) {
     struct address *route = choose_fresh(d);
     while (route) {
       struct address *a = take(&route);
-      route_one(d, a, &route);
+      if (!queued(d, a))
+        route_one(d, a, &route);
     }
   }
   remove_duplicates(d, &d->local);

@@ -119,6 +119,8 @@ static struct message *make_message(struct ctx *c, const struct submit *s, struc
   m->originator_login = cl->ident;
   m->originator_uid = user ? s->uid : geteuid();
   m->originator_gid = user ? s->gid : getegid();
+  if (!s->sender.len && !user)
+    cl->authenticated_sender = str_dup(m->arena, main_options(c->config)->bounce_sender_authentication);
   m->deliver_first_time = true;
   m->allow_unqualified_sender = m->allow_unqualified_recipient = true;
   m->local_error_message = !s->sender.len;

@@ -323,7 +323,7 @@ enum host_find host_find_by_dns(struct ctx *c, struct arena *a, struct str domai
     return HOST_FIND_FAILED;
   }
   enum host_find r = find_hosts(c, a, given, ascii, p, ret, ret_full);
-  if (str_ieq(*ret_full, ascii)) /* another form of the same name does not make the address another one */
+  if (str_ieq(*ret_full, ascii) && !str_ieq(given, ascii)) /* another form of the same name does not make the address another one */
     *ret_full = given;
   return r;
 }

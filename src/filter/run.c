@@ -21,10 +21,26 @@ int filter_fail(struct filter_runner *r, const char *fmt, ...) {
   return -1;
 }
 
+/* Quotes as the filter's file has them. */
+static struct str with_escapes(struct arena *a, struct str s) {
+  struct buf b;
+  if (str_find_byte(s, '"') < 0)
+    return s;
+  buf_init(&b, a, 2 * s.len + 1);
+  for (uint32_t i = 0; i < s.len; i++) {
+    if (s.p[i] == '"')
+      buf_add_byte(&b, '\\');
+    buf_add_byte(&b, s.p[i]);
+  }
+  struct str text = buf_str(&b);
+  text.taint = s.taint;
+  return text;
+}
+
 bool filter_expand(struct filter_runner *r, const struct filter_value *v, const char *where, struct str *ret) {
   if (expand(r->c, v->tree, ret) == 0)
     return true;
-  filter_fail(r, "failed to expand \"%.*s\" in %s: %.*s", STRF(v->text), where, STRF(r->c->error));
+  filter_fail(r, "failed to expand \"%.*s\" in %s: %.*s", STRF(with_escapes(r->c->arena, v->text)), where, STRF(r->c->error));
   return false;
 }
 

@@ -44,6 +44,7 @@ struct recipient {
   struct str orcpt;      /* DSN */
   unsigned dsn_flags;
   int parent;            /* one_time: index of the original recipient, -1 */
+  struct str given;      /* for the log: as it was given, when rewriting or qualification made another of it; else unset */
   void **module_state;
 };
 

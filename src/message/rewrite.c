@@ -113,7 +113,7 @@ static enum step apply_rule(struct ctx *c, const struct rewrite_rule *rule, size
   DEBUG(rewrite, "\"%.*s\" from %s rewritten as \"%.*s\" by rule %zu\n", STRF(*subject), place_name(type), STRF(shown),
     number);
   /* EXPN rewrites, too, but no message's addresses. */
-  if (log_selected(LOGSEL_address_rewrite) && (c->message || !c->session || (type & REWRITE_SMTP)))
+  if (log_selected(LOGSEL_address_rewrite) && !(type & REWRITE_QUIET) && (c->message || !c->session || (type & REWRITE_SMTP)))
     log_write(LOG_MAIN, c->message, "\"%.*s\" from %s rewritten as \"%.*s\" by rule %zu", STRF(*subject),
       place_name(type), STRF(shown), number);
   *subject = address;
@@ -176,6 +176,10 @@ bool rewrite_envelope_recipient(struct ctx *c, struct str *address) {
   return rewrite_envelope(c, REWRITE_ENV_TO, address);
 }
 
+bool rewrite_envelope_recipient_quietly(struct ctx *c, struct str *address) {
+  return rewrite_envelope(c, REWRITE_ENV_TO | REWRITE_QUIET, address);
+}
+
 void rewrite_message_sender(struct ctx *c, struct message *m) {
   if (str_is_set(m->reverse_path_before))
     return;
@@ -200,6 +204,8 @@ void rewrite_received(struct ctx *c, struct message *m) {
     if (!rewrite_envelope_recipient(c, &address))
       continue;
     vec_push(c->arena, &before, m->recipients.v[i].address);
+    if (!str_is_set(m->recipients.v[i].given))
+      m->recipients.v[i].given = m->recipients.v[i].address;
     m->recipients.v[i].address = str_dup(m->arena, address);
   }
   rewrite_message_headers(c, m, rules);

@@ -24,6 +24,8 @@ bool rewrite_smtp(struct ctx *c, bool sender, struct str *text);
 /* An envelope address by the main rules. True: it was changed. */
 bool rewrite_envelope_sender(struct ctx *c, struct str *address);
 bool rewrite_envelope_recipient(struct ctx *c, struct str *address);
+/* The same without a log line, for addresses that a user's own file names. */
+bool rewrite_envelope_recipient_quietly(struct ctx *c, struct str *address);
 /* The message's envelope sender, once: later calls do nothing. For ACLs that verify
 it; rewrite_received does it too. */
 void rewrite_message_sender(struct ctx *c, struct message *m);

@@ -19,6 +19,7 @@
 #define REWRITE_QUIT 2048u         /* q */
 #define REWRITE_REPEAT 4096u       /* R */
 #define REWRITE_QUALIFY 8192u      /* Q */
+#define REWRITE_QUIET 16384u       /* of a call: nothing is logged */
 
 struct rewrite_rule {
   struct option_expr pattern, replacement;

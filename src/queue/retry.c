@@ -21,6 +21,8 @@
 
 static bool record_get(struct ctx *c, struct str key, struct hint_retry *ret) {
   struct str value;
+  if (main_options(c->config)->mua_wrapper)
+    return false;
   if (hints_get(c, DATABASE, key, c->arena, &value) != OUTCOME_OK || !hint_retry_decode(value, ret))
     return false;
   return time(NULL) - ret->last_try <= main_options(c->config)->retry_data_expire;
@@ -130,6 +132,8 @@ static int update_record(struct arena *a, struct str *value, void *arg) {
 /* True: no time is left. */
 static bool record_failure(struct ctx *c, const struct failure *f) {
   struct update u = {.c = c, .f = f, .now = time(NULL)};
+  if (main_options(c->config)->mua_wrapper) /* there is no next time */
+    return false;
   u.rule = retry_rule_find(c, f->match, f->alternate, f->basic_errno, f->more_errno, sender_of(c));
   if (!u.rule) {
     DEBUG(retry, "no retry rule for %.*s: the address fails\n", STRF(f->match));

@@ -113,7 +113,7 @@ static enum route_result find_domain(struct ctx *c, const struct instance *r, st
   if (undecided && *found == HOST_FIND_FAILED)
     return router_defer(c, a, ERROR_UNKNOWN, "lookup defer for mx_domains");
   if (str_is_set(*full) && str_ieq(*full, domain))
-    *full = domain; /* what we asked for is no stranger's text */
+    *full = str_untainted(*full); /* what we asked for is no stranger's text */
   return ROUTE_OK;
 }
 
@@ -187,6 +187,8 @@ static enum route_result dnslookup_route(struct ctx *c, const struct instance *r
   /* The name server, or widening, knows the domain by another name: the address goes on under that. */
   if (str_is_set(full) && full.len && full.p[0] != '*' && !str_ieq(full, a->domain))
     return router_change_domain(c, r, a, full, o->rewrite_headers, lists);
+  if (str_is_set(full) && str_ieq(full, a->domain) && !str_eq(full, a->domain)) /* its case is the name server's affair */
+    a->address = str_cat(c->arena, str_slice(a->address, 0, (size_t)str_rfind_byte(a->address, '@') + 1), full);
   if (found == HOST_FOUND_LOCAL && (rc = router_self(c, r, a, a->hosts, lists)))
     return rc;
   if ((rc = router_translate_hosts(c, r, a)) || (rc = router_accept(c, r, a, NULL, lists)))

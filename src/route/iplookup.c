@@ -142,7 +142,7 @@ static enum route_result iplookup_route(struct ctx *c, const struct instance *r,
   const struct iplookup *o = r->options;
   struct str query, answer, text, error;
   struct mail_address m;
-  struct address_props props;
+  struct address_props props = a->prop;
   bool defaulted = !str_is_set(o->query.text);
   if (defaulted)
     query = str_printf(c->arena, "%.*s@%.*s %.*s@%.*s", STRF(a->local_part), STRF(a->domain), STRF(a->local_part), STRF(a->domain));

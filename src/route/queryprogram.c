@@ -173,7 +173,7 @@ static enum route_result take(struct ctx *c, const struct instance *r, struct ad
 
 /* A list of addresses, each routed from the start or from redirect_router. */
 static enum route_result redirect(struct ctx *c, const struct instance *r, struct address *a, struct str list, struct route_lists *lists) {
-  struct address_props props;
+  struct address_props props = a->prop;
   struct address *first = NULL, **tail = &first;
   enum route_result rc = router_props(c, r, a, &props);
   if (rc)

@@ -219,8 +219,9 @@ enum route_result redirect_address(struct redirect_run *run, const struct redire
   enum route_result rc;
   if (str_find_byte(text, '@') < 0 && (rc = qualify(run, item, &text)))
     return rc;
+  bool users_own = run->uid >= 0 && str_is_set(run->o->file.text);
   if (run->o->rewrite)
-    (void)rewrite_envelope_recipient(c, &text);
+    (void)(users_own ? rewrite_envelope_recipient_quietly(c, &text) : rewrite_envelope_recipient(c, &text));
   if (run->o->check_ancestor && same_ancestor(run->a, text))
     text = run->a->address;
   *ret = address_child(c->arena, run->a, text);

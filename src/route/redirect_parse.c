@@ -219,7 +219,7 @@ static bool one_item(struct parser *p, struct str item) {
       !m.domain.len)
     return add(p, REDIRECT_ADDRESS, m.address, true);
   if (address_parse(p->arena, item, p->rules->address_flags | ADDRESS_ALLOW_EMPTY, &m, &why))
-    return bad_item(p, item, why);
+    return str_eq_c(why, "empty address") ? true : bad_item(p, item, why); /* a comment alone is no error */
   /* Comments only yield nothing; so does <> in a list of addresses only by mistake. */
   if (!m.address.len)
     return str_find_byte(item, '<') >= 0 ? bad_item(p, item, STR("missing or malformed local part")) : true;

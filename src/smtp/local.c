@@ -97,7 +97,7 @@ static void take_argument(struct local *l, struct str arg) {
       if (l->p->extract_recipients && l->o->extract_addresses_remove_arguments)
         vec_push(l->arena, &l->arguments, full);
       else
-        message_add_recipient(l->m, full);
+        message_add_recipient(l->m, full)->given = address.domain.len ? STR_UNSET : str_dup(l->m->arena, address.address);
       l->m->smtputf8 |= !str_is_ascii(full); /* from here on UTF-8 is let in */
       continue;
     }

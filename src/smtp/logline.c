@@ -130,8 +130,10 @@ void receive_log_arrival(struct reception *r) {
   if (log_selected(LOGSEL_received_sender))
     buf_printf(&b, " from <%.*s>", STRF(m->reverse_path));
   if (log_selected(LOGSEL_received_recipients)) {
-    for (size_t i = 0; i < m->recipients.n; i++)
-      buf_printf(&b, "%s %.*s", i ? "" : " for", STRF(m->recipients.v[i].address));
+    for (size_t i = 0; i < m->recipients.n; i++) {
+      struct recipient *rcpt = &m->recipients.v[i];
+      buf_printf(&b, "%s %.*s", i ? "" : " for", STRF(str_is_set(rcpt->given) ? rcpt->given : rcpt->address));
+    }
   }
   struct str line = log_printable_utf8(c->arena, buf_str(&b));
   acl_log(c, LOG_MAIN, "%.*s", STRF(line));

@@ -27,6 +27,7 @@ reverse-path. A `once` file's recipients are remembered in the hints database. *
 #include "transport/transport.h"
 
 #define FILE_MAX (1u << 20)
+#define ONCE_FILE_MAX (1 << 20)
 
 struct autoreply {
   bool file_expand, file_optional, return_message;
@@ -43,11 +44,11 @@ static const struct option_def autoreply_options[] = {
     {"file_optional", OPTION_BOOL, OFF(file_optional)},
     {"from", OPTION_EXPR, OFF(from)},
     {"headers", OPTION_EXPR, OFF(headers)},
-    {"log", OPTION_EXPR, OFF(log), NULL, OPTION_LATER},
+    {"log", OPTION_EXPR, OFF(log)},
     {"mode", OPTION_OCTAL, OFF(mode), "0600"},
     {"never_mail", OPTION_LIST, OFF(never_mail), NULL, 0, LIST_ADDRESS},
     {"once", OPTION_EXPR, OFF(once)},
-    {"once_file_size", OPTION_INT, OFF(once_file_size), NULL, OPTION_LATER},
+    {"once_file_size", OPTION_INT, OFF(once_file_size)},
     {"once_repeat", OPTION_EXPR, OFF(once_repeat), "0s"},
     {"reply_to", OPTION_EXPR, OFF(reply_to)},
     {"return_message", OPTION_BOOL, OFF(return_message)},
@@ -131,6 +132,7 @@ static bool gather(struct reply *r) {
       !header_text(r, &o->bcc, "bcc", false, &r->bcc) || !header_text(r, &o->subject, "subject", false, &r->subject) ||
       !header_text(r, &o->headers, "headers", true, &r->headers) ||
       !local_expand(r->c, r->t, r->a, &o->text, "text", &r->text) || !local_expand(r->c, r->t, r->a, &o->file, "file", &r->file) ||
+      !local_expand(r->c, r->t, r->a, &o->log, "log", &r->log) ||
       !local_expand(r->c, r->t, r->a, &o->once, "once", &r->once) ||
       !local_expand(r->c, r->t, r->a, &o->once_repeat, "once_repeat", &repeat))
     return false;
@@ -192,6 +194,47 @@ static int once_record(struct arena *a, struct str *value, void *arg) {
   return 1;
 }
 
+/* once_file_size: one record with all recipients, the oldest first, "time address" a line. Each counts as much as it would
+in a file of Exim's: the address, its end, and eight bytes of time. */
+struct once_list {
+  struct str to;
+  int64_t now, repeat, max;
+  bool seen;
+};
+
+static int once_list_record(struct arena *a, struct str *value, void *arg) {
+  struct once_list *u = arg;
+  VEC(struct str) kept = {0};
+  int64_t size = (int64_t)u->to.len + 9;
+  for (struct str rest = *value; str_is_set(rest) && rest.len;) {
+    struct str line = str_cut(&rest, '\n'), who = line, stamp = str_cut(&who, ' ');
+    int64_t then;
+    if (!str_is_set(who) || !str_to_i64(stamp, &then))
+      continue;
+    if (str_eq(who, u->to)) {
+      u->seen = u->repeat <= 0 || u->now < then + u->repeat;
+      if (u->seen)
+        return 0;
+      continue;
+    }
+    vec_push(a, &kept, line);
+    size += (int64_t)who.len + 9;
+  }
+  size_t first = 0;
+  for (; first < kept.n && size > u->max; first++) {
+    struct str who = kept.v[first];
+    (void)str_cut(&who, ' ');
+    size -= (int64_t)who.len + 9;
+  }
+  struct buf b;
+  buf_init(&b, a, (size_t)u->max + 32 * kept.n + u->to.len + 64);
+  for (; first < kept.n; first++)
+    buf_printf(&b, "%.*s\n", STRF(kept.v[first]));
+  buf_printf(&b, "%lld %.*s\n", (long long)u->now, STRF(u->to));
+  *value = buf_str(&b);
+  return 1;
+}
+
 /* Has this recipient had its answer already? Notes that it gets one now. A name that cannot be a file's is refused: people
 expect the records to be there. */
 static bool already_answered(struct reply *r) {
@@ -203,6 +246,12 @@ static bool already_answered(struct reply *r) {
         STRF(r->once), STRF(r->t->name), strerror(EISDIR)));
     r->a->basic_errno = EISDIR;
     return true;
+  }
+  if (r->o->once_file_size > 0) {
+    struct once_list l = {.to = str_lower(r->c->arena, r->to), .now = time(NULL), .repeat = r->once_repeat,
+        .max = r->o->once_file_size < ONCE_FILE_MAX ? r->o->once_file_size : ONCE_FILE_MAX};
+    struct str list = str_slice(str_printf(r->c->arena, "list %.*s", STRF(r->once)), 0, 500);
+    return hints_update(r->c, "autoreply", list, once_list_record, &l) == OUTCOME_OK && l.seen;
   }
   struct once_update u = {.now = time(NULL), .repeat = r->once_repeat};
   struct str key = str_lower(r->c->arena, str_printf(r->c->arena, "%.*s %.*s", STRF(r->once), STRF(r->to)));

@@ -48,7 +48,7 @@ int command_build(struct ctx *c, struct str text, bool expand, const struct addr
   struct str rest = text, arg;
   int e = 0;
   ret->argv = arena_array(c->arena, struct str, PLAN_ARGS_MAX + 1);
-  ret->n = 0;
+  ret->n = ret->tainted = 0;
   while (!e && next_argument(c, &rest, &arg)) {
     if (chain && str_eq_c(arg, "$pipe_addresses")) {
       for (const struct address *a = chain; a && !e; a = a->next)
@@ -64,6 +64,8 @@ int command_build(struct ctx *c, struct str text, bool expand, const struct addr
     if (expand && expand_text(c, arg, &arg))
       return ctx_fail(c, OUTCOME_DEFER, "Expansion of \"%.*s\" from command \"%.*s\" in %.*s failed: %.*s", STRF(source), STRF(text),
           STRF(whose), STRF(c->error));
+    if (ret->n && !ret->tainted && str_is_tainted(arg))
+      ret->tainted = ret->n;
     e = add(c, ret, arg, whose);
   }
   if (!e && !ret->n)

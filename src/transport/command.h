@@ -10,6 +10,7 @@ arguments (Exim manual, section "How the command is run"). */
 struct command {
   struct str *argv; /* an array with room for one more */
   size_t n;
+  size_t tainted;   /* the first argument that a stranger has a hand in, not counting addresses; 0: none */
 };
 
 /* Splits, and with `expand` expands each argument; in the context's arena. $pipe_addresses alone becomes one argument for each

@@ -19,12 +19,28 @@ static int init(struct config_reader *r, struct instance *i) {
 static const struct driver_class_def class_def = {.class = DRIVER_TRANSPORT, .options = transport_generic_options,
     .options_size = sizeof(struct transport_options), .init = init};
 
-/* Rules are known only when all sections are read. */
+static int check_shadow(struct config_reader *r, const struct instance *t) {
+  struct str name = transport_options(t)->shadow_transport;
+  if (!str_is_set(name))
+    return 0;
+  if (!((const struct transport_def *)t->driver)->local)
+    return config_error_at(r, t->where, "shadow transport not allowed on non-local transport %.*s", STRF(t->name));
+  const struct instance *shadow = config_driver(config_reader_config(r), DRIVER_TRANSPORT, name);
+  if (!shadow)
+    return config_error_at(r, t->where, "shadow transport \"%.*s\" not found for %.*s transport", STRF(name), STRF(t->name));
+  if (!((const struct transport_def *)shadow->driver)->local)
+    return config_error_at(r, t->where, "shadow transport \"%.*s\" of %.*s transport is not a local transport", STRF(name), STRF(t->name));
+  return 0;
+}
+
+/* Rules and other transports are known only when all sections are read. */
 static int check(struct config_reader *r, void *block) {
   int rc = 0;
-  for (const struct instance *t = config_reader_config(r)->drivers[DRIVER_TRANSPORT]; t; t = t->next)
+  for (const struct instance *t = config_reader_config(r)->drivers[DRIVER_TRANSPORT]; t; t = t->next) {
     if (transport_options(t)->headers_rewrite.len)
       rc |= rewrite_check_option(r, t->where, transport_options(t)->headers_rewrite);
+    rc |= check_shadow(r, t);
+  }
   return rc ? OUTCOME_ERROR : 0;
 }
 

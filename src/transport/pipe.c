@@ -49,7 +49,7 @@ static const struct option_def pipe_option_table[] = {
     {"message_suffix", OPTION_EXPR, OFF(message_suffix)},
     {"path", OPTION_EXPR, OFF(path), "/bin:/usr/bin"},
     {"permit_coredump", OPTION_BOOL, OFF(permit_coredump)},
-    {"pipe_as_creator", OPTION_BOOL, OFF(pipe_as_creator), NULL, OPTION_LATER},
+    {"pipe_as_creator", OPTION_BOOL, OFF(pipe_as_creator)},
     {"restrict_to_path", OPTION_BOOL, OFF(restrict_to_path)},
     {"return_fail_output", OPTION_BOOL, OFF(return_fail_output)},
     {"return_output", OPTION_BOOL, OFF(return_output)},
@@ -89,6 +89,20 @@ static bool fail(struct address *chain, enum outcome o, struct str text) {
   return false;
 }
 
+/* What strangers have a hand in is not for commands. */
+static bool refuse_command(struct ctx *c, const struct instance *t, struct address *chain, struct str what) {
+  transport_chain_result(chain, OUTCOME_DEFER, 0,
+      str_printf(c->arena, "Tainted '%.*s' (command for %.*s transport) not permitted", STRF(what), STRF(t->name)));
+  for (struct address *a = chain; a; a = a->next)
+    a->panic = true;
+  return false;
+}
+
+static bool refuse_argument(struct ctx *c, const struct instance *t, struct address *chain, size_t n, struct str arg) {
+  return fail(chain, OUTCOME_FAIL,
+      str_printf(c->arena, "Tainted arg %zu for %.*s transport command: '%.*s'", n, STRF(t->name), STRF(arg)));
+}
+
 static bool add_argument(struct address *chain, struct plan *p, struct str arg) {
   if (p->argv_n >= PLAN_ARGS_MAX)
     return fail(chain, OUTCOME_FAIL, STR("too many arguments to the pipe's command"));
@@ -106,6 +120,8 @@ static bool filter_command(struct ctx *c, const struct instance *t, struct addre
     return fail(chain, OUTCOME_DEFER, str_printf(c->arena, "%.*s (%.*s transport)", STRF(item->pipe_error), STRF(t->name)));
   for (int64_t i = 0; i < item->argv_n; i++) {
     if (!str_eq_c(item->argv[i], "$pipe_addresses")) {
+      if (i > 0 && !chain->router && str_is_tainted(item->argv[i])) /* the system filter's: nobody else's privileges */
+        return refuse_argument(c, t, chain, (size_t)i, item->argv[i]);
       if (!add_argument(chain, p, item->argv[i]))
         return false;
       continue;
@@ -122,11 +138,15 @@ static bool split_command(struct ctx *c, const struct instance *t, struct addres
   struct command made;
   if (chain->filter && !expand_args)
     return filter_command(c, t, chain, p);
+  if (!expand_args && str_is_tainted(command))
+    return refuse_command(c, t, chain, command);
   bool forced = expand_args && chain->kind == ADDRESS_PIPE && ((const struct pipe_options *)t->options)->force_command;
   int e = command_build(c, command, expand_args, chain, forced ? str_from(chain->address, 1) : STR_UNSET,
       str_printf(c->arena, "%.*s transport", STRF(t->name)), &made);
   if (e)
     return fail(chain, (enum outcome)e, c->error);
+  if (made.tainted)
+    return refuse_argument(c, t, chain, made.tainted, made.argv[made.tainted]);
   p->argv = made.argv;
   p->argv_n = (int64_t)made.n;
   return true;
@@ -148,7 +168,7 @@ static bool find_program(struct ctx *c, const struct instance *t, struct address
   struct str allow = STR_UNSET, name = p->argv[0];
   bool allowed = !str_is_set(o->allow_commands.text);
   if (str_is_tainted(name))
-    return fail(chain, OUTCOME_DEFER, str_printf(c->arena, "Tainted '%.*s' (command for %.*s transport) not permitted", STRF(name), STRF(t->name)));
+    return refuse_command(c, t, chain, name);
   if (!allowed) {
     if (!local_expand(c, t, chain, &o->allow_commands, "allow_commands", &allow))
       return false;
@@ -265,6 +285,13 @@ static void pipe_deliver(struct ctx *c, const struct instance *t, struct address
   struct plan_result result;
   struct str path, command;
   bool from_address = chain->kind == ADDRESS_PIPE && !o->force_command;
+  if (o->pipe_as_creator) /* whoever wrote the message; the option user goes before it */
+    for (struct address *a = chain; a; a = a->next) {
+      a->uid = c->message->originator_uid;
+      a->gid = c->message->originator_gid;
+      a->uid_set = a->gid_set = true;
+      a->initgroups = false;
+    }
   if (!local_plan_prepare(c, t, chain, &p, &message))
     return;
   if (chain->kind == ADDRESS_PIPE)
@@ -282,7 +309,7 @@ static void pipe_deliver(struct ctx *c, const struct instance *t, struct address
     if (from_address && chain->filter && str_is_set(chain->filter->shell_command))
       command = chain->filter->shell_command;
     if (str_is_tainted(command)) {
-      fail(chain, OUTCOME_DEFER, str_printf(c->arena, "Tainted '%.*s' (command for %.*s transport) not permitted", STRF(command), STRF(t->name)));
+      (void)refuse_command(c, t, chain, command);
       return;
     }
     p.argv = arena_array(c->arena, struct str, 4);

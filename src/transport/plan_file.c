@@ -289,8 +289,12 @@ void plan_execute_file(struct arena *a, const struct plan *p, int body_fd, struc
     char text[PATH_MAX];
     memcpy(text, dir.p, dir.len);
     text[dir.len] = 0;
-    if (access(text, F_OK) < 0 && errno == ENOENT && plan_may_create(p, str_c(m.path)))
-      (void)plan_make_directories(p, dir, (mode_t)p->directory_mode); /* the open tells what is wrong */
+    int e = access(text, F_OK) < 0 && errno == ENOENT && plan_may_create(p, str_c(m.path))
+                ? plan_make_directories(p, dir, (mode_t)p->directory_mode) : 0;
+    if (e) {
+      plan_fail(a, r, OUTCOME_DEFER, -e, "failed to create directories for %s: %s", m.path, strerror(-e));
+      return;
+    }
   }
   if (!null && p->lock_file && !take_lock_file(&m))
     return;

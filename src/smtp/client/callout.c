@@ -1,6 +1,7 @@
 /* The dialogue of a callout: MAIL and RCPT to the hosts of an address, until
 one of them has a definite answer (Exim manual, section "Callout
 verification"). */
+#include <stdio.h>
 #include <errno.h>
 
 #include "acl/acl.h"
@@ -292,12 +293,13 @@ static enum host_answer ask(struct callout *k, struct smtp_connection *n) {
 
 /* --- connections that are kept --- */
 
-void callout_release(struct callout_kept *k) {
+void callout_release(struct callout_kept *k, const char *id) {
   if (!k || !k->connection)
     return;
   struct smtp_connection *n = k->connection;
   k->connection = NULL;
   n->needs_reset = true;
+  snprintf(n->txn_id, sizeof n->txn_id, "%s", id);
   smtp_pool_keep(n);
 }
 
@@ -347,7 +349,7 @@ static bool ask_kept(struct callout *k, enum host_answer *ret) {
     if (k->p->drop_other)
       callout_drop(kept);
     else
-      callout_release(kept);
+      callout_release(kept, "");
     return false;
   }
   enum smtp_stage_result r = rcpt(k, n, smtp_rcpt_address(k->c, k->t, k->a));

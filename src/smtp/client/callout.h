@@ -39,7 +39,7 @@ or DEFER with *ret. [suspends] */
 enum outcome callout_verify(struct ctx *c, struct address *a, const struct callout_params *p, struct callout_outcome *ret);
 
 /* Ends the open transaction; the connection may serve another message soon. NULL and an empty one are allowed. */
-void callout_release(struct callout_kept *k);
+void callout_release(struct callout_kept *k, const char *id);
 /* The same, but hangs up at once. */
 void callout_drop(struct callout_kept *k);
 

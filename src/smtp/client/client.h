@@ -61,6 +61,7 @@ struct smtp_connection {
   /* A transaction that a callout has left open (MAIL and RCPT are done), for the message itself. */
   bool txn_open;
   struct str txn_sender;
+  char txn_id[24];             /* the message; "": not known */
   VEC(struct str) txn_rcpts;
   bool needs_reset;            /* the last transaction ended without data: RSET comes before the next, if there is one */
   /* what to say when it goes wrong: the command that the reply is for */

@@ -5,6 +5,7 @@ answers mean for each recipient (RFC 5321 4.1.1, 2920 3.1). */
 #include <stdio.h>
 #include <unistd.h>
 
+#include "core/build.h"
 #include "core/main_options.h"
 #include "deliver/errors.h"
 #include "expand/expand.h"
@@ -34,6 +35,7 @@ struct transaction {
   bool early_data; /* the whole message went out with MAIL and RCPT */
   int64_t max;     /* recipients at a time */
   struct str only_domain; /* RCPTDOMAINMAX: set when only recipients of this domain go into the transaction */
+  bool all_or_none; /* mua_wrapper: nothing is sent when a recipient is refused */
   bool prepared;   /* text is ready */
   struct smtp_text text;
   int text_error;  /* it could not be made */
@@ -67,6 +69,9 @@ static void set_host(struct transaction *t, struct address *a) {
   }
   a->proxy = t->n->proxy ? str_dup(t->c->arena, t->n->proxy->local_address) : STR_UNSET;
   a->proxy_port = t->n->proxy ? t->n->proxy->local_port : 0;
+  uint64_t port = 0;
+  a->sending_address = t->c->vars.sending_ip_address;
+  a->sending_port = str_to_u64(t->c->vars.sending_port, &port) ? (int)port : 0;
   a->smtp_greeting = str_dup(t->c->arena, t->n->greeting);
   a->helo_response = str_dup(t->c->arena, t->n->ehlo_reply);
 }
@@ -121,6 +126,12 @@ static void choose_limits(struct transaction *t) {
   int64_t wanted = 0;
   if (expand_option_int(t->c, &t->o->max_rcpt, "max_rcpt", &t->max) || t->max <= 0)
     t->max = INT32_MAX;
+  if (t->all_or_none) {
+    t->max = INT32_MAX;
+    t->prdr = false;
+    t->only_domain = STR_UNSET;
+    return;
+  }
   if (f->limit_rcpts > 0 && f->limit_rcpts < t->max)
     t->max = f->limit_rcpts;
   t->only_domain = STR_UNSET;
@@ -341,7 +352,7 @@ static enum smtp_stage_result take_final(struct transaction *t) {
     enum outcome o = r == SMTP_REFUSED ? OUTCOME_FAIL : OUTCOME_DEFER;
     if (t->o->lmtp) {
       if (r)
-        settle(t, a, o, t->n->error, t->n->error_text);
+        settle(t, a, o, 0, str_tainted(str_printf(t->c->arena, "LMTP error after DATA: %.*s", STRF(t->n->reply.text))));
       else
         confirm(t, a);
       continue;
@@ -489,7 +500,9 @@ static bool txn_has(const struct smtp_connection *n, struct str rcpt) {
 static bool continues_transaction(struct transaction *t) {
   struct smtp_connection *n = t->n;
   size_t waiting = 0;
-  if (!n->txn_open || !str_eq(n->txn_sender, t->return_path) || t->o->lmtp || message_requires_tls(t->c->message))
+  /* What routers (errors_to) and rewriting make of this message's sender comes too late: the server knows him already. */
+  bool same = str_eq(n->txn_sender, t->return_path) || (n->txn_sender.len && !strcmp(n->txn_id, t->c->message->id));
+  if (!n->txn_open || !same || t->o->lmtp || message_requires_tls(t->c->message))
     return false;
   for (const struct address *a = t->chain; a; a = a->next) {
     if (!pending(a))
@@ -520,13 +533,25 @@ static enum smtp_stage_result continue_transaction(struct transaction *t) {
   return send_data(t);
 }
 
+/* One recipient was refused: so are the others, with his reason. */
+static void give_up(struct transaction *t) {
+  const struct address *refused = t->chain;
+  while (refused && pending(refused))
+    refused = refused->next;
+  for (struct address *a = t->chain; a && refused; a = a->next)
+    if (pending(a))
+      settle(t, a, refused->result, refused->basic_errno, refused->message);
+  t->accepted = 0;
+}
+
 enum smtp_stage_result smtp_send_message(struct ctx *c, struct smtp_connection *n, struct address *chain,
     const struct transport_message *m) {
   struct transaction t = {.c = c, .n = n, .o = smtp_client_options(n->transport), .chain = chain, .m = m};
   for (struct address *a = chain; a; a = a->next)
     a->smtp_in_transaction = false;
+  t.all_or_none = main_options(c->config)->mua_wrapper;
   choose_limits(&t);
-  t.pipelining = n->offers.pipelining;
+  t.pipelining = n->offers.pipelining && !t.all_or_none;
   t.chunking = n->offers.chunking && !t.o->lmtp;
   t.early = smtp_early_owed(&n->early) || (n->early.used && n->messages == 0);
   t.early_data = t.pipelining && t.chunking && !smtp_early_owed(&n->early) && smtp_fits_chunk(c, m);
@@ -547,8 +572,12 @@ enum smtp_stage_result smtp_send_message(struct ctx *c, struct smtp_connection *
       return r;
     t.early_data = t.text.added.len < SIGNATURES_IN_CHUNK;
   }
-  bool continues = continues_transaction(&t);
+  bool continues = continues_transaction(&t), open = n->txn_open;
   n->txn_open = false;
+  if (open && !continues && build.no_connection_pool) { /* as a callout's connection that nobody wants */
+    n->stale = true;
+    return SMTP_BROKEN;
+  }
   if (continues) {
     n->needs_reset = false;
     return continue_transaction(&t);
@@ -589,6 +618,8 @@ enum smtp_stage_result smtp_send_message(struct ctx *c, struct smtp_connection *
   }
   if (r == SMTP_BROKEN)
     return r;
+  if (!r && t.all_or_none && t.accepted < t.sent)
+    give_up(&t);
   if (r || !t.accepted) {
     n->needs_reset = true;
     return r;

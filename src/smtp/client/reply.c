@@ -32,22 +32,19 @@ static struct str after_command(struct ctx *c, const struct smtp_connection *n) 
   return str_printf(c->arena, "%s%.*s", n->command_pipelined ? "pipelined " : "", STRF(n->command));
 }
 
-static const char *protocol(const struct smtp_connection *n) { return smtp_client_options(n->transport)->lmtp ? "LMTP" : "SMTP"; }
-
 void smtp_note_refusal(struct ctx *c, struct smtp_connection *n, int error) {
   struct str text = n->reply.text;
   struct str what = after_command(c, n);
   n->error = error;
-  n->error_text = str_tainted(str_printf(c->arena, "%s error from remote mail server after %.*s: %.*s", protocol(n), STRF(what), STRF(text)));
+  n->error_text = str_tainted(str_printf(c->arena, "SMTP error from remote mail server after %.*s: %.*s", STRF(what), STRF(text)));
 }
 
 void smtp_note_broken(struct ctx *c, struct smtp_connection *n, int error) {
   struct str what = after_command(c, n);
-  const char *name = protocol(n);
   switch (error) {
   case -ETIMEDOUT:
     n->error = ETIMEDOUT;
-    n->error_text = str_printf(c->arena, "%s timeout after %.*s", name, STRF(what));
+    n->error_text = str_printf(c->arena, "SMTP timeout after %.*s", STRF(what));
     return;
   case 0:
   case -EPIPE:
@@ -57,12 +54,12 @@ void smtp_note_broken(struct ctx *c, struct smtp_connection *n, int error) {
     return;
   case ERROR_SMTP_FORMAT:
     n->error = ERROR_SMTP_FORMAT;
-    n->error_text = str_tainted(str_printf(c->arena, "Malformed %s reply (%s) in response to %.*s%s%.*s", name,
+    n->error_text = str_tainted(str_printf(c->arena, "Malformed SMTP reply (%s) in response to %.*s%s%.*s",
         n->reply.text.len ? "" : "an empty line", STRF(what), n->reply.text.len ? ": " : "", STRF(n->reply.text)));
     return;
   default:
     n->error = error < 0 ? -error : error;
-    n->error_text = str_printf(c->arena, "%s error after %.*s: %s", name, STRF(what), strerror(n->error));
+    n->error_text = str_printf(c->arena, "SMTP error after %.*s: %s", STRF(what), strerror(n->error));
   }
 }
 
@@ -125,7 +122,7 @@ enum smtp_stage_result smtp_judge_reply(struct ctx *c, struct smtp_connection *n
   if (got != '4' && got != '5') {
     /* A reply of a class that means nothing here: as if it were malformed. */
     n->error = ERROR_SMTP_FORMAT;
-    n->error_text = str_tainted(str_printf(c->arena, "Unexpected %s reply in response to %.*s: %.*s", protocol(n),
+    n->error_text = str_tainted(str_printf(c->arena, "Unexpected SMTP reply in response to %.*s: %.*s",
         STRF(after_command(c, n)), STRF(n->reply.text)));
     return SMTP_BROKEN;
   }

@@ -26,6 +26,7 @@ struct delivery {
   const struct instance *t;
   const struct smtp_client_options *o;
   struct address *chain;
+  bool alone;       /* mua_wrapper: nothing is kept for later */
   struct transport_message message;
   bool built;
   struct str interface;
@@ -384,6 +385,10 @@ static void keep(struct delivery *d, struct smtp_connection *n, const struct hos
     smtp_disconnect(n, true);
     return;
   }
+  if (d->alone) {
+    smtp_disconnect(n, true);
+    return;
+  }
   if (d->c->message->follows && any_sent(d, h) && smtp_wait_next(d->c, n, &n->waiting)) {
     n->waiting.queue_name = str_dup(n->arena, n->waiting.queue_name);
     n->user = NULL;
@@ -623,7 +628,7 @@ does not like. */
 static void note_waiting(struct delivery *d, const struct host *hosts) {
   bool waits = false;
   struct message *m = d->c->message;
-  if (m->deliver_bypassed)
+  if (m->deliver_bypassed || d->alone)
     return;
   for (const struct address *a = d->chain; a; a = a->next) {
     waits |= a->result == OUTCOME_DEFER;
@@ -637,7 +642,8 @@ static void note_waiting(struct delivery *d, const struct host *hosts) {
 }
 
 static void smtp_deliver(struct ctx *c, const struct instance *t, struct address *chain) {
-  struct delivery d = {.c = c, .t = t, .o = smtp_client_options(t), .chain = chain, .interface = STR_EMPTY};
+  struct delivery d = {.c = c, .t = t, .o = smtp_client_options(t), .chain = chain, .interface = STR_EMPTY,
+      .alone = main_options(c->config)->mua_wrapper};
   struct host *hosts, *saved = c->host;
   d.over = c->message->over;
   d.only_over = c->message->over != NULL;
@@ -659,8 +665,8 @@ static void smtp_deliver(struct ctx *c, const struct instance *t, struct address
       (void)settle_expand(&d, "interface");
     } else {
       try_hosts(&d, hosts);
-      struct host *fallback = chain->fallback_hosts;
-      if (any_pending(chain) && !fallback && str_is_set(d.o->fallback_hosts.text)) {
+      struct host *fallback = d.alone ? NULL : chain->fallback_hosts;
+      if (any_pending(chain) && !fallback && !d.alone && str_is_set(d.o->fallback_hosts.text)) {
         struct str text;
         if (expand_option(c, &d.o->fallback_hosts, &text) == 0)
           fallback = router_host_list(c, text, false);

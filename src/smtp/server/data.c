@@ -199,7 +199,7 @@ enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
         message_free(s->message);
         s->message = c->message = NULL;
       } else {
-        callout_release(&acl_session(c)->callout); /* the delivery may want the connection */
+        callout_release(&acl_session(c)->callout, id); /* the delivery may want the connection */
         smtp_hand_over(s);
       }
     }

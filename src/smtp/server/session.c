@@ -153,7 +153,7 @@ void smtp_reset(struct smtp_session *s) {
   s->c->client->authenticated_sender = s->authenticated_sender;
   if (s->cutthrough)
     callout_drop(&as->callout);
-  callout_release(&as->callout);
+  callout_release(&as->callout, "");
   s->cutthrough = NULL;
   s->cutthrough_off = false;
   /* What refers to the transaction's arena goes with it. */
