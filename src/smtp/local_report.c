@@ -7,6 +7,7 @@
 #include "core/main_options.h"
 #include "expand/expand.h"
 #include "log/log.h"
+#include "queue/spool.h"
 #include "smtp/local.h"
 
 static const char *subject(enum local_error e) {
@@ -91,6 +92,25 @@ static int to_stderr(const struct local_params *p, enum local_error e, struct st
   return 1;
 }
 
+/* What was written of the message's body, up to what may be returned. [suspends] */
+static void add_body(struct reception *r, struct buf *b) {
+  size_t limit = (size_t)main_options(r->c->config)->bounce_return_size_limit, had = 0;
+  char piece[8192];
+  ssize_t n = 0;
+  if (r->error || !r->spool_open || r->p.unspooled)
+    return;
+  int fd = spool_open_body(r->c, r->m);
+  if (fd < 0)
+    return;
+  while (had < limit && (n = read(fd, piece, limit - had < sizeof piece ? limit - had : sizeof piece)) > 0) {
+    buf_add(b, str_n(piece, (size_t)n));
+    had += (size_t)n;
+  }
+  if (n > 0 && read(fd, piece, 1) == 1)
+    buf_printf(b, "\n------ No more than %zu characters of the body are included. ------\n", limit);
+  close(fd);
+}
+
 /* The text of the message to the submitter. */
 static struct str compose(struct reception *r, enum local_error e, struct str detail, struct str extra) {
   const struct main_options *o = main_options(r->c->config);
@@ -106,15 +126,22 @@ static struct str compose(struct reception *r, enum local_error e, struct str de
   buf_printf(&b, "Subject: Mail failure - %s\n\n", subject(e));
   add_explanation(&b, e, detail, extra);
   buf_add_c(&b, "\n------ This is a copy of your message, including all the headers. ------\n\n");
-  /* A bad address was seen before anything was added to the header. */
+  /* A bad address was seen before anything was added to the header; an empty line stands for Received:, as Exim has it. */
   bool all = e != LOCAL_BAD_ADDRESS;
+  struct buf body;
+  buf_init(&body, r->c->arena, BUF_MAX_EXPANSION);
+  add_body(r, &body);
+  if (!all)
+    buf_add_byte(&b, '\n');
   for (const struct header *h = all || r->last_given ? r->m->headers : NULL; h; h = h->next) {
     if ((all && h->type != '*') || (!all && h != r->received))
       buf_add(&b, h->text);
     if (!all && h == r->last_given)
       break;
   }
-  buf_add_byte(&b, '\n');
+  if (all || body.len)
+    buf_add_byte(&b, '\n');
+  buf_add(&b, buf_str(&body));
   return buf_str(&b);
 }
 

@@ -314,3 +314,16 @@ def test_one_user_cannot_take_all_places(martlet):
     assert len(m.mail('u0')) == 1
     for s in taken:
         s.close()
+
+
+def test_what_cannot_be_taken_comes_back_whole(martlet):
+    """The body, too; as Debian's Exim has it."""
+    m = martlet(privileged=True, arguments=[], main='qualify_domain = local.test\n')
+    text = 'From: u1\nX-Last: z\n\nbody\n' + 'more\n' * 20000
+    m.run('-odi', '-bnq', 'u1', user='u0', check=False, input=text)
+    m.run('-odi', '-t', user='u0', check=False, input=text[:200])
+    first, second = sorted(m.wait_mail('u0', 2), key=len, reverse=True)
+    copy = b'\n------ This is a copy of your message, including all the headers. ------\n\n'
+    assert first.endswith(copy + b'\n' + text.encode()) or first.endswith(b' characters of the body are included. ------\n')
+    assert first.split(copy)[1].startswith(b'\nFrom: u1\nX-Last: z\n\nbody\nmore\n')
+    assert b'no recipient addresses' in second and second.endswith(b'\n\n' + text[:200].split('\n\n')[1].encode())

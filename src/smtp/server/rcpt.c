@@ -48,7 +48,7 @@ static bool qualify(struct smtp_session *s, struct mail_address *a) {
     return true;
   }
   smtp_say(s, "501 %.*s: recipient address must contain a domain", STRF(s->rcpt_data));
-  acl_log(s->c, LOG_MAIN | LOG_REJECT, "unqualified recipient rejected: <%.*s> %.*s", STRF(log_printable(s->c->arena, a->address)),
+  acl_log(s->c, (log_selected(LOGSEL_smtp_syntax_error) ? LOG_MAIN : 0) | LOG_REJECT, "unqualified recipient rejected: <%.*s> %.*s", STRF(log_printable(s->c->arena, a->address)),
       STRF(smtp_who(s)));
   s->rcpt_failed++;
   return false;
