@@ -57,6 +57,7 @@ const struct module *const modules[] = {
   &scan_module,
   &mime_module,
   &regex_module,
+  &malware_module,
   &tls_module,
   &smtp_server_module,
   &smtp_utf8_module,

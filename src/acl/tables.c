@@ -15,7 +15,6 @@ conditions"). Words flagged ACL_LATER are known and refused. */
 #include "tls/tls.h"
 
 #define RCPT_ONLY ACL_ONLY(ACL_BIT(ACL_RCPT) | ACL_BIT(ACL_VRFY) | ACL_BIT(ACL_PRDR))
-#define SCAN_ONLY ACL_ONLY(ACL_BIT(ACL_DATA) | ACL_BIT(ACL_PRDR) | ACL_BIT(ACL_MIME) | ACL_BIT(ACL_NOT_SMTP))
 
 /* ---- conditions ---- */
 
@@ -229,7 +228,6 @@ const struct acl_condition_def acl_core_conditions[] = {
     {"encrypted", ACL_NOT_SMTP_WHERE | ACL_BIT(ACL_CONNECT), true, 0, eval_encrypted, NULL},
     {"hosts", ACL_NOT_SMTP_WHERE, false, 0, eval_hosts, NULL},
     {"local_parts", RCPT_ONLY, false, 0, eval_local_parts, NULL},
-    {"malware", SCAN_ONLY, true, ACL_LATER, NULL, NULL},
     {"ratelimit", 0, true, 0, acl_eval_ratelimit, NULL},
     {"recipients", RCPT_ONLY, false, 0, eval_recipients, NULL},
     {"seen", 0, true, 0, acl_eval_seen, NULL},

@@ -15,6 +15,7 @@
 #include "message/rewrite.h"
 #include "queue/retry_rules.h"
 #include "route/verify.h"
+#include "scan/scan.h"
 
 int mode_version(struct process *p) {
   config_version_print(stdout, false);
@@ -100,6 +101,21 @@ int mode_address(struct process *p) {
 
 int mode_retry(struct process *p) {
   return retry_test(p->ctx, p->cli.args.v, p->cli.args.n, p->cli.sender_given ? p->cli.sender : STR_UNSET, stdout, stderr);
+}
+
+int mode_malware(struct process *p) {
+  struct str found;
+  if (!process_require_admin(p))
+    return 1;
+  log_set_stderr(true);
+  int rc = malware_test_file(p->ctx, str_untainted(p->cli.mode_arg), &found);
+  if (rc != OUTCOME_OK)
+    printf("Malware lookup returned non-okay/fail: %d\n", rc == OUTCOME_DEFER ? 1 : rc);
+  else if (str_is_set(found))
+    printf("Malware found: %.*s\n", STRF(log_printable(p->arena, found)));
+  else
+    puts("No malware found.");
+  return rc != OUTCOME_OK || str_is_set(found);
 }
 
 int mode_rewrite(struct process *p) {

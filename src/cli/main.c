@@ -33,6 +33,7 @@ static const struct {
     {MODE_EXPAND_TEST, mode_expand},   {MODE_PRINT, mode_print},        {MODE_VERSION, mode_version},
     {MODE_RETRY_TEST, mode_retry},   {MODE_REWRITE_TEST, mode_rewrite},
     {MODE_ALIASES, mode_aliases},      {MODE_AUTHCHECK, mode_authcheck},      {MODE_FILTER_TEST, mode_filter},
+    {MODE_MALWARE_TEST, mode_malware},
 };
 
 /* The three standard descriptors exist in every process after this: a log file must never become number 2. */

@@ -275,6 +275,7 @@ static const struct option_word words[] = {
     {"bh", ARG_NEXT, set_host_test, 0},
     {"bI:", ARG_JOINED, set_info, 0},
     {"bi", ARG_NONE, set_mode, MODE_ALIASES},
+    {"bmalware", ARG_NEXT, set_mode, MODE_MALWARE_TEST},
     {"bm", ARG_NONE, set_mode, MODE_RECEIVE},
     {"bnq", ARG_NONE, set_flag, FIELD(no_qualify)},
     {"bP", ARG_NONE, set_mode, MODE_PRINT},

@@ -26,6 +26,7 @@ enum cli_mode {
   MODE_RETRY_TEST,   /* -brt */
   MODE_REWRITE_TEST, /* -brw */
   MODE_FILTER_TEST,  /* -bf, -bF */
+  MODE_MALWARE_TEST, /* -bmalware */
   MODE_ALIASES,      /* -bi */
   MODE_AUTHCHECK,    /* martlet authcheck … */
   MODE_HELP,

@@ -49,7 +49,6 @@ static const struct option_def options[] = {
   {"allow_utf8_domains", OPTION_BOOL, AT(allow_utf8_domains)},
   {"auth_advertise_hosts", OPTION_LIST, AT(auth_advertise_hosts), "*", .list = LIST_HOST},
   {"auto_thaw", OPTION_TIME, AT(auto_thaw)},
-  {"av_scanner", OPTION_STRING, AT(av_scanner), "sophie:/var/run/sophie", .flags = OPTION_LATER},
   {"bi_command", OPTION_STRING, AT(bi_command)},
   {"bmi_config_file", OPTION_STRING, AT(bmi_config_file),
     "/opt/brightmail/etc/brightmail.cfg", .flags = OPTION_LATER},

@@ -19,12 +19,10 @@ static int get_fixed(struct ctx *c, const struct variable_def *def, struct str *
 
 const struct variable_def later_variables[] = {
   EMPTY("atrn_host"), EMPTY("atrn_mode"),
-  FIXED("av_failed", '0'),
   EMPTY("bounce_recipient"),
   FIXED("compile_number", '0'), EMPTY("compile_date"),
   EMPTY("dcc_header"), EMPTY("dcc_result"),
   EMPTY("local_scan_data"),
-  EMPTY("malware_name"),
   EMPTY("queue_size"),
   FIXED("rcpt_defer_count", '0'), FIXED("rcpt_fail_count", '0'),
   EMPTY("recipient_data"),

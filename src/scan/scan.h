@@ -14,6 +14,7 @@ struct stream;
 extern const struct module scan_module;   /* what the others share: registered first */
 extern const struct module mime_module;
 extern const struct module regex_module;
+extern const struct module malware_module;
 
 /* The message as an mbox file would hold it: "From MAILER-DAEMON …", the envelope in X-Envelope- lines, header, body. */
 struct scan_copy {
@@ -42,6 +43,18 @@ int scan_create(struct str path);
 int scan_temporary(struct ctx *c);
 /* All of it. [suspends] 0 or -errno. */
 int scan_write(int fd, struct str data);
+
+/* A connection to a scanner, "/path" or "host port" or "host first-last" (tried in this order); what follows is passed over.
+$callout_address is set. [suspends] 0, or negative with *ret_error (in c->arena). */
+int scan_connect(struct ctx *c, struct str spec, usec_t deadline, struct stream **ret, struct str *ret_error);
+/* One line of an answer, without its end: 1, 0 at the end, -errno; -EMSGSIZE beyond `max`. Valid until the next call. [suspends] */
+int scan_answer_line(struct stream *s, size_t max, usec_t deadline, struct str *ret);
+/* Reads up to a NUL or LF, or the end, into b, which is bounded. 1; 0: nothing came; -errno; -EMSGSIZE. [suspends] */
+struct buf;
+int scan_answer(struct stream *s, usec_t deadline, struct buf *b);
+
+/* -bmalware: scans a file as the condition `malware` would. OUTCOME_OK, *ret_found unset when there is nothing; or DEFER, logged. [suspends] */
+int malware_test_file(struct ctx *c, struct str file, struct str *ret_found);
 
 /* $callout_address. */
 void scan_set_callout_address(struct ctx *c, struct str text);
