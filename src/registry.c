@@ -2,6 +2,7 @@
 #include "core/main_options.h"
 #include "core/module.h"
 #include "daemon/options.h"
+#include "dns/options.h"
 #include "expand/modules.h"
 #include "filter/filter.h"
 #include "lookup/types.h"
@@ -24,6 +25,7 @@ of words in -bV and of calls at each moment (module_hooks). */
 const struct module *const modules[] = {
   &core_module,
   &daemon_module,
+  &dns_module,
   &expand_text_module,
   &expand_list_module,
   &expand_field_module,

@@ -17,6 +17,7 @@ chapter "The Exim command line"). */
 #include "core/build.h"
 #include "core/main_options.h"
 #include "daemon/load.h"
+#include "dns/validator.h"
 #include "expand/perl.h"
 #include "log/log.h"
 #include "loop/fiber.h"
@@ -188,6 +189,10 @@ int main(int argc, char **argv) {
   struct arena *arena = arena_new("process");
   struct process p = {.arena = arena, .real_uid = getuid(), .real_gid = getgid(), .out = stdout, .err = stderr};
   int status;
+  if (argc == 4 && !strcmp(argv[1], VALIDATOR_ARGUMENT)) { /* nothing of what follows is its business */
+    arena_free(arena);
+    return validator_run(argv[2], argv[3]);
+  }
   open_standard_fds();
   signal(SIGPIPE, SIG_IGN);
   umask(022);

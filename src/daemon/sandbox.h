@@ -6,3 +6,6 @@ Programs that it starts (${run}, queryprogram) are held to the same; local deliv
 /* Sets "no new privileges" and the filter, for this thread and all that it starts. 0; -errno where the kernel or a container
 does not allow it: the process goes on without. */
 int sandbox_enter(void);
+/* For a process that only talks over sockets that it has or makes: nor may it start programs or processes, signal any, or (where
+the kernel has Landlock) open any file. */
+int sandbox_enter_alone(void);

@@ -9,7 +9,9 @@ configuration says about answers. */
 #include "base/pcre.h"
 #include "core/main_options.h"
 #include "dns/cache.h"
+#include "dns/options.h"
 #include "dns/resolver.h"
+#include "dns/validator.h"
 #include "log/log.h"
 #include "loop/fiber.h"
 #include "match/match.h"
@@ -80,6 +82,9 @@ static enum dns_result result_of(const struct dns_reply *r) {
   }
 }
 
+/* A server that is given for all (the harness, tools) is asked itself. */
+static bool uses_validator(struct ctx *c) { return c && c->config && dns_is_validating(c->config) && !resolver_dns_only(); }
+
 /* The bytes of a reply, from a server; with EDNS unless that is switched off or not understood. */
 static bool exchange(struct ctx *c, struct arena *a, struct str name, enum dns_type type,
     const struct dns_query_options *o, const unsigned char **ret, size_t *ret_n) {
@@ -89,6 +94,8 @@ static bool exchange(struct ctx *c, struct arena *a, struct str name, enum dns_t
     dnssec = main_options(c->config)->dns_dnssec_ok != 0;
   }
   struct resolver_options ro = timeouts(c, o);
+  if (uses_validator(c))
+    return validator_ask(c->config, a, name, type, ro.retrans * (ro.retry > 0 ? ro.retry : 2), ret, ret_n) == 0;
   for (;;) {
     unsigned char query[DNS_QUERY_MAX];
     uint16_t id;
@@ -162,7 +169,7 @@ static void fill(struct ctx *c, struct dns_reply *r, bool secure, struct dns_ans
 
 /* Trusted as if validated: AD, or AA from a zone in dns_trust_aa. */
 static bool is_secure(struct ctx *c, const struct dns_reply *r) {
-  if (r->ad)
+  if (r->ad && (uses_validator(c) || resolver_trusted(dns_options(c ? c->config : NULL)->trusted_servers)))
     return true;
   bool inside;
   return r->aa && str_is_set(r->authority) && c && c->config &&
@@ -278,4 +285,5 @@ enum dns_result dns_query(struct ctx *c, struct arena *a, struct str name, enum 
 void dns_done(void) {
   dns_cache_clear();
   resolver_done();
+  validator_done();
 }

@@ -2,6 +2,7 @@
 
 #include <ares.h>
 #include <event2/event.h>
+#include <resolv.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #define FDS_MAX 64
 #define OVERALL_SECONDS 120 /* no query takes longer, whatever the options say */
 #define DOMAINS_MAX 8
+#define TRUST_LOOK 60       /* seconds after which resolv.conf is looked at again */
 
 struct watch {
   struct channel *channel;
@@ -261,6 +263,62 @@ const struct str *resolver_search(size_t *ret_n) {
     find_domains();
   *ret_n = state.domains_n;
   return state.domains;
+}
+
+static bool listed(struct str list, const struct ip_addr *ip) {
+  struct str rest = list;
+  while (str_is_set(rest)) {
+    struct str item = str_cut(&rest, ' ');
+    struct ip_addr one;
+    if (ip_parse(str_trim(item), &one) && ip_eq(&one, ip))
+      return true;
+  }
+  return false;
+}
+
+static bool is_loopback(const struct ip_addr *ip) {
+  static const unsigned char one[16] = {[15] = 1};
+  return ip->family == AF_INET ? ip->bytes[0] == 127 : !memcmp(ip->bytes, one, 16);
+}
+
+static bool trust_ad_said(void) {
+#ifdef RES_TRUSTAD
+  struct __res_state rs = {0};
+  bool said = res_ninit(&rs) == 0 && rs.options & RES_TRUSTAD;
+  res_nclose(&rs);
+  return said;
+#else
+  return false;
+#endif
+}
+
+static bool all_trusted(struct str list) {
+  const struct resolver_options o = {0};
+  struct channel *ch = channel_get(&o);
+  struct ares_addr_port_node *servers = NULL;
+  if (ch == NULL || ares_get_servers_ports(ch->ares, &servers) != ARES_SUCCESS)
+    return false;
+  bool all = servers != NULL;
+  for (const struct ares_addr_port_node *s = servers; s && all; s = s->next) {
+    struct ip_addr ip = {.family = s->family};
+    memcpy(ip.bytes, &s->addr, s->family == AF_INET ? 4 : 16);
+    all = is_loopback(&ip) || listed(list, &ip);
+  }
+  ares_free_data(servers);
+  return all || trust_ad_said();
+}
+
+bool resolver_trusted(struct str list) {
+  static usec_t checked;
+  static bool trusted;
+  usec_t now = loop_now();
+  if (resolver_dns_only()) /* whoever named the server trusts it */
+    return true;
+  if (!checked || state.pid != getpid() || now - checked > TRUST_LOOK * USEC_PER_SEC) {
+    trusted = fiber_self() && all_trusted(list);
+    checked = now;
+  }
+  return trusted;
 }
 
 void resolver_done(void) {

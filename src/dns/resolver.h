@@ -15,5 +15,8 @@ int resolver_exchange(struct arena *a, const unsigned char *query, int query_n, 
 const struct str *resolver_search(size_t *ret_n);
 /* Do names come from the DNS alone, without the system's host files? */
 bool resolver_dns_only(void);
+/* May the AD bit of the servers' replies be believed? They are all on this host or in the list, or resolv.conf says so
+("options trust-ad"). */
+bool resolver_trusted(struct str list);
 /* Frees all (leak checkers). */
 void resolver_done(void);

@@ -1,4 +1,5 @@
 """DANE (RFC 7672) against signed zones of a real authoritative server, validated by a real resolver."""
+import os
 import re
 import subprocess
 
@@ -6,6 +7,7 @@ import pytest
 
 from support import dnssec, place
 from support.smtp import Client
+from support.util import free_loopback, write
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(not dnssec.SIGN or not dnssec.Unbound.program or not dnssec.Nsd.program,
                                                    reason='the name servers are not installed')]
@@ -131,8 +133,9 @@ def world(make, smtp_server, authority, tmp_path):
 
 def relay(martlet, world, more='', **kw):
     _, resolver, ee, ta = world
+    kw.setdefault('resolver', resolver.address)
     kw.setdefault('main', 'log_selector = +tls_certificate_verified\nsmtp_accept_queue_per_connection = 0')
-    return martlet(resolver=resolver.address, routers=ROUTE, transports=DANE.format(ee=ee.port, ta=ta.port, more=more),
+    return martlet(routers=ROUTE, transports=DANE.format(ee=ee.port, ta=ta.port, more=more),
                    relay_from='127.0.0.1', retry='* * F,2h,1h', **kw)
 
 
@@ -140,8 +143,14 @@ def full(name):
     return name if '.' in name else name + '.dane.test'
 
 
-def test_all_situations(martlet, world):
-    m = relay(martlet, world)
+@pytest.mark.parametrize('own', [False, True], ids=['unbound', 'dns_resolver'])
+def test_all_situations(martlet, world, own, scratch):
+    main = 'log_selector = +tls_certificate_verified\nsmtp_accept_queue_per_connection = 0\n'
+    if own:  # the machine's own name server does not answer
+        config = write(os.path.join(scratch, 'validator'), f'server:\n  do-not-query-localhost: no\n  local-zone: "test." nodefault\n'
+                       f'stub-zone:\n  name: "test."\n  stub-addr: {world[0].address}\n')
+        main += f'dns_resolver = validating\ndns_trust_anchor = {world[0].anchor}\ndns_validator_config = {config}\n'
+    m = relay(martlet, world, main=main, resolver=free_loopback() if own else world[1].address, privileged=own)
     with Client(m.port) as c:
         for name, _ in TABLE:
             assert c.mail('u0@local.test', f'x@{full(name)}', data='Subject: x\r\n\r\nx\r\n', hello=name == TABLE[0][0])[0] == 250
