@@ -16,6 +16,7 @@ build='build-essential meson ninja-build pkg-config libevent-dev libssl-dev libc
   libmariadb-dev libseccomp-dev libpam0g-dev libgsasl-dev libsasl2-dev heimdal-multidev python3 netbase'
 test='python3-pytest python3-pytest-xdist python3-pytest-timeout swaks openssl perl util-linux sqlite3
   redis-tools postgresql mariadb-server-core mariadb-client-core db-util libnet-ssleay-perl lmdb-utils slapd freeradius haproxy nsd unbound ldnsutils
+  clamav-daemon spamd rspamd
   python3-spf python3-dkim python3-nacl opendkim-tools microsocks nginx libnginx-mod-mail libnginx-mod-stream dovecot-core dovecot-imapd dovecot-lmtpd dovecot-sieve
   libmail-srs-perl libmail-dkim-perl opendmarc spfquery python3-authheaders libopendkim-dev libspf2-dev
   gsasl sasl2-bin libsasl2-modules heimdal-kdc heimdal-clients'

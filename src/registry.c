@@ -60,6 +60,7 @@ const struct module *const modules[] = {
   &mime_module,
   &regex_module,
   &malware_module,
+  &spam_module,
   &tls_module,
   &smtp_server_module,
   &smtp_utf8_module,

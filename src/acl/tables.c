@@ -233,7 +233,6 @@ const struct acl_condition_def acl_core_conditions[] = {
     {"seen", 0, true, 0, acl_eval_seen, NULL},
     {"sender_domains", ACL_NO_SENDER_WHERE, false, 0, eval_sender_domains, NULL},
     {"senders", ACL_NO_SENDER_WHERE, false, 0, eval_senders, NULL},
-    {"spam", ACL_ONLY(ACL_BIT(ACL_DATA) | ACL_BIT(ACL_PRDR) | ACL_BIT(ACL_NOT_SMTP)), true, ACL_LATER, NULL, NULL},
     {"verify", 0, true, 0, acl_eval_verify, acl_check_verify},
     {0},
 };

@@ -265,7 +265,6 @@ static const struct option_def options[] = {
   {"smtp_reserve_hosts", OPTION_LIST, AT(smtp_reserve_hosts), .list = LIST_HOST},
   {"smtp_return_error_details", OPTION_BOOL, AT(smtp_return_error_details)},
   {"smtputf8_advertise_hosts", OPTION_LIST, AT(smtputf8_advertise_hosts), "*", .list = LIST_HOST},
-  {"spamd_address", OPTION_STRING, AT(spamd_address), "127.0.0.1 783", .flags = OPTION_LATER},
   {"split_spool_directory", OPTION_BOOL, AT(split_spool_directory)},
   {"spool_directory", OPTION_STRING, AT(spool_directory), .flags = OPTION_EARLY},
   {"spool_wireformat", OPTION_BOOL, AT(spool_wireformat), .flags = LATER_COMFORT},

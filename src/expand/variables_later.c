@@ -29,7 +29,6 @@ const struct variable_def later_variables[] = {
   EMPTY("sender_helo_verified"),
   EMPTY("sending_ip_address"), FIXED("sending_port", '-'),
   EMPTY("smtp_command_history"), FIXED("smtp_count_at_connection_start", '0'),
-  EMPTY("spam_action"), EMPTY("spam_bar"), EMPTY("spam_report"), EMPTY("spam_score"), EMPTY("spam_score_int"),
   FIXED("tls_bits", '0'), FIXED("tls_certificate_verified", '0'), EMPTY("tls_cipher"), EMPTY("tls_peerdn"), EMPTY("tls_sni"),
   FIXED("tls_in_bits", '0'), FIXED("tls_in_certificate_verified", '0'), EMPTY("tls_in_cipher"), EMPTY("tls_in_cipher_std"),
   FIXED("tls_in_ocsp", '0'), EMPTY("tls_in_ourcert"), EMPTY("tls_in_peercert"), EMPTY("tls_in_peerdn"),

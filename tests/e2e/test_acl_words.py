@@ -183,7 +183,7 @@ def test_verify_csa(martlet, nameserver):
 
 SERVED = {
     'conditions': '''acl authenticated condition decode dkim_signers dkim_status dnslists domains encrypted hosts local_parts malware mime_regex
-        ratelimit recipients regex seen sender_domains senders spf spf_guess verify'''.split(),
+        ratelimit recipients regex seen sender_domains senders spam spf spf_guess verify'''.split(),
     'modifiers': '''add_header continue control delay endpass log_message log_reject_target logwrite message queue remove_header set
         udpsend'''.split(),
     'controls': '''allow_auth_unadvertised caseful_local_part caselower_local_part cutthrough_delivery debug dkim_disable_verify
@@ -194,7 +194,7 @@ SERVED = {
 }
 # Known, and refused by name until they are there: content scanning, DMARC, ARC, ATRN.
 LATER = {
-    'conditions': 'atrn_domains bmi_optin dcc spam'.split(),
+    'conditions': 'atrn_domains bmi_optin dcc'.split(),
     'verify': [],
 }
 

@@ -1,7 +1,11 @@
 """Scanners that do what they are told: a server on a port or a UNIX socket whose answers come from a function."""
 import os
+import shutil
 import socket
+import subprocess
 import threading
+
+from .util import free_port, wait_for, write
 
 
 class Stub:
@@ -116,3 +120,104 @@ def flood(c):
         c.send(b'x' * 65536)
     c.sock.shutdown(socket.SHUT_WR)
     c.all()
+
+
+GTUBE = 'XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X'
+EICAR = 'X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*'
+
+
+class Program:
+    """A real server in a directory of its own, as a user of ours."""
+    program = user = None
+
+    def __init__(self, directory):
+        self.directory = str(directory)
+        self.port = free_port()
+        os.makedirs(self.directory)
+        os.chmod(self.directory, 0o777)
+
+    @classmethod
+    def missing(cls):
+        return shutil.which(cls.program, path='/usr/bin:/usr/sbin') is None
+
+    def path(self, name):
+        return os.path.join(self.directory, name)
+
+    def start(self):
+        self.prepare()
+        self.out = open(self.path('out'), 'w')
+        self.process = subprocess.Popen(self.command(), stdout=self.out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=self.directory,
+                                        start_new_session=True)
+        wait_for(lambda: self.ready() or self.process.poll() is not None, lambda: f'{self.program}: {self.output()}', patience=120, pause=0.1)
+        assert self.process.poll() is None, self.output()
+
+    def ready(self):
+        try:
+            socket.create_connection(('127.0.0.1', self.port), 5).close()
+            return True
+        except OSError:
+            return False
+
+    def output(self):
+        with open(self.path('out'), errors='replace') as f:
+            return f.read()[-3000:]
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, 9)
+            self.process.wait()
+        self.out.close()
+
+
+class Clamd(Program):
+    """ClamAV's daemon with two signatures: EICAR's file, and the words martlet-test-signature."""
+    program = 'clamd'
+
+    def prepare(self):
+        os.makedirs(self.path('db'))
+        for name, text in (('EICAR.Test', EICAR), ('Martlet.Test', 'martlet-test-signature')):
+            write(self.path(f'db/{name}.ndb'), f'{name}:0:*:{text.encode().hex()}\n')
+        self.socket = self.path('socket')
+        write(self.path('conf'), f'Foreground yes\nDatabaseDirectory {self.directory}/db\nLocalSocket {self.socket}\nLocalSocketMode 666\n'
+              f'TCPSocket {self.port}\nTCPAddr 127.0.0.1\nStreamMaxLength 2M\nUser root\n')
+
+    def command(self):
+        return ['clamd', '-c', self.path('conf'), '--foreground']
+
+
+class Spamd(Program):
+    """SpamAssassin's daemon with one rule: the subject says martlet-spam."""
+    program = 'spamd'
+
+    def prepare(self):
+        write(self.path('v320.pre'), 'loadplugin Mail::SpamAssassin::Plugin::Check\nloadplugin Mail::SpamAssassin::Plugin::HTMLEval\n')
+        write(self.path('rules.cf'), 'required_score 5\nheader T_SUBJECT Subject =~ /martlet-spam/\nscore T_SUBJECT 7.5\nreport_safe 0\n'
+              'clear_report_template\nreport spamd says _SCORE_ of _REQD_: _TESTS_\nuse_bayes 0\nutil_rb_tld com test\n')
+
+    def command(self):
+        return ['spamd', '-s', 'stderr', '-L', '-x', '-C', self.directory, f'--siteconfigpath={self.directory}', '-i', '127.0.0.1', '-p', str(self.port),
+                '-m', '2', '--min-children=1', '--max-spare=1', '-r', self.path('pid')]
+
+
+class Rspamd(Program):
+    """Rspamd without rules: it knows the GTUBE text."""
+    program = 'rspamd'
+
+    def prepare(self):
+        d = self.directory
+        write(self.path('tlds'), 'test\ncom\n')
+        write(self.path('conf'), f'''options {{ pidfile = "{d}/pid"; filters = ""; url_tld = "{d}/tlds"; disable_hyperscan = true;
+ dns {{ nameserver = ["127.0.0.1:1"]; timeout = 0.1s; retransmits = 0; }} control_socket = "{d}/control mode=0600"; tempdir = "{d}";
+ hs_cache_dir = "{d}"; cache_file = "{d}/cache"; local_addrs = ""; }}
+logging {{ type = "console"; level = "info"; }}
+lang_detection {{ languages = "/nonexistent"; }}
+actions {{ reject = 15; add_header = 6; greylist = 4; }}
+worker "normal" {{ bind_socket = "127.0.0.1:{self.port}"; count = 1; }}
+''')
+
+    def command(self):
+        account = ['-u', '_rspamd', '-g', '_rspamd'] if os.geteuid() == 0 else ['-i']
+        return ['rspamd', '-f', '-c', self.path('conf')] + account
