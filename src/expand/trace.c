@@ -55,12 +55,12 @@ static void line(struct ctx *c, enum corner corner, int width, const char *label
     debug_print(DEBUG_expand, "%.*s", STRF(s));
 }
 
-void trace_begin(struct ctx *c, const struct expr *e) { line(c, CORNER_TOP, LABEL_WIDTH, "considering", TINT_NONE, e->source); }
+void trace_begin(struct ctx *c, const struct expr *e) { line(c, CORNER_TOP, LABEL_WIDTH, "considering", TINT_NONE, secret(c, e->source)); }
 
 void trace_end(struct ctx *c, const struct expr *e, int rc, struct str value) {
   if (rc != 0) {
     bool forced = rc == OUTCOME_FORCED;
-    line(c, CORNER_MIDDLE, ERROR_WIDTH, "failed to expand", TINT_NONE, e->source);
+    line(c, CORNER_MIDDLE, ERROR_WIDTH, "failed to expand", TINT_NONE, secret(c, e->source));
     line(c, forced ? CORNER_MIDDLE : CORNER_END, ERROR_WIDTH, "error message", TINT_ERROR,
         str_is_set(c->error) ? secret(c, c->error) : STR_EMPTY);
     if (forced)
@@ -68,7 +68,7 @@ void trace_end(struct ctx *c, const struct expr *e, int rc, struct str value) {
     return;
   }
   bool tainted = str_is_tainted(value);
-  line(c, CORNER_MIDDLE, LABEL_WIDTH, "expanded", TINT_NONE, e->source);
+  line(c, CORNER_MIDDLE, LABEL_WIDTH, "expanded", TINT_NONE, secret(c, e->source));
   line(c, tainted ? CORNER_MIDDLE : CORNER_END, LABEL_WIDTH, "result", TINT_RESULT, secret(c, value));
   if (tainted)
     line(c, CORNER_END, LABEL_WIDTH, "(tainted)", TINT_NONE, STR_UNSET);
@@ -100,8 +100,7 @@ static struct str reference(struct ctx *c, const struct node *n) {
 void trace_node_end(struct ctx *c, const struct node *n, int rc, struct str value) {
   if (rc != 0)
     return; /* the tree's end tells */
-  if (n->kind != NODE_TEXT)
-    value = secret(c, value);
+  value = secret(c, value);
   switch (n->kind) {
   case NODE_TEXT:
     line(c, CORNER_MIDDLE, LABEL_WIDTH, "text", TINT_NONE, value);

@@ -9,6 +9,7 @@ waits for them: its steps run in offload threads, a few at a time. */
 
 #define STEPS_AT_ONCE 4
 #define PLACE_SECONDS 60 /* for one's turn */
+#define ROUNDS_MAX 20
 
 static bool is_server(const struct instance *i) { return true; }
 static bool is_client(const struct instance *i) { return false; }
@@ -48,7 +49,7 @@ static bool step(struct step *s) {
 static enum sasl_result converse(struct ctx *c, const struct instance *i, struct cyrus_call *call, struct str initial,
     const struct sasl_io *io, struct str *ret_text) {
   struct step s = {.call = call, .mechanism = str_dup_c(c->arena, mechanism_of(i)), .in = initial};
-  for (;;) {
+  for (int n = 0; n < ROUNDS_MAX; n++) {
     if (!step(&s)) {
       *ret_text = STR("Cyrus SASL is too busy");
       return SASL_UNAVAILABLE;

@@ -8,9 +8,9 @@ inet socket. Each attempt has a connection of its own, which is closed at its en
 #include "base/encode.h"
 #include "base/ip.h"
 #include "core/main_options.h"
-#include "dns/dns.h"
 #include "expand/expand.h"
 #include "log/log.h"
+#include "lookup/sql.h"
 #include "loop/stream.h"
 #include "sasl/dovecot_wire.h"
 #include "sasl/drivers.h"
@@ -86,21 +86,16 @@ static int start_tls(struct attempt *t, struct str host) {
 
 static int connect_host(struct attempt *t, const struct dovecot_place *p) {
   struct ctx *c = t->c;
-  struct host *h = arena_new_of(c->arena, struct host);
-  h->name = p->host;
-  h->mx = -1;
-  if (ip_parse(p->host, &h->ip)) {
-    h->address = p->host;
-  } else {
-    struct str qualified;
-    enum host_find found = host_find_addresses(c, c->arena, h, HOST_FIND_BY_A | HOST_FIND_BY_AAAA, NULL, &qualified);
-    if (found != HOST_FOUND && found != HOST_FOUND_LOCAL)
-      return ctx_fail(c, OUTCOME_DEFER, "no IP address found for host %.*s", STRF(p->host));
-  }
-  int rc = -ENETUNREACH;
-  for (; h != NULL && t->stream == NULL; h = h->next) {
+  struct str list, one;
+  struct ip_addr ip;
+  int rc = sql_resolve(c, "dovecot", p->host, &list);
+  if (rc != 0)
+    return rc;
+  rc = -ENETUNREACH;
+  while (t->stream == NULL && str_is_set(list)) {
     struct sockaddr_storage to;
-    socklen_t len = ip_to_sockaddr(&h->ip, p->port, &to);
+    one = str_trim(str_cut(&list, ','));
+    socklen_t len = ip_parse(one, &ip) ? ip_to_sockaddr(&ip, p->port, &to) : 0;
     if (len > 0)
       rc = stream_connect((struct sockaddr *)&to, len, NULL, 0, deadline(t), &t->stream);
   }

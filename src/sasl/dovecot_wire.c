@@ -66,13 +66,19 @@ static struct dovecot_answer broken(const char *why) {
 }
 
 static void read_fields(struct arena *a, struct str rest, struct dovecot_answer *to) {
+  bool disabled = false, proxied = false;
   while (str_is_set(rest)) {
     struct str field = str_cut(&rest, '\t');
     if (str_starts(field, STR("user=")))
       to->user = unescape(a, str_from(field, 5));
     else if (to->kind == DOVECOT_FAIL && (str_eq_c(field, "temp") || str_eq_c(field, "code=temp_fail")))
       to->kind = DOVECOT_FAIL_TEMPORARY;
+    disabled |= str_eq_c(field, "nologin") || str_starts(field, STR("nologin="));
+    proxied |= str_eq_c(field, "proxy") || str_starts(field, STR("proxy="));
   }
+  /* The password is right, but nobody may use it. (With proxy it says where else.) */
+  if (to->kind == DOVECOT_OK && disabled && !proxied)
+    to->kind = DOVECOT_FAIL;
 }
 
 struct dovecot_answer dovecot_answer_line(struct arena *a, struct str line) {
