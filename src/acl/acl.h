@@ -96,6 +96,7 @@ struct acl_control_def {
   int (*apply)(struct ctx *c, struct str option);
 };
 #define ACL_LATER 1u
+#define ACL_ALIAS 2u              /* of a control: an old name of the entry before it in its table */
 #define ACL_EVAL_DROP (-20)    /* the nested ACL said drop: as FAIL, but the connection goes */
 #define ACL_EVAL_DISCARD (-21) /* the nested ACL said discard */
 

@@ -200,7 +200,6 @@ const struct acl_control_def acl_core_controls[] = {
     {"debug", true, 0, 0, acl_control_debug},
     {"dkim_disable_verify", false, ACL_BIT(ACL_DATA) | ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_DKIM) | ACL_BIT(ACL_NOT_SMTP_START) |
             ACL_BIT(ACL_PRDR), 0, control_dkim_disable},
-    {"dmarc_enable_forensic", false, ACL_BIT(ACL_DATA) | ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_NOT_SMTP_START), ACL_LATER, NULL},
     {"dscp", true, SMTP_ONLY | ACL_BIT(ACL_NOTQUIT), 0, control_dscp},
     {"enforce_sync", false, SMTP_ONLY, 0, control_enforce_sync},
     {"fakedefer", true, ACL_ONLY(MESSAGE_BITS & ~(ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_NOT_SMTP_MIME))), 0, control_fakedefer},
@@ -245,6 +244,8 @@ int acl_check_control(struct config_reader *r, struct acl_clause *clause) {
     return config_error(r, "error in ACL: unknown control \"%.*s\"", STRF(name));
   if (d->flags & ACL_LATER)
     return config_error(r, "error in ACL: \"control = %.*s\" is not supported yet", STRF(name));
+  if (d->flags & ACL_ALIAS)
+    config_warning(r, "\"control = %s\" is a deprecated name for \"control = %s\"", d->name, d[-1].name);
   clause->custom = (void *)(uintptr_t)d;
   return 0;
 }

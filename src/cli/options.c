@@ -427,9 +427,10 @@ bool cli_parse(struct cli *c, struct arena *a, int argc, char **argv, int *ret_s
   int i = 1;
   for (; i < argc; i++) {
     const char *arg = argv[i];
-    if (starts_word(c, arg, "authcheck")) { /* all that follows is its own */
+    bool reports = starts_word(c, arg, "dmarc-report");
+    if (reports || starts_word(c, arg, "authcheck")) { /* all that follows is its own */
       c->mode_given = true;
-      c->mode = MODE_AUTHCHECK;
+      c->mode = reports ? MODE_DMARC_REPORT : MODE_AUTHCHECK;
       while (++i < argc)
         vec_push(a, &c->args, str_tainted(str_c(argv[i])));
       break;
@@ -514,6 +515,7 @@ void cli_help(const char *program) {
          "    explain --session FILE [--host ADDRESS]\n"
          "                         replay a recorded SMTP session: which ACL statement decided each reply, and why\n"
          "    authcheck MESSAGE    SPF, DKIM, DMARC and ARC of a message; --ip, --helo, --sender, --resolver, --json\n"
+         "    dmarc-report         mails DMARC aggregate reports; --domain, --until, --store, --dry-run\n"
          "    -bh ADDRESS          play an SMTP session as from that IP address; nothing is delivered\n"
          "    -d[+AREA]            debugging output\n\n"
          "  Queue\n"

@@ -92,7 +92,7 @@ static const struct option_def options[] = {
     .flags = OPTION_ALIAS, .alias_of = "event_action"},
   {"disable_fsync", OPTION_BOOL, AT(disable_fsync), .flags = OPTION_LATER},
   {"disable_ipv6", OPTION_BOOL, AT(disable_ipv6)},
-  {"dmarc_forensic_sender", OPTION_EXPR, AT(dmarc_forensic_sender), .flags = OPTION_LATER},
+  {"dmarc_forensic_sender", OPTION_EXPR, AT(dmarc_forensic_sender)},
   {"dmarc_history_file", OPTION_EXPR, AT(dmarc_history_file)},
   {"dmarc_tld_file", OPTION_EXPR, AT(dmarc_tld_file)},
   {"dns_again_means_nonexist", OPTION_LIST, AT(dns_again_means_nonexist), .list = LIST_DOMAIN},

@@ -32,6 +32,16 @@ const struct arc_verdict *arc_verdict_of(const struct ctx *c) {
   return s ? &s->verdict : NULL;
 }
 
+bool arc_seal_names(const struct ctx *c, int i, struct str *ret_domain, struct str *ret_selector) {
+  const struct arc_message_state *s = state_of(c);
+  const struct dkim_signature *as = s && s->chain && i <= s->chain->sets ? s->chain->set[i].as : NULL;
+  if (as == NULL || as->status == DKIM_INVALID)
+    return false;
+  *ret_domain = as->domain;
+  *ret_selector = as->selector;
+  return true;
+}
+
 /* ---- while the message comes in ---- */
 
 static int start(struct ctx *c) {

@@ -13,6 +13,9 @@ struct arc_verdict {
 /* Of the context's message; NULL: it has none. */
 const struct arc_verdict *arc_verdict_of(const struct ctx *c);
 
+/* Who sealed instance i; false: its seal does not say. */
+bool arc_seal_names(const struct ctx *c, int i, struct str *ret_domain, struct str *ret_selector);
+
 struct arc_sign;
 /* Expands arc_sign and says which hash is wanted. *ret is NULL when nothing is to be sealed, and after trouble, which has been
 logged: without ARC a message goes as well. [suspends] */

@@ -12,8 +12,8 @@ manual, section "DMARC"). */
 #include "core/session.h"
 #include "expand/expand.h"
 #include "log/log.h"
-#include "mailauth/dmarc.h"
-#include "mailauth/arc_sign.h"
+#include "mailauth/dmarc_state.h"
+#include "mailauth/dmarc_store.h"
 #include "mailauth/module.h"
 #include "mailauth/results.h"
 #include "mailauth/words.h"
@@ -21,42 +21,24 @@ manual, section "DMARC"). */
 #include "message/message.h"
 
 #define ADDRESSES_MAX 100  /* of From: fields */
-#define SIGNATURES_MAX 20
 
-enum status { S_UNCHECKED, S_ACCEPT, S_REJECT, S_QUARANTINE, S_NONE, S_NORECORD, S_NOFROM, S_TEMPERROR, S_OFF };
 static const struct result_word words[] = {
-  {"accept", S_ACCEPT, NULL}, {"reject", S_REJECT, NULL}, {"quarantine", S_QUARANTINE, NULL}, {"none", S_NONE, NULL},
-  {"norecord", S_NORECORD, NULL}, {"nofrom", S_NOFROM, NULL}, {"temperror", S_TEMPERROR, NULL}, {"off", S_OFF, NULL}, {0},
+  {"accept", DMARC_ACCEPT, NULL}, {"reject", DMARC_REJECT, NULL}, {"quarantine", DMARC_QUARANTINE, NULL}, {"none", DMARC_NONE, NULL},
+  {"norecord", DMARC_NORECORD, NULL}, {"nofrom", DMARC_NOFROM, NULL}, {"temperror", DMARC_TEMPERROR, NULL}, {"off", DMARC_OFF, NULL}, {0},
 };
 static const char *const texts[] = {"", "Accept", "Reject", "Quarantine", "None", "No record", "No From: domain", "DNS or internal error",
   "DMARC is off for this message"};
 
 struct dmarc_options {
   struct str discovery;
-};
-
-struct signer {
-  struct str domain, selector;
-  bool pass;
-};
-
-struct dmarc_state {
-  bool disabled;
-  enum status status;
-  struct str from;
-  struct dmarc_found found;
-  bool spf_known, spf_aligned, dkim_aligned;
-  enum spf_result spf;
-  struct str spf_domain;
-  struct signer signer[SIGNATURES_MAX];
-  int signers;
+  struct option_expr store, sender;
 };
 
 static struct dmarc_state *state_of(const struct ctx *c) {
   return c->message ? message_module_state(c->message, &dmarc_module) : NULL;
 }
 
-static const char *status_name(enum status s) {
+const char *dmarc_status_name(enum dmarc_status s) {
   for (const struct result_word *w = words; w->name; w++)
     if (w->value == (int)s)
       return w->name;
@@ -111,18 +93,13 @@ static psl_ctx_t *list_of(const char *file) {
   return psl = other;
 }
 
-struct asker {
-  struct ctx *c;
-  const psl_ctx_t *psl;
-};
-
 static enum dns_result ask(void *arg, struct arena *a, struct str name, enum dns_type type, struct dns_answer *ret) {
-  const struct asker *k = arg;
+  const struct dmarc_asker *k = arg;
   return query(k->c, a, name, type, ret);
 }
 
 static struct str organization(void *arg, struct arena *a, struct str domain) {
-  const struct asker *k = arg;
+  const struct dmarc_asker *k = arg;
   const char *got = psl_registrable_domain(k->psl, str_dup_c(a, domain));
   struct str s = got ? str_dup(a, str_c(got)) : domain;
   s.taint = domain.taint;
@@ -130,11 +107,11 @@ static struct str organization(void *arg, struct arena *a, struct str domain) {
 }
 
 /* How policies are found. OUTCOME_OK; FAIL: DMARC is off; ERROR, which has been logged. */
-static int choose_discovery(struct ctx *c, struct asker *k, struct dmarc_dns *dns) {
+int dmarc_choose_discovery(struct ctx *c, struct dmarc_asker *k, struct dmarc_dns *dns) {
   const struct dmarc_options *o = config_block(c->config, &dmarc_module);
   const struct main_options *m = main_options(c->config);
   struct str file = STR_UNSET;
-  *k = (struct asker){.c = c};
+  *k = (struct dmarc_asker){.c = c};
   *dns = (struct dmarc_dns){.query = ask, .arg = k};
   if (str_is_set(o->discovery) && str_eq_c(o->discovery, "tree_walk"))
     return OUTCOME_OK;
@@ -164,127 +141,65 @@ static int choose_discovery(struct ctx *c, struct asker *k, struct dmarc_dns *dn
 
 static void note_signer(void *arg, struct str domain, struct str selector, struct str status) {
   struct dmarc_state *s = arg;
-  if (s->signers < SIGNATURES_MAX)
-    s->signer[s->signers++] = (struct signer){domain, selector, str_eq_c(status, "pass")};
+  if (s->signers < DMARC_SIGNERS_MAX)
+    s->signer[s->signers++] = (struct dmarc_signer){domain, selector, status, str_eq_c(status, "pass")};
 }
 
-static enum status evaluate(struct ctx *c, struct dmarc_state *s) {
+static enum dmarc_status evaluate(struct ctx *c, struct dmarc_state *s, struct dmarc_asker *k, struct dmarc_dns *dns) {
   struct arena *a = c->message->arena;
-  struct asker k;
-  struct dmarc_dns dns;
   bool trouble = false;
   const struct session *session = c->session;
   if (session == NULL || session->kind == SESSION_STDIN || session->kind == SESSION_BATCH || s->disabled || c->client->local ||
       (str_is_set(c->client->host_authenticated) && c->client->host_authenticated.len > 0))
-    return S_OFF;
-  int rc = choose_discovery(c, &k, &dns);
+    return DMARC_OFF;
+  int rc = dmarc_choose_discovery(c, k, dns);
   if (rc != OUTCOME_OK)
-    return rc == OUTCOME_FAIL ? S_OFF : S_TEMPERROR;
+    return rc == OUTCOME_FAIL ? DMARC_OFF : DMARC_TEMPERROR;
   if (!author_domain(c, &s->from))
-    return S_NOFROM;
+    return DMARC_NOFROM;
   s->spf_known = spf_message_result(c, &s->spf, &s->spf_domain);
   dkim_message_results(c, note_signer, s);
-  dmarc_find(a, &dns, s->from, &s->found);
+  dmarc_find(a, dns, s->from, &s->found);
   if (s->found.trouble)
-    return S_TEMPERROR;
+    return DMARC_TEMPERROR;
   if (!s->found.any)
-    return S_NORECORD;
+    return DMARC_NORECORD;
   const struct dmarc_record *r = &s->found.record;
   if (s->spf_known && s->spf == SPF_PASS)
-    s->spf_aligned = dmarc_aligned(a, &dns, &s->found, s->from, s->spf_domain, r->strict_spf, &trouble);
+    s->spf_aligned = dmarc_aligned(a, dns, &s->found, s->from, s->spf_domain, r->strict_spf, &trouble);
   for (int i = 0; i < s->signers && !s->dkim_aligned; i++)
     if (s->signer[i].pass)
-      s->dkim_aligned = dmarc_aligned(a, &dns, &s->found, s->from, s->signer[i].domain, r->strict_dkim, &trouble);
+      s->dkim_aligned = dmarc_aligned(a, dns, &s->found, s->from, s->signer[i].domain, r->strict_dkim, &trouble);
   if (s->spf_aligned || s->dkim_aligned)
-    return S_ACCEPT;
+    return DMARC_ACCEPT;
   if (trouble)
-    return S_TEMPERROR;
-  return s->found.policy == DMARC_P_REJECT ? S_REJECT : s->found.policy == DMARC_P_QUARANTINE ? S_QUARANTINE : S_NONE;
-}
-
-/* ---- the history file ---- */
-
-static int spf_code(const struct dmarc_state *s) {
-  static const int codes[] = {[SPF_NONE] = 6, [SPF_NEUTRAL] = 3, [SPF_PASS] = 0, [SPF_FAIL] = 7, [SPF_SOFTFAIL] = 2, [SPF_TEMPERROR] = 4,
-    [SPF_PERMERROR] = 5};
-  return s->spf_known ? codes[s->spf] : -1;
-}
-
-static int letter(enum dmarc_policy p) { return p == DMARC_P_UNSET ? 0 : dmarc_policy_name(p)[0]; }
-
-static void add_uris(struct buf *b, struct str list) {
-  bool any = false;
-  while (str_is_set(list)) {
-    struct str item = str_trim(str_cut(&list, ','));
-    if (item.len == 0 || str_find_byte(item, '\n') >= 0)
-      continue;
-    buf_printf(b, "rua %.*s\n", STRF(item));
-    any = true;
-  }
-  if (!any)
-    buf_add_c(b, "rua -\n");
-}
-
-static void add_record(struct buf *b, const struct dmarc_state *s) {
-  static const int policies[] = {[S_ACCEPT] = 15, [S_REJECT] = 16, [S_QUARANTINE] = 17, [S_NONE] = 18, [S_NORECORD] = 14, [S_TEMPERROR] = 14};
-  const struct dmarc_record *r = &s->found.record;
-  if (s->found.any) {
-    buf_printf(b, "pdomain %.*s\npolicy %d\n", STRF(s->found.domain), policies[s->status]);
-    add_uris(b, r->rua);
-    buf_printf(b, "pct %d\nadkim %d\naspf %d\np %d\nsp %d\n", r->pct, r->strict_dkim ? 's' : 'r', r->strict_spf ? 's' : 'r',
-        letter(r->p), letter(r->sp));
-  } else {
-    buf_printf(b, "pdomain %.*s\npolicy %d\nrua -\npct 0\nadkim 0\naspf 0\np 0\nsp 0\n", STRF(s->found.organization), policies[s->status]);
-  }
-  buf_printf(b, "align_dkim %d\nalign_spf %d\n", s->dkim_aligned ? 4 : 5, s->spf_aligned ? 4 : 5);
-}
-
-static void write_history(struct ctx *c, const struct dmarc_state *s) {
-  struct str file = STR_UNSET;
-  struct buf b;
-  if (expand_option(c, &main_options(c->config)->dmarc_history_file, &file) != 0 || !str_is_set(file) || file.len == 0)
-    return;
-  if (s->status == S_OFF || s->status == S_NOFROM || c->is_test)
-    return;
-  buf_init(&b, c->arena, BUF_MAX_LINE);
-  buf_printf(&b, "job %s\nreporter %.*s\nreceived %lld\nipaddr %.*s\nfrom %.*s\nmfrom %.*s\n", c->message->id,
-      STRF(main_options(c->config)->primary_hostname), (long long)time(NULL), STRF(c->client->host_address), STRF(s->from),
-      STRF(str_is_set(s->spf_domain) && s->spf_domain.len ? log_printable(c->arena, s->spf_domain) : STR_EMPTY));
-  for (int i = 0; i < s->signers; i++)
-    buf_printf(&b, "dkim %.*s %.*s %d\n", STRF(s->signer[i].domain), STRF(s->signer[i].selector), s->signer[i].pass ? 0 : 7);
-  buf_printf(&b, "spf %d\n", spf_code(s));
-  add_record(&b, s);
-  const struct arc_verdict *arc = arc_verdict_of(c);
-  if (arc && arc->state != ARC_UNCHECKED)
-    buf_printf(&b, "arc %d\narc_policy %d json:[]\n", arc->state == ARC_PASS ? 0 : arc->state == ARC_FAIL ? 7 : 6, arc->state == ARC_PASS ? 0 : 1);
-  buf_printf(&b, "action %d\n", s->status == S_REJECT ? 0 : s->status == S_QUARANTINE ? 4 : s->status == S_TEMPERROR ? 3 : 2);
-  int fd = str_is_tainted(file) ? -1 : open(str_dup_c(c->arena, file), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
-  struct str text = buf_str(&b);
-  if (b.overflow || fd < 0 || write(fd, text.p, text.len) != (ssize_t)text.len)
-    log_write(LOG_MAIN | LOG_PANIC, c->message, "failure to write DMARC history file %.*s: %s", STRF(file), strerror(errno));
-  if (fd >= 0)
-    close(fd);
+    return DMARC_TEMPERROR;
+  return s->found.policy == DMARC_P_REJECT ? DMARC_REJECT : s->found.policy == DMARC_P_QUARANTINE ? DMARC_QUARANTINE : DMARC_NONE;
 }
 
 /* ---- the condition ---- */
 
 static void check(struct ctx *c, struct dmarc_state *s) {
-  if (s->status != S_UNCHECKED)
+  if (s->status != DMARC_UNCHECKED)
     return;
-  bool disabled = s->disabled;
-  *s = (struct dmarc_state){.disabled = disabled, .from = STR_UNSET, .spf_domain = STR_EMPTY};
-  s->status = evaluate(c, s);
-  if (log_selected(LOGSEL_dmarc_verbose) && s->status != S_OFF)
+  struct dmarc_asker k;
+  struct dmarc_dns dns = {0};
+  *s = (struct dmarc_state){.disabled = s->disabled, .forensic = s->forensic, .from = STR_UNSET, .spf_domain = STR_EMPTY};
+  s->status = evaluate(c, s, &k, &dns);
+  s->by_list = s->status != DMARC_OFF && dns.organization != NULL;
+  if (log_selected(LOGSEL_dmarc_verbose) && s->status != DMARC_OFF)
     log_write(LOG_MAIN, c->message, "DMARC results: spf_domain=%.*s dmarc_domain=%.*s spf_align=%s dkim_align=%s enforcement='%s'",
         STRF(log_printable(c->arena, s->spf_domain)), STRF(str_is_set(s->from) ? log_printable(c->arena, s->from) : STR_EMPTY),
         s->spf_aligned ? "yes" : "no", s->dkim_aligned ? "yes" : "no", texts[s->status]);
-  write_history(c, s);
+  dmarc_history_write(c, s);
+  dmarc_store_add(c, s);
+  dmarc_failure_report(c, &dns, s);
 }
 
 static int eval_status(struct ctx *c, const struct acl_clause *clause, struct str arg) {
   struct dmarc_state *s = state_of(c);
   if (s == NULL)
-    return result_words_match(c, "dmarc_status", arg, S_OFF, words);
+    return result_words_match(c, "dmarc_status", arg, DMARC_OFF, words);
   check(c, s);
   return result_words_match(c, "dmarc_status", arg, s->status, words);
 }
@@ -300,15 +215,28 @@ static int control_disable(struct ctx *c, struct str option) {
   return OUTCOME_OK;
 }
 
+static int control_forensic(struct ctx *c, struct str option) {
+  struct dmarc_state *s = state_of(c);
+  if (s)
+    s->forensic = true;
+  return OUTCOME_OK;
+}
+
+static void received(struct ctx *c) {
+  const struct dmarc_state *s = state_of(c);
+  if (s)
+    dmarc_store_accepted(c, s);
+}
+
 /* ---- variables, log, header ---- */
 
 enum { V_STATUS, V_TEXT, V_DOMAIN, V_POLICY, V_SPF, V_DKIM };
 
 static int get(struct ctx *c, const struct variable_def *def, struct str *ret) {
   const struct dmarc_state *s = state_of(c);
-  bool known = s && s->status != S_UNCHECKED;
+  bool known = s && s->status != DMARC_UNCHECKED;
   switch (def->flags) {
-    case V_STATUS: *ret = known ? str_c(status_name(s->status)) : STR_EMPTY; break;
+    case V_STATUS: *ret = known ? str_c(dmarc_status_name(s->status)) : STR_EMPTY; break;
     case V_TEXT: *ret = known ? str_c(texts[s->status]) : STR_EMPTY; break;
     case V_DOMAIN: *ret = known && s->found.any ? s->found.domain : STR_EMPTY; break;
     case V_POLICY: *ret = known && s->found.any ? str_c(dmarc_policy_name(s->found.policy)) : STR_EMPTY; break;
@@ -325,23 +253,46 @@ static const struct variable_def variables[] = {
 
 static void log_item(struct ctx *c, void (*add)(void *arg, struct str item), void *arg) {
   const struct dmarc_state *s = state_of(c);
-  if (s == NULL || s->status == S_UNCHECKED || s->status == S_OFF || !log_selected(LOGSEL_dmarc))
+  if (s == NULL || s->status == DMARC_UNCHECKED || s->status == DMARC_OFF || !log_selected(LOGSEL_dmarc))
     return;
-  add(arg, s->status == S_ACCEPT ? STR("DMARC") : str_printf(c->arena, "DMARC=%s", status_name(s->status)));
+  add(arg, s->status == DMARC_ACCEPT ? STR("DMARC") : str_printf(c->arena, "DMARC=%s", dmarc_status_name(s->status)));
 }
 
 /* RFC 7489, section 11.2. */
 static void add_authresults(struct ctx *c, void (*add)(void *arg, struct str item), void *arg) {
   const struct dmarc_state *s = state_of(c);
   struct buf b;
-  if (s == NULL || s->status == S_UNCHECKED || s->status == S_OFF || s->status == S_NOFROM)
+  if (s == NULL || s->status == DMARC_UNCHECKED || s->status == DMARC_OFF || s->status == DMARC_NOFROM)
     return;
   buf_init(&b, c->arena, BUF_MAX_LINE);
-  buf_add_c(&b, s->status == S_ACCEPT ? "dmarc=pass" : s->status == S_NORECORD ? "dmarc=none" : s->status == S_TEMPERROR ? "dmarc=temperror"
+  buf_add_c(&b, s->status == DMARC_ACCEPT ? "dmarc=pass" : s->status == DMARC_NORECORD ? "dmarc=none" : s->status == DMARC_TEMPERROR ? "dmarc=temperror"
                                                                                                                   : "dmarc=fail");
   buf_add_c(&b, " header.from=");
   header_add_value(&b, s->from);
   add(arg, buf_str(&b));
+}
+
+static int expand_setting(struct ctx *c, const struct option_expr *o, const char *name, struct str *ret) {
+  *ret = STR_UNSET;
+  int rc = expand_option(c, o, ret);
+  if (rc != 0 && rc != OUTCOME_FORCED)
+    return ctx_fail(c, OUTCOME_ERROR, "failed to expand %s: %.*s", name, STRF(c->error));
+  if (rc != 0 || (str_is_set(*ret) && ret->len == 0))
+    *ret = STR_UNSET;
+  return 0;
+}
+
+int dmarc_store_file(struct ctx *c, struct str *ret) {
+  const struct dmarc_options *o = config_block(c->config, &dmarc_module);
+  int rc = expand_setting(c, &o->store, "dmarc_report_store", ret);
+  if (rc == 0 && str_is_set(*ret) && str_is_tainted(*ret))
+    return ctx_fail(c, OUTCOME_ERROR, "dmarc_report_store \"%.*s\" is tainted", STRF(*ret));
+  return rc;
+}
+
+int dmarc_report_sender(struct ctx *c, struct str *ret) {
+  const struct dmarc_options *o = config_block(c->config, &dmarc_module);
+  return expand_setting(c, &o->sender, "dmarc_report_sender", ret);
 }
 
 static int parse_discovery(struct config_reader *r, void *block) {
@@ -353,14 +304,19 @@ static int parse_discovery(struct config_reader *r, void *block) {
 
 static const struct option_def options[] = {
   {"dmarc_policy_discovery", OPTION_STRING, offsetof(struct dmarc_options, discovery)},
+  {"dmarc_report_sender", OPTION_EXPR, offsetof(struct dmarc_options, sender), "DMARC reports <postmaster@$primary_hostname>"},
+  {"dmarc_report_store", OPTION_EXPR, offsetof(struct dmarc_options, store)},
   OPTIONS_END,
 };
 
 static const struct acl_condition_def conditions[] = {
   {"dmarc_status", ACL_ONLY(ACL_BIT(ACL_DATA)), true, 0, eval_status, check_words}, {0},
 };
+#define NOT_HERE (ACL_BIT(ACL_DATA) | ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_NOT_SMTP_START))
 static const struct acl_control_def controls[] = {
-  {"dmarc_disable_verify", false, ACL_BIT(ACL_DATA) | ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_NOT_SMTP_START), 0, control_disable}, {0},
+  {"dmarc_disable_verify", false, NOT_HERE, 0, control_disable},
+  {"dmarc_enable_forensic", false, NOT_HERE, 0, control_forensic},
+  {"dmarc_forensic_enable", false, NOT_HERE, ACL_ALIAS, control_forensic}, {0},
 };
 
 const struct module dmarc_module = {
@@ -375,5 +331,5 @@ const struct module dmarc_module = {
   .variables = variables,
   .macros = (const char *const[]){"_HAVE_DMARC", NULL},
   .message_state = {.size = sizeof(struct dmarc_state)},
-  .hooks = {.received_log = log_item, .authresults = add_authresults},
+  .hooks = {.message_received = received, .received_log = log_item, .authresults = add_authresults},
 };
