@@ -61,6 +61,7 @@ const struct module *const modules[] = {
   &regex_module,
   &malware_module,
   &spam_module,
+  &dcc_module,
   &tls_module,
   &smtp_server_module,
   &smtp_utf8_module,

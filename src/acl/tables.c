@@ -222,7 +222,6 @@ const struct acl_condition_def acl_core_conditions[] = {
     {"authenticated", ACL_NOT_SMTP_WHERE | ACL_BIT(ACL_CONNECT) | ACL_BIT(ACL_HELO), true, 0, eval_authenticated, NULL},
     {"bmi_optin", ACL_ONLY(ACL_BIT(ACL_RCPT)), true, ACL_LATER, NULL, NULL},
     {"condition", 0, true, 0, eval_condition, NULL},
-    {"dcc", ACL_ONLY(ACL_BIT(ACL_DATA) | ACL_BIT(ACL_PRDR) | ACL_BIT(ACL_NOT_SMTP)), true, ACL_LATER, NULL, NULL},
     {"dnslists", ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_NOT_SMTP_START), true, 0, acl_eval_dnslists, NULL},
     {"domains", RCPT_ONLY, false, 0, eval_domains, NULL},
     {"encrypted", ACL_NOT_SMTP_WHERE | ACL_BIT(ACL_CONNECT), true, 0, eval_encrypted, NULL},

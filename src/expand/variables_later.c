@@ -21,7 +21,6 @@ const struct variable_def later_variables[] = {
   EMPTY("atrn_host"), EMPTY("atrn_mode"),
   EMPTY("bounce_recipient"),
   FIXED("compile_number", '0'), EMPTY("compile_date"),
-  EMPTY("dcc_header"), EMPTY("dcc_result"),
   EMPTY("local_scan_data"),
   EMPTY("queue_size"),
   FIXED("rcpt_defer_count", '0'), FIXED("rcpt_fail_count", '0'),

@@ -182,7 +182,7 @@ def test_verify_csa(martlet, nameserver):
 # --- all words ---
 
 SERVED = {
-    'conditions': '''acl authenticated condition decode dkim_signers dkim_status dnslists domains encrypted hosts local_parts malware mime_regex
+    'conditions': '''acl authenticated condition dcc decode dkim_signers dkim_status dnslists domains encrypted hosts local_parts malware mime_regex
         ratelimit recipients regex seen sender_domains senders spam spf spf_guess verify'''.split(),
     'modifiers': '''add_header continue control delay endpass log_message log_reject_target logwrite message queue remove_header set
         udpsend'''.split(),
@@ -194,7 +194,7 @@ SERVED = {
 }
 # Known, and refused by name until they are there: content scanning, DMARC, ARC, ATRN.
 LATER = {
-    'conditions': 'atrn_domains bmi_optin dcc'.split(),
+    'conditions': 'atrn_domains bmi_optin'.split(),
     'verify': [],
 }
 

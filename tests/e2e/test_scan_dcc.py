@@ -1,0 +1,136 @@
+"""DCC: dccifd's protocol against a server of the tests (F05), the condition, header lines, failover, bad answers."""
+import os
+
+import pytest
+
+from support import scanners
+from support.smtp import Client
+
+pytestmark = pytest.mark.plain
+
+ACL = """
+data:
+  accept senders = last@b.test
+  warn   set acl_m_dcc_override_client_ip = ${{if eq{{$sender_address_local_part}}{{pool}}{{192.0.2.77}}{{{override}}}}}
+         set acl_m_dcc_add_header = {added}
+  accept senders = *@lenient.test
+         dcc = */defer_ok
+         logwrite = lenient <$dcc_result>
+  accept dcc = *
+         logwrite = true <$dcc_result> <$dcc_recipients> <$dcc_header>
+  accept condition = ${{if eq{{$dcc_result}}{{R}}}}
+         logwrite = false <$dcc_result>
+  defer  message = greylisted $dcc_result
+"""
+
+
+def dccifd(text):
+    def answer(c):
+        c.all()
+        c.send(text)
+    return answer
+
+
+@pytest.fixture
+def stub(scratch):
+    running = []
+
+    def start(answer, unix=False):
+        running.append(scanners.Stub(answer, os.path.join(scratch, f's{len(running)}') if unix else None))
+        return running[-1]
+    yield start
+    for s in running:
+        s.stop()
+
+
+@pytest.fixture
+def asking(steady):
+    def start(address, main='', override='', added='', **kw):
+        return steady(main=f'acl_smtp_data = data\ndccifd_address = {address}\n{main}', acl=ACL.format(override=override, added=added),
+                      allow_panic='dcc acl condition', **kw)
+    return start
+
+
+def send(m, sender='a@b.test', to=('u0@local.test',), text='Subject: x\r\n\r\nbody\r\n'):
+    with Client(m.port, timeout=100) as c:
+        c.ehlo()
+        c.expect(250, f'MAIL FROM:<{sender}>')
+        for r in to:
+            c.expect(250, f'RCPT TO:<{r}>')
+        c.expect(354, 'DATA')
+        c.send(text + '.\r\n')
+        return c.reply()
+
+
+HEADER = 'X-DCC-Test-Metrics: mx.test 1; bulk Body=many\n\tFuz1=2\n'
+
+
+@pytest.mark.parametrize('letter, code, log', [('A', 250, 'true <A>'), ('S', 250, 'true <S>'), ('R', 250, 'false <R>'), ('G', 451, None), ('T', 451, None)])
+@pytest.mark.parametrize('unix', [False, True], ids=['inet', 'unix'])
+def test_answers(asking, stub, letter, code, log, unix):
+    server = stub(dccifd(f'{letter}\nAAR\n{HEADER}'), unix)
+    m = asking(server.address)
+    got = send(m, to=('u0@local.test', 'u1@local.test', 'u2@local.test'))
+    assert got[0] == code, m.logs()
+    if log:
+        assert log in m.log()
+    if letter == 'A':
+        assert '<AAR> <X-DCC-Test-Metrics: mx.test 1; bulk Body=many\\n\tFuz1=2>' in m.log()
+    if letter == 'G':
+        assert got[1] == 'greylisted G'
+    request = server.requests[0]
+    head, content = request.split(b'\n\n', 1)
+    assert head == b'header\n127.0.0.1\nclient.test\na@b.test\nu0@local.test\nu1@local.test\nu2@local.test'
+    assert content.startswith(b'Received: ') and content.endswith(b'Subject: x\n\nbody\n')
+
+
+@pytest.mark.parametrize('direct', ['', 'dcc_direct_add_header\n'], ids=['end', 'direct'])
+def test_headers(asking, stub, direct):
+    server = stub(dccifd('A\nA\n' + HEADER))
+    m = asking(server.address, direct, added='X-Own: one\\n two')
+    assert send(m, text='X-DCC-test-metrics: forged\r\nSubject: x\r\n\r\nbody\r\n')[0] == 250
+    mail = m.wait_mail('u0')[0]
+    text = mail if isinstance(mail, str) else mail.decode() if isinstance(mail, bytes) else str(mail)
+    assert text.count('X-DCC-Test-Metrics: mx.test 1; bulk Body=many\n\tFuz1=2\n') == 1 and 'forged' not in text
+    assert 'X-Own: one\n two\n' in text
+
+
+def test_a_header_that_would_split_the_message(asking, stub):
+    server = stub(dccifd('A\nA\nX-DCC-A: b\n\nbody\n'))
+    m = asking(server.address, added='X-A: b\\n\\nbody')
+    assert send(m)[0] == 250
+    assert 'is not a header line, not added' in m.log() and 'true <A> <A> <>' in m.log()
+    assert 'X-A:' not in str(m.wait_mail('u0')[0])
+
+
+def test_client_address(asking, stub):
+    server = stub(dccifd('A\nA\n'))
+    m = asking(server.address, override='what', main='dccifd_options = header spam\n')
+    assert send(m, 'pool@b.test')[0] == 250 and send(m)[0] == 250
+    assert server.requests[0].startswith(b'header spam\n192.0.2.77\n') and server.requests[1].startswith(b'header spam\n127.0.0.1\n')
+    assert 'is not an IP address: "what"' in m.log()
+
+
+def test_failover(asking, stub):
+    down, good = stub(scanners.close), stub(dccifd('A\nA\n'))
+    down.stop()
+    m = asking(f'/nonexistent : {down.address} : {good.address}')
+    assert send(m)[0] == 250 and 'unable to connect to UNIX socket (/nonexistent)' in m.log()
+    m = asking(f'/nonexistent : {down.address}')
+    assert send(m)[0] == 451 and send(m, 'a@lenient.test')[0] == 250 and 'lenient <>' in m.log()
+
+
+@pytest.mark.parametrize('answer', [scanners.close, scanners.garbage, scanners.flood, dccifd('Q\n'), dccifd(''), dccifd('AA\nA\n'), dccifd('A\nXYZ\n')],
+                         ids=['close', 'garbage', 'flood', 'unknown', 'empty', 'two-letters', 'bad-letters'])
+def test_bad_answers(asking, stub, answer):
+    m = asking(stub(answer).address)
+    assert send(m)[0] == 451
+    assert 'dcc acl condition' in m.log('panic')
+    assert send(m, 'a@lenient.test')[0] == 250
+
+
+@pytest.mark.parametrize('address', ['127.0.0.1 70000', 'localhost 6277', '127.0.0.1', 'path', '127.0.0.1 x', '/a : b'])
+def test_bad_addresses(martlet, address):
+    m = martlet(daemon=False, main=f'dccifd_address = {address}\n')
+    done = m.run('-bV', check=False)
+    assert done.returncode != 0 and 'dccifd_address' in done.stdout
