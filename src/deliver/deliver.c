@@ -137,7 +137,8 @@ int deliver_freeze(struct ctx *c, struct message *m, struct str reason) {
 /* Temporary failures write their retry records; those whose time is up become permanent. */
 static void update_retry(struct delivery *d) {
   for (struct address **link = &d->deferred, *a; (a = *link);) {
-    if (a->waits || a->panic || a->basic_errno <= ERROR_RETRY_BASE || d->m->deliver_bypassed || !retry_address_deferred(d->c, a)) {
+    bool unset = a->kind != ADDRESS_MAIL && !a->transport; /* of the configuration: looked at again each time */
+    if (a->waits || unset || a->panic || a->basic_errno <= ERROR_RETRY_BASE || d->m->deliver_bypassed || !retry_address_deferred(d->c, a)) {
       link = &a->next;
       continue;
     }

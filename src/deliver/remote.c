@@ -169,7 +169,10 @@ static void run_group(struct remote_run *r, struct address *chain) {
   own->host = chain->hosts;
   address_set_vars(own, chain);
   struct str slot;
-  if (delivery_slot_enter(d, own, chain, &slot) && transport_return_path(own, chain->transport, chain))
+  bool entered = delivery_slot_enter(d, own, chain, &slot);
+  if (entered && r->running > 1)
+    fiber_yield(); /* all begin before the first can be through: what max_parallel says does not depend on luck */
+  if (entered && transport_return_path(own, chain->transport, chain))
     def->deliver(own, chain->transport, chain);
   delivery_slot_leave(own, slot);
   for (struct address *a = chain; a; a = a->next)

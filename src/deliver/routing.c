@@ -210,6 +210,7 @@ static struct address *choose_fresh(struct delivery *d) {
       continue;
     }
     if (d->how->queue_run && !d->how->force && !retry_address_ready(d->c, a, true)) {
+      a->user_message = str_dup(d->c->arena, d->c->error); /* for warnings */
       defer(d, a, ERROR_ROUTING_RETRY, STR("retry time not reached"));
       continue;
     }

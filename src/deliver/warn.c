@@ -9,20 +9,33 @@ delay_warning and delay_warning_condition). */
 #include "expand/expand.h"
 #include "log/log.h"
 
-/* How many warnings should have been sent by now. */
-static int due_count(const struct option_times *times, int64_t queued) {
+/* How many warnings should have been sent by now, and after what time the last of them. */
+static int due_count(const struct option_times *times, int64_t queued, int64_t *ret_delay) {
   int n = 0;
+  *ret_delay = 0;
   for (size_t i = 0; i < times->n; i++)
-    if (times->v[i] > 0 && queued >= times->v[i])
+    if (times->v[i] > 0 && queued >= times->v[i]) {
+      *ret_delay = times->v[i];
       n++;
+    }
   /* After the last time: again and again after its interval to the one before. */
   if (times->n && queued > times->v[times->n - 1]) {
     int64_t last = times->v[times->n - 1];
     int64_t step = times->n > 1 ? last - times->v[times->n - 2] : last;
-    if (step > 0)
+    if (step > 0) {
       n += (int)((queued - last) / step);
+      *ret_delay = last + (queued - last) / step * step;
+    }
   }
   return n;
+}
+
+/* $domain for the condition: that of all the addresses that wait, if it is one. */
+static struct str common_domain(const struct delivery *d) {
+  for (const struct address *a = d->deferred; a; a = a->next)
+    if (!str_eq(a->domain, d->deferred->domain))
+      return STR_UNSET;
+  return d->deferred->domain;
 }
 
 static bool wanted(struct delivery *d) {
@@ -30,7 +43,9 @@ static bool wanted(struct delivery *d) {
   struct str value;
   if (!str_is_set(o->delay_warning_condition.text))
     return true;
+  d->c->vars.domain = common_domain(d);
   int rc = expand_option(d->c, &o->delay_warning_condition, &value);
+  d->c->vars.domain = STR_UNSET;
   if (rc == OUTCOME_FORCED)
     return false;
   if (rc) {
@@ -69,11 +84,11 @@ static void add_line_end(struct buf *b) {
     buf_add_byte(b, '\n');
 }
 
-static void write_warning(struct report *r, int64_t queued) {
+static void write_warning(struct report *r, int64_t after) {
   struct ctx *c = r->c;
   struct report_template t;
   struct buf *b = &r->submit.body;
-  struct str delay = delay_text(c, queued);
+  struct str delay = delay_text(c, after);
   c->vars.warn_message_delay = delay;
   c->vars.warn_message_recipients = r->recipient;
   report_template_read(c, &main_options(c->config)->warn_message_file, "warn_message_file", &t);
@@ -116,10 +131,10 @@ static void write_warning(struct report *r, int64_t queued) {
 void delivery_warn(struct delivery *d) {
   const struct main_options *o = main_options(d->c->config);
   struct message *m = d->m;
-  int64_t queued = time(NULL) - m->received_time.tv_sec;
+  int64_t queued = time(NULL) - m->received_time.tv_sec, after;
   if (!d->deferred || !m->reverse_path.len || m->frozen || !o->delay_warning.n)
     return;
-  int count = due_count(&o->delay_warning, queued);
+  int count = due_count(&o->delay_warning, queued, &after);
   if (count <= m->warnings_sent || !wanted(d))
     return;
   struct report r;
@@ -129,7 +144,7 @@ void delivery_warn(struct delivery *d) {
       vec_push(d->c->arena, &r.addresses, a);
   if (!r.addresses.n)
     return;
-  write_warning(&r, queued);
+  write_warning(&r, after);
   if (!report_submit(&r))
     return;
   m->warnings_sent = count;

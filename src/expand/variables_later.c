@@ -19,7 +19,6 @@ static int get_fixed(struct ctx *c, const struct variable_def *def, struct str *
 
 const struct variable_def later_variables[] = {
   EMPTY("atrn_host"), EMPTY("atrn_mode"),
-  EMPTY("bounce_recipient"),
   FIXED("compile_number", '0'), EMPTY("compile_date"),
   EMPTY("local_scan_data"),
   EMPTY("queue_size"),
@@ -36,6 +35,5 @@ const struct variable_def later_variables[] = {
   EMPTY("tls_out_cipher_std"), FIXED("tls_out_dane", 'n'), FIXED("tls_out_ocsp", '0'), EMPTY("tls_out_ourcert"),
   EMPTY("tls_out_peercert"), EMPTY("tls_out_peerdn"), FIXED("tls_out_resumption", '0'), EMPTY("tls_out_sni"),
   FIXED("tls_out_tlsa_usage", '0'), EMPTY("tls_out_ver"),
-  EMPTY("warn_message_delay"), EMPTY("warn_message_recipients"), EMPTY("warnmsg_delay"), EMPTY("warnmsg_recipients"),
   {0},
 };

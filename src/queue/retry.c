@@ -180,6 +180,7 @@ static bool ready(struct ctx *c, struct str key, struct str match, bool expires)
   if (ultimate(c, match, STR_UNSET, &r))
     return true;
   DEBUG(retry, "%.*s: retry time not reached\n", STRF(key));
+  c->error = r.text;
   note_next(c, r.next_try);
   return false;
 }

@@ -13,7 +13,8 @@ extern const struct module retry_module;
 /* --- for deliver --- */
 
 /* May the address be tried now? Asked in queue runs that are not forced, before it is routed (`routing`) and before a
-local transport takes it. An address whose message has been queued longer than the rule's last cut-off is always tried. */
+local transport takes it. An address whose message has been queued longer than the rule's last cut-off is always tried.
+When it may not, c->error says what went wrong the last time. */
 bool retry_address_ready(struct ctx *c, const struct address *a, bool routing);
 /* Has routing the address's domain failed, with a record that still stands, whether its time has come or not? */
 bool retry_routing_failed(struct ctx *c, const struct address *a);

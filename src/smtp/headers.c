@@ -92,6 +92,14 @@ static struct header *find_type(const struct message *m, char type, bool resent)
 
 static void add_header(struct reception *r, char type, struct str text) { message_add_header(r->m, type, text); }
 
+/* Fields of a message that is sent again stand together at its top (RFC 5322, 3.6.6). */
+static void add_trace_header(struct reception *r, char type, struct str text) {
+  if (r->resent)
+    message_insert_header(r->m, NULL, type, text);
+  else
+    add_header(r, type, text);
+}
+
 /* ---- the submitter's address ---- */
 
 /* A full name as an RFC 5322 phrase. */
@@ -202,7 +210,7 @@ static void add_message_id(struct reception *r) {
   }
   struct str line = str_printf(r->m->arena, "%sMessage-Id: <E%s%.*s@%.*s>\n", r->resent ? "Resent-" : "", r->m->id, STRF(text),
       STRF(domain));
-  add_header(r, 'I', line);
+  add_trace_header(r, 'I', line);
 }
 
 /* The submitter's name goes with the address unless a trusted caller gave the sender himself. */
@@ -359,7 +367,7 @@ int receive_fix_headers(struct reception *r) {
   check_sender(r, submission);
   rewrite_received(r->c, m);
   if (fix && !(r->resent ? r->have_resent_date : r->have_date))
-    add_header(r, ' ', str_printf(m->arena, "%sDate: %.*s\n", r->resent ? "Resent-" : "",
+    add_trace_header(r, ' ', str_printf(m->arena, "%sDate: %.*s\n", r->resent ? "Resent-" : "",
         STRF(time_rfc2822(r->c->arena, m->received_time.tv_sec))));
   return receive_add_received(r);
 }

@@ -313,7 +313,9 @@ int receive_end(struct reception *r) {
     end_header(r, STR_EMPTY);
   struct message *m = r->m;
   m->body_size = (uint64_t)r->body_bytes;
-  m->body_lines = r->dot.lines;
+  /* Lines of what came in chunks, for a spool that keeps them as they are, are not counted. */
+  bool counted = !(main_options(r->c->config)->spool_wireformat && r->p.chunking);
+  m->body_lines = counted ? r->dot.lines : 0;
   m->body_zeros = r->dot.zeros;
   /* As received; headers of ours come in at the end. */
   m->size = (uint64_t)(r->header_bytes + r->body_bytes);

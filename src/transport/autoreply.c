@@ -81,6 +81,17 @@ static bool fail(struct reply *r, enum outcome o, struct str text) {
   return false;
 }
 
+/* A list of addresses in one line, however it was folded. */
+static void unfold(struct reply *r, struct str *list) {
+  if (!str_is_set(*list) || str_find_byte(*list, '\n') < 0)
+    return;
+  char *p = str_dup_c(r->c->arena, *list);
+  for (uint32_t i = 0; i + 1 < list->len; i++)
+    if (p[i] == '\n')
+      p[i] = ' ';
+  list->p = p;
+}
+
 /* Newlines in a header are only for folding; other control characters are not for headers at all. */
 static bool header_safe(struct reply *r, const char *what, bool multi, const struct str *ret) {
   for (uint32_t i = 0; str_is_set(*ret) && i < ret->len; i++) {
@@ -400,6 +411,8 @@ static void send_reply(struct reply *r) {
     r->a->result = OUTCOME_OK;
     return;
   }
+  unfold(r, &r->to);
+  unfold(r, &r->cc);
   add_line(&s.header, "From", r->from);
   add_line(&s.header, "Reply-To", r->reply_to);
   add_line(&s.header, "To", r->to);

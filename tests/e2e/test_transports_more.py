@@ -236,3 +236,60 @@ def test_incoming_interface_is_for_deliveries_too(martlet, smtp_server):
     m = martlet(daemon=False, main='log_selector = +incoming_interface', smarthost=f'127.0.0.1::{s.port}')
     send(m, 'x@relay.test', 'bad@relay.test')
     assert re.search(r'=> x@relay\.test .* I=\[127\.0\.0\.1\] C=', m.log()) and re.search(r'\*\* bad@relay\.test .* I=\[127\.0\.0\.1\] ?: ', m.log()), m.log()
+
+
+# --- a host that wants no mail ---
+
+def test_a_host_that_serves_nobody_is_passed_over(martlet, smtp_server):
+    """554 instead of a greeting (RFC 5321, 3.1): the next host is asked; when there is none, the address fails."""
+    closed, s = smtp_server({'CONNECT': '554 no smtp service here'}), smtp_server()
+    m = martlet(daemon=False, smarthost=f'127.0.0.1::{closed.port}:127.0.0.1::{s.port}')
+    send(m, 'x@relay.test')
+    assert len(s.messages) == 1 and re.search(r'H=127\.0\.0\.1 \[127\.0\.0\.1\]: SMTP error from .* after initial connection: 554 no', m.log()), m.log()
+    alone = martlet(daemon=False, smarthost=f'127.0.0.1::{closed.port}')
+    send(alone, 'x@relay.test', sender='')
+    assert re.search(r'\*\* x@relay\.test .*after initial connection: 554 no smtp service here', alone.log()), alone.log()
+
+
+def test_helo_after_a_busy_ehlo(martlet, smtp_server):
+    s = smtp_server({'EHLO': lambda line, session: "450 I'm busy"})
+    m = martlet(daemon=False, smarthost=f'127.0.0.1::{s.port}')
+    send(m, 'x@relay.test')
+    assert len(s.messages) == 1 and any(c.startswith('HELO') for c in s.commands), s.commands
+
+
+# --- what reports see ---
+
+def test_variables_of_reports(martlet, scratch, smtp_server):
+    b = box(scratch)
+    for name, text in (('bounce', 'Subject: failed for $bounce_recipient\n****\n'),
+                       ('warn', 'Subject: waits $warn_message_delay <$warn_message_recipients>\n****\n')):
+        with open(f'{b}/{name}', 'w') as f:
+            f.write(text)
+    s = smtp_server({'RCPT': lambda line, session: '451 later' if 'late' in line else '550 no'})
+    m = martlet(daemon=False, smarthost=f'127.0.0.1::{s.port}', retry='* * F,1h,1s',
+                main=f'bounce_message_file = {b}/bounce\nwarn_message_file = {b}/warn\ndelay_warning = 1s:2s:5h')
+    send(m, 'bad@relay.test', sender='u0@local.test')
+    assert any(b'Subject: failed for u0@local.test' in x for x in m.mail('u0')), m.logs()
+    send(m, 'late@relay.test', sender='u1@local.test')
+    wait_for(lambda: m.run('-qf') is not None and m.mail('u1'), m.logs)
+    assert b'Subject: waits 0 minutes <u1@local.test>' in m.mail('u1')[0], m.mail('u1')
+
+
+def test_delay_warning_condition_sees_the_domain(martlet, scratch, smtp_server):
+    s = smtp_server({'RCPT': lambda line, session: '451 later'})
+    m = martlet(daemon=False, smarthost=f'127.0.0.1::{s.port}', relay_to='*', retry='* * F,1h,1s',
+                main='delay_warning = 1s\ndelay_warning_condition = ${if eq{$domain}{told.test}{yes}{no}}')
+    send(m, 'x@quiet.test', sender='u0@local.test')
+    send(m, 'x@told.test', sender='u1@local.test')
+    wait_for(lambda: m.run('-qf') is not None and m.mail('u1'), m.logs)
+    assert m.mail('u0') == []
+
+
+# --- max_parallel ---
+
+def test_max_parallel_within_a_message(martlet, smtp_server):
+    s = smtp_server()
+    m = martlet(daemon=False, smarthost=f'127.0.0.1::{s.port}', relay_to='*', client='max_parallel = 1\n  multi_domain = false')
+    send(m, 'x@one.test', 'y@two.test')
+    assert len(re.findall('concurrency limit reached for transport', m.log())) == 1 and len(s.messages) == 1, m.log()

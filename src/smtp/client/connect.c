@@ -301,7 +301,9 @@ static enum smtp_stage_result say_hello(struct attempt *t) {
         (void)event_raise(t->c, t->n->transport, "smtp:ehlo", t->n->ehlo_reply, 0, &unused);
       return SMTP_OK;
     }
-    if (r != SMTP_REFUSED || t->o->lmtp)
+    /* A server that is busy with EHLO may still have time for HELO; 421 is its end. */
+    bool helo = r == SMTP_REFUSED || (r == SMTP_TEMPORARY && n->reply.code != 421);
+    if (!helo || t->o->lmtp)
       return r;
     ehlo_text = n->reply.text;
   }

@@ -41,6 +41,7 @@ struct delivery {
   struct host *last;
   int last_error;
   struct str last_text;
+  bool last_refused; /* the last one said 5xx instead of a greeting */
   struct smtp_connection *over; /* that alone may be used; taken by the first attempt */
   bool only_over;
 };
@@ -311,6 +312,7 @@ static enum smtp_stage_result send_all(struct delivery *d, struct smtp_connectio
 }
 
 static void host_failed(struct delivery *d, struct host *h, int error, struct str text) {
+  d->last_refused = false;
   d->last = h;
   d->last_error = error;
   d->last_text = text;
@@ -420,22 +422,36 @@ static struct smtp_connection *take_connection(struct delivery *d, int port) {
   return n;
 }
 
+/* 5xx before MAIL is for good, for all recipients. But who says so instead of a greeting serves nobody: other hosts may
+(RFC 5321, 3.1). */
+static void host_refused(struct delivery *d, struct host *h, int error, struct str text, bool no_greeting) {
+  log_host_error(d, h, error, text);
+  if (!no_greeting || !h->next) {
+    settle_pending(d, OUTCOME_FAIL, error, text, h);
+    return;
+  }
+  d->last = h;
+  d->last_error = error;
+  d->last_text = text;
+  d->last_refused = true;
+  d->failed++;
+}
+
 /* Everything over one host: connect or take a kept connection, send. */
 static void try_host(struct delivery *d, struct host *h) {
   struct ctx *c = d->c;
   int port = host_port(d, h), error = 0;
   enum smtp_stage_result why = SMTP_OK;
-  struct str text = STR_EMPTY;
+  struct str text = STR_EMPTY, command = STR_EMPTY, reply = STR_EMPTY;
   c->host = h;
   h->port = port;
   struct smtp_connection *n = take_connection(d, port);
   bool reused = n != NULL, again = false;
   if (!n)
-    n = smtp_connect(c, d->t, port, &why, &error, &text);
+    n = smtp_connect_told(c, d->t, port, &why, &error, &text, &command, &reply);
   if (!n) {
-    if (why == SMTP_REFUSED) { /* 5xx to the connection is for good, for all recipients */
-      settle_pending(d, OUTCOME_FAIL, error, text, h);
-      log_host_error(d, h, error, text);
+    if (why == SMTP_REFUSED) {
+      host_refused(d, h, error, text, str_eq_c(command, "initial connection"));
       return;
     }
     host_failed(d, h, error, text);
@@ -606,9 +622,10 @@ static void finish(struct delivery *d) {
       (void)event_raise(d->c, d->t, "msg:defer", d->last_text, d->last_error, &unused);
     if (vetoed)
       d->last_text = STR_UNSET;
-    if (vetoed || d->last_error == ERROR_AUTH_FAIL || d->last_error == ERROR_DNS_DEFER)
+    bool unreached = d->last_error > 0 && str_eq_c(d->last_text, strerror(d->last_error)); /* nobody has said anything */
+    if (vetoed || unreached || d->last_error == ERROR_AUTH_FAIL || d->last_error == ERROR_DNS_DEFER)
       d->last = NULL;
-    settle_pending(d, gone && d->tried_total == 0 ? OUTCOME_FAIL : OUTCOME_DEFER, d->last_error, d->last_text, d->last);
+    settle_pending(d, d->last_refused || (gone && d->tried_total == 0) ? OUTCOME_FAIL : OUTCOME_DEFER, d->last_error, d->last_text, d->last);
     return;
   }
   if (d->skipped && retry_hosts_exhausted(d->c, d->t, d->chain))
