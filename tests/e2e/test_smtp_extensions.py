@@ -32,6 +32,21 @@ acl_data:
 '''
 
 
+# In an ACL: stops until open_gate().
+GATE = 'condition = ${run{/bin/sh -c "read x <@DIR@/gate"}{yes}{yes}}\n'
+
+
+def make_gate(m):
+    os.mkfifo(f'{m.directory}/gate')
+    os.chmod(f'{m.directory}/gate', 0o666)
+
+
+def open_gate(m):
+    """Waits for one who stands before it."""
+    with open(f'{m.directory}/gate', 'w') as f:
+        f.write('go\n')
+
+
 def queue_is_empty(m):
     return not glob.glob(m.outside('spool/input/**/*-[HD]'), recursive=True)
 
@@ -97,7 +112,8 @@ def test_prdr_many_recipients(martlet):
 
 
 def test_prdr_client_goes_away(martlet):
-    m = martlet(main=PRDR_MAIN, acl=PRDR_ACL.replace('acl_prdr:\n', 'acl_prdr:\n  warn delay = 2s\n'))
+    m = martlet(main=PRDR_MAIN, acl=PRDR_ACL.replace('acl_prdr:\n', 'acl_prdr:\n  warn local_parts = u0\n       ' + GATE))
+    make_gate(m)
     c = Client(m.port)
     c.ehlo()
     c.expect(250, 'MAIL FROM:<a@b.test> PRDR')
@@ -107,6 +123,7 @@ def test_prdr_client_goes_away(martlet):
     c.send('Subject: x\r\n\r\n.\r\n')
     assert c.reply()[0] == 353
     c.reset()
+    open_gate(m)
     m.wait_log(r'lost|Completed')
     wait_for(lambda: queue_is_empty(m), m.logs)
 
@@ -145,14 +162,18 @@ def test_early_pipelining(martlet):
 
 def test_early_input_from_others(martlet):
     m = martlet(main='pipelining_connect_advertise_hosts = 192.0.2.1\n'
-                     'acl_smtp_connect = acl_slow\n', acl='acl_slow:\n  accept delay = 1s\n')
+                     'acl_smtp_connect = acl_slow\n', acl='acl_slow:\n  accept ' + GATE)
+    make_gate(m)
     c = Client(m.port, banner=False)
     c.send('EHLO early.test\r\n')
+    open_gate(m)
     assert c.reply()[0] == 554
     m.wait_log('input sent without waiting for greeting')
     c.close()
-    with Client(m.port) as c:
-        assert 'PIPECONNECT' not in c.ehlo()
+    c = Client(m.port, banner=False)
+    open_gate(m)
+    assert c.reply()[0] == 220 and 'PIPECONNECT' not in c.ehlo()
+    c.close()
 
 
 def test_early_starttls_takes_no_commands_along(martlet, authority):
@@ -256,19 +277,16 @@ def test_wellknown_is_denied_by_default(martlet):
 def test_etrn_command(martlet):
     m = martlet(main='acl_smtp_etrn = acl_etrn\nsmtp_etrn_command = /bin/sh -c \'read x <@DIR@/gate; echo "\\$0" "\\$1" >>@DIR@/ran\' $domain $sender_host_address\n',
                 acl='acl_etrn:\n  deny condition = ${if eq{$smtp_command_argument}{no}}\n  accept\n')
-    os.mkfifo(f'{m.directory}/gate')
-    os.chmod(f'{m.directory}/gate', 0o666)
+    make_gate(m)
     with Client(m.port) as c:
         assert 'ETRN' in c.ehlo()
         assert c.cmd('ETRN no')[0] == 458
         assert c.cmd('ETRN one; two')[0] == 250
         assert c.cmd('ETRN one; two') == (458, 'Already processing one; two')
-        with open(f'{m.directory}/gate', 'w') as f:
-            f.write('go\n')
+        open_gate(m)
         wait_for(lambda: read(f'{m.directory}/ran') == 'one; two 127.0.0.1\n', m.logs)
         wait_for(lambda: c.cmd('ETRN one; two')[0] == 250, m.logs)
-        with open(f'{m.directory}/gate', 'w') as f:
-            f.write('go\n')
+        open_gate(m)
         c.expect(250, 'MAIL FROM:<a@b.test>')
         assert c.cmd('ETRN x')[0] == 503
     assert 'ETRN one; two received from (client.test) [127.0.0.1]' in m.log()
@@ -294,9 +312,10 @@ def test_etrn_without_command(martlet):
 def test_reset_after_quit(martlet, authority, tls):
     """A client that resets the connection right after its QUIT; the ACL keeps the answer back until it has."""
     main = 'acl_smtp_quit = acl_quit\nlog_selector = +smtp_connection{}\n'
-    acl = 'acl_quit:\n  warn condition = ${if exists{@DIR@/gone}{no}{yes}}\n       logwrite = quit seen\n       delay = 2s\n  accept\n'
+    acl = 'acl_quit:\n  warn condition = ${if exists{@DIR@/gone}{no}{yes}}\n       logwrite = quit seen\n       ' + GATE + '  accept\n'
     for selector, wanted in ((' +protocol_detail', True), ('', False)):
         m = martlet(main=main.format(selector), acl=acl, tls=authority.issue('mx.martlet.test') if tls else None)
+        make_gate(m)
         c = Client(m.port)
         c.ehlo()
         if tls:
@@ -305,6 +324,7 @@ def test_reset_after_quit(martlet, authority, tls):
         c.send('QUIT\r\n')
         m.wait_log('quit seen')
         c.reset()
+        open_gate(m)
         m.wait_log('closed by QUIT')
         assert ('TCP RST after QUIT from (client.test) [127.0.0.1]' in m.log()) == wanted, m.log()
         # Who waits for the answer is no matter for the log.
