@@ -148,6 +148,7 @@ static int run_modifier(struct ctx *c, const struct acl_clause *clause, struct e
   }
   if (m == acl_modifier_message || m == acl_modifier_log_message) {
     *(m == acl_modifier_message ? &e->message : &e->log_message) = clause;
+    acl_trace_check(c, clause, clause->arg.text);
     return OUTCOME_OK;
   }
   if (!check_where(c, m->name, false, m->forbidden))

@@ -22,32 +22,25 @@ void acl_trace_begin(struct ctx *c, const struct acl *acl, struct str text) {
   tell(c, &(struct acl_event){.kind = ACL_EVENT_BEGIN, .acl = acl, .value = text});
 }
 
-static void show_message(struct ctx *c, const struct acl_clause *m, const char *what) {
-  if (m)
-    DEBUG(acl, "%s: %.*s\n", what, STRF(m->arg.text));
-}
-
 void acl_trace_statement(struct ctx *c, const struct acl *acl, const struct acl_statement *s) {
-  if (debug_on(DEBUG_acl)) {
-    DEBUG(acl, "processing %.*s \"%s\" (%.*s %u)\n", STRF(title(c, acl)), acl_verbs[s->verb], STRF(acl->source), s->line);
-    const struct acl_clause *message = NULL, *log_message = NULL;
-    for (const struct acl_clause *k = s->clauses; k; k = k->next) {
-      message = k->modifier == acl_modifier_message ? k : message;
-      log_message = k->modifier == acl_modifier_log_message ? k : log_message;
-    }
-    show_message(c, message, "  message");
-    show_message(c, log_message, "l_message");
-  }
+  DEBUG(acl, "processing %.*s \"%s\" (%.*s %u)\n", STRF(title(c, acl)), acl_verbs[s->verb], STRF(acl->source), s->line);
   tell(c, &(struct acl_event){.kind = ACL_EVENT_STATEMENT, .acl = acl, .statement = s});
 }
 
+/* As it is written, and below it what became of it. */
 void acl_trace_check(struct ctx *c, const struct acl_clause *k, struct str value) {
-  const char *name = k->condition ? k->condition->name : k->modifier->name;
+  if (!debug_on(DEBUG_acl))
+    return;
+  if (k->modifier == acl_modifier_message || k->modifier == acl_modifier_log_message) {
+    DEBUG(acl, "%s: %.*s\n", k->modifier == acl_modifier_message ? "  message" : "l_message", STRF(k->arg.text));
+    return;
+  }
   bool variable = k->modifier && str_is_set(k->variable);
-  if (variable)
-    DEBUG(acl, "check set %.*s = %.*s\n", STRF(k->variable), STRF(value));
-  else
-    DEBUG(acl, "check %s%s = %.*s\n", k->negated ? "!" : "", name, STRF(value));
+  struct str name = variable ? str_printf(c->arena, "set %.*s", STRF(k->variable))
+                             : str_printf(c->arena, "%s%s", k->negated ? "!" : "", k->condition ? k->condition->name : k->modifier->name);
+  DEBUG(acl, "check %.*s = %.*s\n", STRF(name), STRF(k->arg.text));
+  if (!str_eq(k->arg.text, value))
+    DEBUG(acl, "%*s = %.*s\n", (int)name.len + 6, "", STRF(value));
 }
 
 void acl_trace_clause(struct ctx *c, const struct acl_clause *k, struct str value, int result) {
