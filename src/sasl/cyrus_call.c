@@ -37,13 +37,20 @@ static const sasl_callback_t callbacks[] = {
   {SASL_CB_LIST_END, NULL, NULL},
 };
 
+static enum { UNTRIED, THERE, FAILED } state;
+
 bool cyrus_there(void) {
-  static enum { UNTRIED, THERE, FAILED } state;
   if (state == UNTRIED) {
     sasl_set_mutex(lock_new, lock_take, lock_release, lock_free);
     state = sasl_server_init(callbacks, "exim") == SASL_OK ? THERE : FAILED;
   }
   return state == THERE;
+}
+
+void cyrus_forget(void) {
+  if (state == THERE)
+    sasl_server_done();
+  state = UNTRIED;
 }
 
 bool cyrus_knows(struct arena *a, const char *service, const char *mechanism, struct str *ret_known) {

@@ -15,8 +15,10 @@ struct cyrus_client {
   const char *tls_name;                    /* verified name of the client, or NULL */
 };
 
-/* Is it there and initialised? Its plugins are loaded at the first call. */
+/* Is it there and initialised? At the first call it loads its plugins and its configuration. */
 bool cyrus_there(void);
+/* Next time it does so again. */
+void cyrus_forget(void);
 /* false: the library does not know the mechanism; *ret_known (in `a`) lists those that it does. */
 bool cyrus_knows(struct arena *a, const char *service, const char *mechanism, struct str *ret_known);
 /* A conversation for a client; it ends with cyrus_close. NULL: *ret_error. */

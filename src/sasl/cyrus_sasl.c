@@ -96,7 +96,11 @@ static enum sasl_result server(struct ctx *c, const struct instance *i, struct s
       .remote = place(c->arena, cl->host_address, cl->host_port), .tls_bits = cl->tls != NULL ? (unsigned)cl->tls->bits : 0};
   if (cl->tls != NULL && cl->tls->peer_verified && str_is_set(cl->tls->peer_dn))
     client.tls_name = str_dup_c(c->arena, cl->tls->peer_dn);
-  struct cyrus_call *call = cyrus_open(c->arena, &client, &error);
+  struct cyrus_call *call = NULL;
+  if (cyrus_there())
+    call = cyrus_open(c->arena, &client, &error);
+  else
+    error = STR("Cyrus SASL could not be initialised");
   if (call == NULL) {
     *ret_text = error;
     return SASL_UNAVAILABLE;
@@ -115,7 +119,9 @@ static int init(struct config_reader *r, struct instance *i) {
   if (!sasl_mechanism_allowed(config_reader_config(r), mechanism_of(i)))
     return config_error_at(r, i->where, "authenticator %.*s: DIGEST-MD5 is historic (RFC 6331): it needs sasl_allow_digest_md5",
         STRF(i->name));
-  if (!cyrus_knows(a, str_dup_c(a, o->server_service), str_dup_c(a, mechanism_of(i)), &known))
+  bool knows = cyrus_knows(a, str_dup_c(a, o->server_service), str_dup_c(a, mechanism_of(i)), &known);
+  cyrus_forget(); /* the environment, which may say where its configuration is, is set later */
+  if (!knows)
     return config_error_at(r, i->where, "authenticator %.*s: Cyrus SASL does not know the mechanism \"%.*s\" (it knows: %.*s)",
         STRF(i->name), STRF(mechanism_of(i)), STRF(known));
   return 0;

@@ -85,7 +85,8 @@ static int acquire(void *arg) {
     return failed(t, major, minor);
   pthread_mutex_lock(&one_keytab); /* the library's setting is for the process */
   gss.gsskrb5_register_acceptor_identity(t->keytab);
-  major = gss.gss_acquire_cred(&minor, name, 0, GSS_C_NO_OID_SET, GSS_C_ACCEPT, &t->credentials, NULL, NULL);
+  gss_OID_set_desc kerberos = {.count = 1, .elements = gss.kerberos}; /* nothing else is this mechanism (RFC 4752) */
+  major = gss.gss_acquire_cred(&minor, name, 0, &kerberos, GSS_C_ACCEPT, &t->credentials, NULL, NULL);
   pthread_mutex_unlock(&one_keytab);
   gss.gss_release_name(&unused, &name);
   return major == GSS_S_COMPLETE ? 0 : failed(t, major, minor);

@@ -1,13 +1,17 @@
 """AUTH with real partners: Dovecot's service, the tools of GNU SASL and Cyrus SASL, Kerberos, and our own client."""
+import os
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 
 import pytest
 
-from support.sasl import Dovecot, b64, do_cram, do_login, do_plain, do_scram
+from support.databases import Database, program
+from support.sasl import Dovecot, b64, cram, do_cram, do_login, do_plain, do_scram
 from support.smtp import Client
+from support.util import wait_for, write
 
 pytestmark = pytest.mark.plain
 
@@ -406,3 +410,318 @@ def test_ntlm_by_curl(martlet):
         out = done.stdout.decode('latin-1')
         assert ('235 Authentication succeeded' in out) == good, out
         assert ('535 Incorrect' in out) != good, out
+
+
+# --- external and tls ---
+
+CERTIFICATES = '''
+external:
+  driver = external
+  public_name = EXTERNAL
+  server_advertise_condition = $tls_in_certificate_verified
+  server_param2 = ${certextract{subj_altname,dns,>:}{$tls_in_peercert}}
+  server_param3 = third
+  server_condition = ${if and{{inlist{$auth1}{$auth2}}{eq{$auth3}{third}}}}
+  server_set_id = $auth1
+'''
+BY_TLS = '''
+by_tls:
+  driver = tls
+  server_param1 = ${certextract{subj_altname,dns,>:}{$tls_in_peercert}}
+  server_condition = ${if and{{eq{$tls_in_certificate_verified}{1}}{inlist{user.test}{$auth1}}}}
+  server_set_id = ${listextract{1}{$auth1}}
+'''
+
+
+def server_with_certificates(martlet, authority, authenticators, **kw):
+    return martlet(authenticators=authenticators, tls=authority.issue('localhost'), acl=kw.pop('acl', ''),
+                   main=f'tls_try_verify_hosts = *\ntls_verify_certificates = {authority.certificate}\n' + kw.pop('main', ''), **kw)
+
+
+def test_external(martlet, authority):
+    server = server_with_certificates(martlet, authority, CERTIFICATES)
+    with Client(server.port) as c:
+        assert 'AUTH' not in c.cmd('EHLO x')[1]
+        assert c.cmd('AUTH EXTERNAL ' + b64('user.test'))[0] == 503
+
+    def client(send, certificate):
+        return martlet(smarthost=f'127.0.0.1::{server.port}', retry='* * F,1h,1h', authenticators=f'e:\n driver = external\n public_name = EXTERNAL\n '
+                       f'client_send = {send}\n', client='hosts_require_auth = *\n  tls_verify_certificates =\n'
+                       '  tls_certificate = {}\n  tls_privatekey = {}'.format(*certificate))
+    for send, name, good in (('user.test', 'user.test', True), ('other.test', 'user.test', False)):
+        m = client(send, authority.issue(name))
+        m.run('-odi', '-f', 'u1@local.test', 'u0@relay.test', input='Subject: x\n\nx\n')
+        m.wait_log('A=e' if good else 'e authenticator failed H=127.0.0.1 .* 535 Incorrect authentication data')
+    server.wait_log('P=esmtpsa .*A=external:user.test')
+
+
+def start_tls(port, authority, name=None):
+    """A client's end over TLS, after EHLO; name: of its certificate."""
+    context = ssl.create_default_context(cafile=authority.certificate)
+    if name:
+        context.load_cert_chain(*authority.issue(name))
+    c = Client(port)
+    c.ehlo()
+    c.expect(220, 'STARTTLS')
+    c.sock = context.wrap_socket(c.sock, server_hostname='localhost')
+    return c
+
+
+def test_tls_authenticator(martlet, authority):
+    m = server_with_certificates(martlet, authority, BY_TLS + GSASL_SERVER, main=DIGEST)
+    for name, known in (('user.test', True), ('stranger.test', False), (None, False)):
+        with start_tls(m.port, authority, name) as c:
+            _, text = c.expect(250, 'EHLO client.test')
+            # Who has authenticated by TLS is not asked again.
+            assert ('AUTH' in text) != known, name
+            c.expect(250, f'MAIL FROM:<{name or "none"}@local.test>')
+            c.expect(250, 'RCPT TO:<u0@local.test>')
+            c.expect(354, 'DATA')
+            c.expect(250, 'Subject: x\r\n\r\nx\r\n.')
+    m.wait_log('<= user.test@local.test .*P=esmtpsa .*A=by_tls:user.test')
+    for name in ('stranger.test', 'none'):
+        line = m.wait_log(f'<= {name}@local.test .*')
+        assert 'P=esmtps ' in m.log() and f'A=by_tls:{name}' not in m.log()
+
+
+def test_tls_authenticator_that_fails_to_expand(martlet, authority):
+    m = server_with_certificates(martlet, authority, BY_TLS.replace('server_param1 = ', 'server_param1 = ${lookup{x}lsearch{/no/such/file}}'))
+    with start_tls(m.port, authority, 'user.test') as c:
+        c.ehlo()
+        c.expect(250, 'NOOP')
+    m.wait_log('by_tls authenticator failed for H=.*: 435 Unable to authenticate at present: ')
+
+
+# --- generic options ---
+
+def test_generic_options(martlet):
+    m = martlet(daemon=False, acl='mail:\n accept logwrite = id=<$authenticated_id> fail=<$authenticated_fail_id> by=<$sender_host_authenticated> '
+                'sender=<$authenticated_sender>', main='acl_smtp_mail = mail', authenticators='''
+plain:
+  driver = plaintext
+  public_name = PLAIN
+  server_prompts = :
+  server_condition = ${if eq{$auth3}{good}}
+  server_set_id = ${sg{$auth2}{x}{y}}
+  server_mail_auth_condition = ${if eq{$authenticated_sender}{ok@local.test}}
+  server_debug_print = <<$auth2>>
+hidden:
+  driver = plaintext
+  public_name = HIDDEN
+  server_condition = yes
+  server_advertise_condition = ${if eq{$sender_helo_name}{insider}}
+forced:
+  driver = plaintext
+  public_name = FORCED
+  server_condition = yes
+  server_advertise_condition = ${if eq{a}{b}{yes}fail}
+text:
+  driver = plaintext
+  public_name = TEXT
+  server_condition = come back later
+''')
+    sender = 'MAIL FROM:<u1@local.test> AUTH='
+    out = m.run('-d-all+auth', '-bs', '-oMa', '10.1.2.3', input='\r\n'.join([
+        'EHLO insider', 'EHLO x', 'AUTH HIDDEN', 'AUTH TEXT ' + b64('x'), 'AUTH PLAIN ' + b64('\0maxx\0bad'), 'MAIL FROM:<u1@local.test>', 'RSET',
+        'AUTH PLAIN ' + b64('\0maxx\0good'), sender + 'ok@local.test', 'RSET', sender + 'bad@local.test', 'RSET', sender + '<>', 'RSET', 'QUIT', '']))
+    assert 'AUTH PLAIN HIDDEN TEXT' in out and 'AUTH PLAIN TEXT' in out and 'FORCED' not in out
+    assert '504 HIDDEN authentication mechanism not supported' in out
+    assert '435 Unable to authenticate at present: come back later' in out
+    assert '<<maxx>>' in out
+    log = [line.split(' ', 2)[2] for line in m.log().split('\n') if 'id=<' in line or 'ignoring' in line]
+    assert log == ['id=<> fail=<mayy> by=<> sender=<>', 'id=<mayy> fail=<> by=<plain> sender=<ok@local.test>',
+                   log[2], 'id=<mayy> fail=<> by=<plain> sender=<>', 'id=<mayy> fail=<> by=<plain> sender=<>']
+    assert log[2].startswith('ignoring AUTH=bad@local.test from ') and log[2].endswith('(server_mail_auth_condition failed)')
+
+
+@pytest.mark.parametrize('options, want', [
+    ('client_condition = no', 'authentication required but authentication attempt'),
+    ('client_condition = ${if eq{a}{b}{x}fail}', 'authentication required but authentication attempt'),
+    ('client_condition = ${nosuch{x}}', 'c authenticator: '),
+    ('client_condition = 1', 'A=c'),
+    ('client_condition = anything', 'A=c'),
+])
+def test_client_condition(martlet, options, want):
+    server = martlet(authenticators='p:\n driver = plaintext\n public_name = PLAIN\n server_condition = yes\n server_prompts = :\n')
+    m = martlet(smarthost=f'127.0.0.1::{server.port}', client='hosts_require_auth = *', retry='* * F,1h,1h',
+                authenticators=f'c:\n driver = plaintext\n public_name = PLAIN\n client_send = ^a^b\n {options}\n')
+    m.run('-odi', '-f', 'u1@local.test', 'u0@relay.test', input='Subject: x\n\nx\n')
+    m.wait_log(('=> u0@relay.test ' if want == 'A=c' else '== u0@relay.test ') + '.*' + want)
+
+
+@pytest.mark.parametrize('reply, want', [
+    # A temporary refusal ends it with this host; after others it goes on without, if it may.
+    ('454 later', '== u0@relay.test .*: 454 later'),
+    ('535 no', '=> u0@relay.test '),
+    ('334 !!!', '=> u0@relay.test '),
+])
+@pytest.mark.parametrize('mechanism', ['PLAIN', 'CRAM-MD5', 'NTLM', 'SCRAM-SHA-256', 'EXTERNAL'])
+def test_client_and_odd_servers(martlet, smtp_server, mechanism, reply, want):
+    server = smtp_server({'AUTH': reply, '*': '501 cancelled'}, keywords=[f'AUTH {mechanism}'])
+    m = martlet(smarthost=f'127.0.0.1::{server.port}', client='hosts_try_auth = *', retry='* * F,1h,1h',
+                authenticators=f'ours:\n public_name = {mechanism}\n '
+                + dict(PAIRS, PLAIN='driver = plaintext\n client_send = ^fred^{p}')[mechanism].format(p='pa55word') + '\n')
+    m.run('-odi', '-f', 'u1@local.test', 'u0@relay.test', input='Subject: x\n\nx\n')
+    m.wait_log(want)
+    if reply.startswith('334') and mechanism != 'NTLM':
+        m.wait_log('ours authenticator cancelled authentication H=127.0.0.1 ')
+    elif reply.startswith('535'):
+        m.wait_log('ours authenticator failed H=127.0.0.1 \\[127.0.0.1\\] 535 no')
+    assert 'pa55word' not in m.logs()
+
+
+# --- Cyrus SASL ---
+
+CYRUS = '''
+cyrus_plain:
+  driver = cyrus_sasl
+  public_name = PLAIN
+  server_set_id = $auth1
+cyrus_login:
+  driver = cyrus_sasl
+  public_name = LOGIN
+  server_set_id = $auth1
+cyrus_any:
+  driver = cyrus_sasl
+  public_name = X-ANYTHING
+  server_mech = CRAM-MD5
+  server_set_id = $auth1
+  server_condition = ${if eq{$auth1}{fred}}
+cyrus_scram:
+  driver = cyrus_sasl
+  public_name = SCRAM-SHA-256
+  server_realm = mx.martlet.test
+  server_set_id = $auth1
+'''
+
+
+@pytest.fixture
+def cyrus(martlet, scratch):
+    """A server whose users are in a sasldb."""
+    if shutil.which('saslpasswd2') is None:
+        pytest.skip('saslpasswd2 of Cyrus SASL is not installed')
+    os.chmod(scratch, 0o755)
+    for user, password in (('fred', 'secret'), ('mary', 'other')):
+        subprocess.run(['saslpasswd2', '-p', '-c', '-f', f'{scratch}/sasldb2', '-u', 'mx.martlet.test', user], input=password.encode(), check=True)
+    os.chmod(f'{scratch}/sasldb2', 0o644)
+
+    def start(how='pwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: {d}/sasldb2\n'):
+        write(f'{scratch}/exim.conf', how.format(d=scratch) + 'mech_list: PLAIN LOGIN CRAM-MD5 SCRAM-SHA-256\n')
+        return martlet(authenticators=CYRUS, main=f'add_environment = SASL_CONF_PATH={scratch}')
+    return start
+
+
+def test_cyrus_sasl(cyrus):
+    m = cyrus()
+    do = {'PLAIN': do_plain, 'LOGIN': do_login, 'SCRAM-SHA-256': do_scram,
+          'X-ANYTHING': lambda c, u, p: c.cmd(cram(u, p, c.cmd('AUTH X-ANYTHING')[1]))}
+    for name, run in do.items():
+        for user, password, want in (('fred', 'secret', 235), ('fred', 'wrong', 535), ('nobody', 'secret', 535)):
+            with Client(m.port) as c:
+                c.ehlo()
+                assert run(c, user, password)[0] == want, f'{name} {user} {password} {m.logs()}'
+    with Client(m.port) as c:
+        c.ehlo()
+        assert do['X-ANYTHING'](c, 'mary', 'other')[0] == 535 # server_condition
+    assert 'secret' not in m.logs()
+
+
+def test_cyrus_sasl_without_its_daemon(cyrus):
+    m = cyrus('pwcheck_method: saslauthd\nsaslauthd_path: {d}/no-such-socket\n')
+    with Client(m.port) as c:
+        c.ehlo()
+        assert do_plain(c, 'fred', 'secret')[0] in (454, 535)
+        c.expect(250, 'NOOP')
+
+
+# --- Kerberos ---
+
+class Kdc(Database):
+    """A realm of Heimdal's, TEST.REALM."""
+    program = program('kdc', '/usr/lib/heimdal-servers/kdc')
+    user = 'nobody'
+
+    def as_user(self, *command):
+        return list(command)
+
+    def prepare(self):
+        self.environment = dict(os.environ, KRB5_CONFIG=f'{self.directory}/krb5.conf', KRB5CCNAME=f'FILE:{self.directory}/tickets')
+
+    def place(self):
+        d = self.directory
+        write(f'{d}/krb5.conf', f'''
+[libdefaults]
+  default_realm = TEST.REALM
+  dns_lookup_kdc = false
+  dns_lookup_realm = false
+  rdns = false
+  dns_canonicalize_hostname = false
+[realms]
+  TEST.REALM = {{
+    kdc = 127.0.0.1:{self.port}
+  }}
+[domain_realm]
+  localhost = TEST.REALM
+[kdc]
+  database = {{
+    dbname = {d}/db
+    mkey_file = {d}/mkey
+    acl_file = /dev/null
+    log_file = {d}/dblog
+  }}
+[logging]
+  kdc = FILE:{d}/log
+''')
+
+    def tool(self, *command, **kw):
+        done = subprocess.run(command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120, **kw)
+        return done.returncode, done.stdout.decode('utf-8', 'replace')
+
+    def launch(self):
+        if not self.started:
+            for words in (['init', '--realm-max-ticket-life=unlimited', '--realm-max-renewable-life=unlimited', 'TEST.REALM'],
+                          ['add', '--use-defaults', '--password=secret', 'fred'], ['add', '--use-defaults', '--random-key', 'smtp/localhost'],
+                          ['ext_keytab', '-k', f'{self.directory}/keytab', 'smtp/localhost']):
+                status, out = self.tool('kadmin.heimdal' if shutil.which('kadmin.heimdal') else 'kadmin', '-l', '-c', f'{self.directory}/krb5.conf', *words)
+                assert status == 0, out
+            os.chmod(f'{self.directory}/keytab', 0o644)
+        with open(f'{self.directory}/output', 'ab') as log:
+            self.process = subprocess.Popen([self.program, f'--ports={self.port}', '--addresses=127.0.0.1', f'--config-file={self.directory}/krb5.conf'],
+                                            env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_for(lambda: self.process.poll() is not None or self.ready(), self.output)
+
+
+@needs_gsasl
+@pytest.mark.skipif(Kdc.program is None, reason='the KDC of Heimdal is not installed')
+def test_heimdal_gssapi(martlet, make):
+    kdc = make(Kdc)
+    kdc.start()
+    m = martlet(main=f'add_environment = KRB5_CONFIG={kdc.directory}/krb5.conf', authenticators=f'''
+kerberos:
+  driver = heimdal_gssapi
+  public_name = GSSAPI
+  server_hostname = localhost
+  server_keytab = {kdc.directory}/keytab
+  server_set_id = $auth1
+  server_condition = ${{if eq{{$auth2}}{{other}}{{no}}{{yes}}}}
+''')
+    write(f'{kdc.directory}/password', 'secret')
+    status, out = kdc.tool('kinit.heimdal' if shutil.which('kinit.heimdal') else 'kinit', f'--password-file={kdc.directory}/password', 'fred')
+    assert status == 0, out
+
+    def login(authz):
+        return kdc.tool('gsasl', '--smtp', '--connect', f'localhost:{m.port}', '--mechanism', 'GSSAPI', '--authentication-id', 'fred', '--authorization-id',
+                        authz, '--hostname', 'localhost', '--service', 'smtp', '--no-starttls', '--quality-of-protection', 'qop-auth',
+                        stdin=subprocess.DEVNULL)
+    status, out = login('')
+    assert status == 0, out + m.logs()
+    status, out = login('other')
+    assert status != 0
+    m.wait_log('kerberos authenticator failed for .* \\(set_id=fred@TEST.REALM\\)')
+    with Client(m.port) as c:
+        c.ehlo()
+        for token in ('=', b64('x'), b64(b'\x60\x82' + b'\xff' * 100)):
+            code, text = c.cmd(f'AUTH GSSAPI {token}')
+            assert code == 535, text
+        assert c.cmd('AUTH GSSAPI') == (334, '')
+        assert c.cmd('*')[0] == 501
