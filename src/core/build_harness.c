@@ -40,6 +40,7 @@ const struct build_hooks build = {
   .cram_md5_challenge = "<1896.697170952@postoffice.reston.mci.net>",
   .deliver_without_daemon = true,
   .no_version_in_debug = true,
+  .quiet_about_proofs = true,
   .no_connection_pool = true,
   .no_dsn_extra_info = true,
   .refused_is_timeout_at = 999999,

@@ -168,7 +168,7 @@ struct main_options {
   struct str mysql_servers;
   struct option_ids never_users;
   struct option_expr notifier_socket;
-  struct str openssl_options;
+  struct option_expr openssl_options;
   struct str oracle_servers;
   bool panic_coredump;
   struct option_expr percent_hack_domains;

@@ -33,6 +33,7 @@ static int get_number(struct ctx *c, const struct variable_def *def, struct str 
   switch (t == NULL ? 0 : def->flags & 255) {
   case 'b': n = t->bits; break;
   case 'v': n = t->peer_verified; break;
+  case 'o': n = t->ocsp; break;
   case 'r': n = t->resumption; break;
   case 'u': n = t->tlsa_usage; break;
   default: break;
@@ -138,6 +139,7 @@ static const struct variable_def variables[] = {
   CERTIFICATE("peercert", 'p'),
   NUMBER("bits", 'b'),
   NUMBER("certificate_verified", 'v'),
+  NUMBER("ocsp", 'o'),
   NUMBER("resumption", 'r'),
   TEXT("cipher", cipher),
   TEXT("cipher_std", cipher_std),

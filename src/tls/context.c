@@ -8,6 +8,7 @@ and kept until an option or a file is another one. */
 #include <unistd.h>
 #include "base/arena.h"
 #include "base/buf.h"
+#include "tls/ocsp.h"
 #include "tls/tls_internal.h"
 
 #define CACHE_MAX 64
@@ -29,6 +30,7 @@ struct entry {
   struct watched files[FILES_MAX];
   size_t files_n;
   usec_t checked, used;
+  char note[TLS_ERROR_MAX]; /* what was found out while it was made, not said yet */
   usec_t until; /* DEADLINE_NEVER, or when the made certificate must be made again */
 };
 
@@ -229,6 +231,38 @@ static int set_common(struct job *j, SSL_CTX *ctx) {
   return 0;
 }
 
+/* A proof that is not good, or not there, is not shown; the server works without. */
+static int load_proofs(struct job *j, SSL_CTX *ctx) {
+  struct str rest = j->p->ocsp_file;
+  struct tls_proof *list = NULL;
+  bool pem = false;
+  while (str_is_set(rest) && rest.len) {
+    struct str item = next_item(&rest);
+    char why[TLS_ERROR_MAX];
+    if (str_starts(item, STR("PEM ")) || str_starts(item, STR("DER "))) {
+      pem = item.p[0] == 'P';
+      item = str_trim(str_from(item, 4));
+    }
+    if (item.len == 0)
+      continue;
+    const char *file = use_file(j, item);
+    struct tls_proof *one;
+    if (!file) {
+      tls_proofs_free(list);
+      return -EINVAL;
+    }
+    tls_proof_load(ctx, j->entry->context.store, file, pem, &one, why, sizeof why);
+    if (why[0] && !j->entry->note[0])
+      memcpy(j->entry->note, why, sizeof why);
+    if (one) {
+      one->next = list;
+      list = one;
+    }
+  }
+  tls_proofs_use(ctx, list);
+  return 0;
+}
+
 static int fill_context(struct job *j) {
   const struct tls_params *p = j->p;
   SSL_CTX *ctx = j->entry->context.ctx = SSL_CTX_new(j->server ? TLS_server_method() : TLS_client_method());
@@ -247,9 +281,13 @@ static int fill_context(struct job *j) {
     if (!tls_dh_use(ctx, p->dhparam, p->dh_max_bits, j->error))
       r = -EINVAL;
     tls_session_callbacks(ctx);
+    if (r == 0)
+      r = load_proofs(j, ctx);
   }
   if (r == 0 && !j->server && SSL_CTX_dane_enable(ctx) <= 0) /* it costs nothing where no records are given */
     r = -ENOMEM;
+  if (r == 0 && !j->server)
+    tls_proofs_watch(ctx);
   return r;
 }
 
@@ -292,6 +330,7 @@ static struct str key_of(struct arena *a, bool server, const struct tls_params *
     add_part(&b, common[i]);
   if (server) {
     add_part(&b, p->dhparam);
+    add_part(&b, p->ocsp_file);
     add_part(&b, p->self_signed_name);
     buf_printf(&b, "%lld %d", (long long)p->dh_max_bits, p->self_signed_lifetime);
   }
@@ -389,6 +428,12 @@ int tls_context_get(bool server, const struct tls_params *p, struct tls_context 
   }
   if (r == 0)
     hand_out(e, ret);
+  if (r == 0 && e->note[0] && p->on_config_note) {
+    char note[TLS_ERROR_MAX];
+    memcpy(note, e->note, sizeof note);
+    e->note[0] = '\0';
+    p->on_config_note(p->arg, str_c(note));
+  }
   arena_free(a);
   return r;
 }

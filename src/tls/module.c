@@ -14,7 +14,7 @@ static int check(struct config_reader *r, void *block) {
   struct str ciphers = o->tls_require_ciphers.text, error, bad;
   uint64_t options;
   int rc = 0;
-  if (!tls_options_parse(o->openssl_options, &options, &bad))
+  if (str_find_byte(o->openssl_options.text, '$') < 0 && !tls_options_parse(o->openssl_options.text, &options, &bad))
     rc = config_error(r, "openssl_options parse error: unknown item \"%.*s\"", STRF(bad));
   /* What is expanded is only known when it is used. */
   if (ciphers.len && str_find_byte(ciphers, '$') < 0 && !tls_ciphers_valid(config_reader_arena(r), ciphers, &error))
@@ -24,13 +24,14 @@ static int check(struct config_reader *r, void *block) {
 
 #define MACROS_MAX 128
 
-static const char *macros[MACROS_MAX + 1] = {"_HAVE_TLS", "_HAVE_OPENSSL", "_HAVE_TLS_ALPN", "_HAVE_TLS1_3"};
+static const char *macros[MACROS_MAX + 1] = {"_HAVE_TLS", "_HAVE_OPENSSL", "_HAVE_TLS_ALPN", "_HAVE_TLS1_3", "_HAVE_OCSP", "_HAVE_TLS_OCSP",
+    "_HAVE_TLS_OCSP_LIST", "_HAVE_TLS_CA_CACHE"};
 
 /* One for each item of openssl_options: _OPT_OPENSSL_NO_TICKET_X. */
 __attribute__((constructor)) static void make_macros(void) {
   static char texts[MACROS_MAX][96];
   char name[64];
-  size_t n = 4;
+  size_t n = 8;
   for (size_t i = 0; n < MACROS_MAX && tls_option_macro_name(i, name); i++, n++) {
     snprintf(texts[i], sizeof texts[i], "_OPT_OPENSSL_%s_X", name);
     macros[n] = texts[i];
@@ -44,7 +45,7 @@ static const struct library_def libraries[] = {{"OpenSSL", OPENSSL_VERSION_TEXT,
 const struct module tls_module = {
     .name = "tls",
     .summary = "TLS with OpenSSL",
-    .support = "OpenSSL",
+    .support = "OpenSSL OCSP",
     .main_check = check,
     .macros = macros,
     .libraries = libraries,

@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "tls/dane.h"
+#include "tls/ocsp.h"
 #include "tls/tls_internal.h"
 
 #define DN_MAX 1024
@@ -21,6 +22,7 @@ struct tls_session {
   struct tls_params sni_params; /* as on_sni changed them */
   struct arena *arena;
   bool verify_failed;
+  int ocsp;
   char error[TLS_ERROR_MAX]; /* ours, better than OpenSSL's */
 };
 
@@ -123,6 +125,21 @@ static int on_servername(SSL *ssl, int *alert, void *arg) {
   }
   ERR_clear_error(); /* others may have run meanwhile: the queue is the thread's */
   return r < 0 ? SSL_TLSEXT_ERR_ALERT_FATAL : SSL_TLSEXT_ERR_OK;
+}
+
+void tls_session_note_ocsp(SSL *ssl, enum tls_ocsp_status status) { session_of(ssl)->ocsp = status; }
+
+int tls_session_check_staple(SSL *ssl) {
+  struct tls_session *t = session_of(ssl);
+  char text[TLS_ERROR_MAX];
+  bool revoked;
+  t->ocsp = tls_proof_check(ssl, text, sizeof text, &revoked);
+  if (t->p->ocsp_status)
+    *t->p->ocsp_status = t->ocsp;
+  bool fatal = revoked || (t->p->ocsp == TLS_OCSP_REQUIRE && t->ocsp != TLS_OCSP_GOOD);
+  if ((fatal || t->ocsp == TLS_OCSP_FAILED) && t->p->on_verify_error)
+    t->p->on_verify_error(t->p->arg, str_tainted(str_c(text)));
+  return !fatal;
 }
 
 /* The names a client offers, joined with colons. */
@@ -304,6 +321,7 @@ static struct tls_info *collect_info(struct tls_session *t) {
   info->peer_verified = info->verify_wanted && info->peer_cert && !t->verify_failed;
   info->dane = info->peer_verified && t->p->tlsa_n && tls_dane_verified(ssl);
   info->verified_name = str_tainted(str_dup(a, str_c(SSL_get0_peername(ssl))));
+  info->ocsp = t->ocsp;
   info->resumption = SSL_session_reused(ssl) ? 16 : 0;
   channel_binding(a, ssl, info);
   return info;
@@ -398,6 +416,8 @@ static int prepare(struct tls_session *t, bool server) {
     snprintf(t->error, sizeof t->error, "(SSL_connect): the name for SNI is not usable");
     return -EINVAL;
   }
+  if (t->p->ocsp)
+    SSL_set_tlsext_status_type(t->ssl, TLSEXT_STATUSTYPE_ocsp);
   if (!send_alpn(t)) {
     snprintf(t->error, sizeof t->error, "(SSL_connect): tls_alpn is too long");
     return -EINVAL;

@@ -17,9 +17,12 @@ void tls_spool_write(struct spool_writer *w, const struct message *m, const void
   if (!t)
     return;
   const char letter = (char)('A' + t->resumption);
+  const char digit = (char)('0' + t->ocsp);
   if (t->peer_verified)
     spool_write_item(w, "tls_certificate_verified", STR_EMPTY);
   write_text(w, "tls_cipher", t->cipher);
+  if (t->ocsp)
+    spool_write_item(w, "tls_ocsp", str_n(&digit, 1));
   write_text(w, "tls_peerdn", t->peer_dn);
   write_text(w, "tls_sni", t->sni);
   if (t->resumption)
@@ -59,6 +62,8 @@ bool tls_spool_read(struct spool_reader *r, struct message *m, void *state, stru
     t->peer_dn = str_tainted(text);
   } else if (str_eq_c(name, "tls_sni")) {
     t->sni = str_tainted(text);
+  } else if (str_eq_c(name, "tls_ocsp") && value.len == 1 && value.p[0] >= '0' && value.p[0] <= '4') {
+    t->ocsp = value.p[0] - '0';
   } else if (str_eq_c(name, "tls_ver")) {
     t->version = text;
   } else if (str_eq_c(name, "tls_resumption") && value.len == 1 && value.p[0] >= 'A' && value.p[0] < 'A' + 32) {

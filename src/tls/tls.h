@@ -10,6 +10,10 @@ struct arena;
 struct tls_tlsa;
 struct x509_st; /* OpenSSL's X509 */
 
+/* $tls_in_ocsp, $tls_out_ocsp. */
+enum tls_ocsp_status { TLS_OCSP_NOT_ASKED, TLS_OCSP_NONE, TLS_OCSP_UNCHECKED, TLS_OCSP_FAILED, TLS_OCSP_GOOD };
+enum tls_ocsp_wish { TLS_OCSP_IGNORE, TLS_OCSP_REQUEST, TLS_OCSP_REQUIRE };
+
 enum tls_verify { TLS_VERIFY_NONE, TLS_VERIFY_OPTIONAL /* tls_try_verify_hosts */, TLS_VERIFY_REQUIRED };
 
 /* What is wanted: expanded option values, unset or empty where the option is.
@@ -34,6 +38,7 @@ struct tls_params {
   void *arg;               /* for the callbacks */
 
   /* Of a server. */
+  struct str ocsp_file;    /* tls_ocsp_file: proofs for the certificates, whichever they belong to */
   struct str groups;       /* tls_eccurve */
   struct str dhparam;
   int64_t dh_max_bits;     /* 0: 2236 */
@@ -47,9 +52,13 @@ struct tls_params {
   on_config_error gets the reason (a panic-log matter) and the handshake fails. */
   int (*on_sni)(void *arg, struct str sni, struct tls_params *p);
   void (*on_config_error)(void *arg, struct str text);
+  /* When files were read: something is not as it should be, but works (a main-log matter). May be NULL. */
+  void (*on_config_note)(void *arg, struct str text);
 
   /* Of a client. */
   struct str sni;          /* sent if not empty */
+  enum tls_ocsp_wish ocsp; /* required: no handshake without a good proof; a revoked certificate is never taken if asked for */
+  int *ocsp_status;        /* gets the result, also of a handshake that fails; may be NULL */
   struct str verify_host;  /* the name for which the certificate must be; empty: any */
   /* DANE (tls/dane.h), when tlsa_n > 0: the certificates that match decide, not the system's, and `verify` must be REQUIRED.
   The TLSA base domain is sent as SNI, and like the other names it is one that a certificate may be for. */
@@ -74,6 +83,7 @@ struct tls_info {
   bool dane;              /* peer_verified is due to TLSA records */
   int tlsa_usage;         /* bits of $tls_out_tlsa_usage, set by the caller */
   struct str verified_name; /* the name that the certificate was for, where OpenSSL looked for one; unset: none */
+  int ocsp;               /* enum tls_ocsp_status */
   int resumption;         /* bits of $tls_in_resumption */
   /* For SCRAM-…-PLUS, raw bytes: tls-exporter (RFC 9266) with TLS 1.3, else tls-unique. */
   struct str channel_binding;

@@ -20,6 +20,10 @@ void tls_context_release(struct tls_context *c);
 /* Sets up the callbacks of a server's context that need a session (session.c). */
 void tls_session_callbacks(SSL_CTX *ctx);
 
+/* For the callbacks of ocsp.c: the result for a server's session; what a client thinks of the answer, as OpenSSL wants to know it. */
+void tls_session_note_ocsp(SSL *ssl, enum tls_ocsp_status status);
+int tls_session_check_staple(SSL *ssl);
+
 /* The made certificate for this name, with its key; valid for *ret_seconds. */
 bool tls_self_signed_use(SSL_CTX *ctx, struct str name, int lifetime, usec_t *ret_until);
 void tls_self_signed_clear(void);

@@ -352,13 +352,24 @@ static enum tls_verify verify_wanted(struct attempt *t) {
   return host_in(t, &o->tls_try_verify_hosts) ? TLS_VERIFY_OPTIONAL : TLS_VERIFY_NONE;
 }
 
+/* Manual, "DANE": a key that a TLSA record names needs no proof, unless the option was set on purpose. */
+static enum tls_ocsp_wish ocsp_wish(struct attempt *t) {
+  const struct smtp_client_options *o = t->o;
+  bool key_is_known = t->n->dane.in_effect && t->n->dane.usage != 0 && t->n->dane.usage != 4;
+  if (host_in(t, &o->hosts_require_ocsp))
+    return TLS_OCSP_REQUIRE;
+  if (key_is_known && str_eq_c(o->hosts_request_ocsp.text, "*"))
+    return TLS_OCSP_IGNORE;
+  return host_in(t, &o->hosts_request_ocsp) ? TLS_OCSP_REQUEST : TLS_OCSP_IGNORE;
+}
+
 /* Brings TLS up on the stream with the transport's certificate and verification options. */
 static int start_tls_layer(struct attempt *t, struct str *ret_error) {
   struct ctx *c = t->c;
   const struct smtp_client_options *o = t->o;
-  struct tls_params p = {.arg = t, .on_verify_error = on_verify_error, .on_certificate = on_certificate,
-      .openssl_options = main_options(c->config)->openssl_options};
-  if (expand_option(c, &o->tls_certificate, &p.certificate) || expand_option(c, &o->tls_privatekey, &p.private_key) ||
+  struct tls_params p = {.arg = t, .on_verify_error = on_verify_error, .on_certificate = on_certificate};
+  if (expand_option(c, &main_options(c->config)->openssl_options, &p.openssl_options) ||
+      expand_option(c, &o->tls_certificate, &p.certificate) || expand_option(c, &o->tls_privatekey, &p.private_key) ||
       expand_option(c, &o->tls_require_ciphers, &p.ciphers) || expand_option(c, &o->tls_sni, &p.sni) ||
       expand_option(c, &o->tls_verify_certificates, &p.verify_certificates) || expand_option(c, &o->tls_crl, &p.crl) ||
       expand_option(c, &o->tls_alpn, &p.alpn)) {
@@ -385,13 +396,20 @@ static int start_tls_layer(struct attempt *t, struct str *ret_error) {
     *ret_error = str_printf(c->arena, "(TLS options): %.*s", STRF(c->error));
     return -EINVAL;
   }
+  p.ocsp = ocsp_wish(t);
   const char *why; /* certificates and SNI have names in ASCII (RFC 6066 3, RFC 6125 6.4.2) */
   (void)idn_domain_to_ascii(c->arena, p.verify_host, &p.verify_host, &why);
   (void)idn_domain_to_ascii(c->arena, p.sni, &p.sni, &why);
+  int ocsp_status = TLS_OCSP_NOT_ASKED;
   struct tls_info *info = NULL;
+  p.ocsp_status = &ocsp_status;
   int e = tls_client_start(t->n->stream, &p, deadline_in(o->command_timeout), t->n->arena, &info, ret_error);
-  if (e)
+  if (e) {
+    struct tls_info seen = c->tls_out ? *c->tls_out : (struct tls_info){0};
+    seen.ocsp = ocsp_status; /* what is left of it for the events that follow */
+    c->tls_out = tls_info_copy(c->arena, &seen);
     return e;
+  }
   t->n->tls = true;
   info->tlsa_usage = t->n->dane.usage;
   t->n->tls_info = info;

@@ -39,6 +39,7 @@ static bool expand_params(struct smtp_session *s, struct tls_params *p) {
          value_of(s, &o->tls_privatekey, "tls_privatekey", &p->private_key) &&
          value_of(s, &o->tls_require_ciphers, "tls_require_ciphers", &p->ciphers) &&
          value_of(s, &o->tls_verify_certificates, "tls_verify_certificates", &p->verify_certificates) &&
+         value_of(s, &o->tls_ocsp_file, "tls_ocsp_file", &p->ocsp_file) &&
          value_of(s, &o->tls_crl, "tls_crl", &p->crl) && value_of(s, &o->tls_eccurve, "tls_eccurve", &p->groups) &&
          value_of(s, &o->tls_dhparam, "tls_dhparam", &p->dhparam) && value_of(s, &o->tls_alpn, "tls_alpn", &p->alpn);
 }
@@ -87,6 +88,12 @@ static void on_config_error(void *arg, struct str text) {
   acl_log(s->c, LOG_MAIN | LOG_PANIC, "%.*s", STRF(log_printable(s->c->arena, text)));
 }
 
+static void on_config_note(void *arg, struct str text) {
+  struct smtp_session *s = arg;
+  if (!build.quiet_about_proofs)
+    acl_log(s->c, LOG_MAIN, "%.*s", STRF(log_printable(s->c->arena, text)));
+}
+
 static void log_tls_error(struct smtp_session *s, struct str error) {
   acl_log(s->c, LOG_MAIN, "TLS error on connection from %.*s %.*s", STRF(smtp_sender_who(s)),
       STRF(log_printable(s->c->arena, error)));
@@ -95,9 +102,9 @@ static void log_tls_error(struct smtp_session *s, struct str error) {
 /* The options, and whether they load. */
 static int make_params(struct smtp_session *s, struct tls_params *ret) {
   struct tls_params p = {.arg = s, .on_verify_error = on_verify_error, .on_certificate = on_certificate, .self_signed_name = self_signed_subject(s),
-      .on_config_error = on_config_error, .openssl_options = s->o->openssl_options,
+      .on_config_error = on_config_error, .on_config_note = on_config_note,
       .dh_max_bits = s->o->tls_dh_max_bits};
-  if (!expand_params(s, &p))
+  if (!value_of(s, &s->o->openssl_options, "openssl_options", &p.openssl_options) || !expand_params(s, &p))
     return -EINVAL;
   if (str_find_byte(s->o->tls_certificate.text, '$') >= 0 || str_find_byte(s->o->tls_privatekey.text, '$') >= 0)
     p.on_sni = on_sni;
