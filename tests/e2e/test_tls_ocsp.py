@@ -176,7 +176,7 @@ def test_only_who_asks(martlet, ca, leaf, proofs):
 def test_pem_and_der_in_one_list_for_two_keys(martlet, ca, directory):
     lists = []
     for kind in ('rsa', 'ec'):
-        cert, file, key = ca.server('mx.martlet.test', kind)
+        cert, file, key = ca.server(kind + '.martlet.test', kind)
         mine = [shutil.copy(f, directory + '/' + kind + os.path.splitext(f)[1]) for f in (file, key)]
         os.chmod(mine[1], 0o644)
         der = ca.proof(cert, f'{directory}/{kind}.der')
