@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from support.smtp import Client
 from support.util import read, wait_for
 
 
@@ -293,3 +294,24 @@ def test_max_parallel_within_a_message(martlet, smtp_server):
     m = martlet(daemon=False, smarthost=f'127.0.0.1::{s.port}', relay_to='*', client='max_parallel = 1\n  multi_domain = false')
     send(m, 'x@one.test', 'y@two.test')
     assert len(re.findall('concurrency limit reached for transport', m.log())) == 1 and len(s.messages) == 1, m.log()
+
+
+# --- events of callouts ---
+
+def test_callouts_raise_events(martlet, smtp_server):
+    """As with Debian's Exim: those of the connection, with $verify_mode; what tcp:connect answers keeps from connecting."""
+    s = smtp_server()
+    m = martlet(arguments=[], relay_to='*', smarthost=f'127.0.0.1::{s.port}',
+                acl_rcpt='  defer !verify = recipient/callout=5s,no_cache\n  accept',
+                client='event_action = ${if and{{eq{$event_name}{tcp:connect}}{eq{$local_part}{stop}}}{no}{${acl {ev_log}}}}',
+                acl='ev_log:\n  accept logwrite = event $event_name mode=$verify_mode host=$host_address')
+    with Client(m.port) as c:
+        c.ehlo()
+        c.expect(250, 'MAIL FROM:<a@b.test>')
+        c.expect(250, 'RCPT TO:<x@relay.test>')
+        sessions = s.sessions
+        c.expect(451, 'RCPT TO:<stop@relay.test>')
+        assert s.sessions == sessions
+    events = re.findall(r'event (\S+) mode=(\S*) host=(\S*)$', m.log(), re.M)
+    assert [e[0] for e in events] == ['tcp:connect', 'smtp:connect', 'smtp:ehlo', 'tcp:close'], m.log()
+    assert all(e[1] == 'R' for e in events) and events[0][2] == '127.0.0.1'

@@ -320,6 +320,7 @@ static bool keep(struct callout *k, struct smtp_connection *n) {
     return false;
   n->transport = transport_for(k, n->arena); /* the one at hand goes with this evaluation */
   k->p->kept->connection = n;
+  n->user = NULL; /* it may outlive this evaluation: its end is nobody's event */
   n->txn_open = true;
   n->txn_sender = str_dup(n->arena, in_form(k, k->from));
   n->txn_rcpts.n = 0;
@@ -540,6 +541,7 @@ enum outcome callout_verify(struct ctx *c, struct address *a, const struct callo
   c->address = a;
   c->vars.local_part = a->local_part;
   c->vars.domain = a->domain;
+  c->vars.verify_mode = p->recipient ? STR("R") : STR("S");
   enum outcome result = verify(&k, a);
   c->vars = saved;
   c->host = host;

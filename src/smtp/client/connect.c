@@ -56,7 +56,7 @@ static socklen_t source_address(struct attempt *t, int family, struct sockaddr_s
 /* An event whose non-empty result keeps us from going on. */
 static enum smtp_stage_result vetoed(struct attempt *t, const char *event, struct str data) {
   struct str text;
-  if (t->o->callout || (!event_raise(t->c, t->n->transport, event, data, 0, &text) && !text.len))
+  if (!event_raise(t->c, t->n->transport, event, data, 0, &text) && !text.len)
     return SMTP_OK;
   return fail(t, ERROR_EVENT, "Event requests alternate response", "");
 }
@@ -297,8 +297,7 @@ static enum smtp_stage_result say_hello(struct attempt *t) {
       smtp_note_offers(t->c, n, n->ehlo_reply);
       smtp_early_learn(t->c, n);
       struct str unused;
-      if (!t->o->callout)
-        (void)event_raise(t->c, t->n->transport, "smtp:ehlo", t->n->ehlo_reply, 0, &unused);
+      (void)event_raise(t->c, t->n->transport, "smtp:ehlo", t->n->ehlo_reply, 0, &unused);
       return SMTP_OK;
     }
     /* A server that is busy with EHLO may still have time for HELO; 421 is its end. */
@@ -330,7 +329,7 @@ static int on_certificate(void *arg, struct x509_st *cert, int depth, bool good)
   struct ctx *c = t->c;
   struct tls_info seen = {.peer_cert = cert}, *saved = c->tls_out;
   struct str text = STR_EMPTY;
-  if (t->o->callout || !event_wanted(c, t->n->transport))
+  if (!event_wanted(c, t->n->transport))
     return 0;
   if (!good) {
     c->tls_out = tls_info_copy(c->arena, &seen);
@@ -656,7 +655,7 @@ void smtp_disconnect(struct smtp_connection *n, bool quit) {
       (void)!stream_flush(n->stream);
     stream_free(n->stream);
     struct str unused;
-    if (n->user && !smtp_client_options(n->transport)->callout)
+    if (n->user)
       (void)event_raise(n->user, n->transport, "tcp:close", STR_EMPTY, 0, &unused);
   }
   arena_free(n->arena);

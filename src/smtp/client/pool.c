@@ -69,7 +69,7 @@ void smtp_pool_keep(struct smtp_connection *n) {
     same += str_eq(p->key, n->key);
   /* With an event action each message sees its connection's events: tcp:close belongs to whoever had tcp:connect. */
   bool watched = n->user && event_wanted(n->user, n->transport);
-  if (watched || n->unusable || smtp_early_owed(&n->early) || (build.no_connection_pool && !n->txn_open) || pool_n >= POOL_MAX || same >= POOL_PER_KEY) {
+  if ((watched && !n->txn_open) || n->unusable || smtp_early_owed(&n->early) || (build.no_connection_pool && !n->txn_open) || pool_n >= POOL_MAX || same >= POOL_PER_KEY) {
     smtp_disconnect(n, true);
     return;
   }
