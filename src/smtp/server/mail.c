@@ -214,7 +214,8 @@ static bool qualify_sender(struct smtp_session *s, struct mail_address *a) {
     return true;
   }
   smtp_say(s, "501 %.*s: sender address must contain a domain", STRF(s->mail_data));
-  acl_log(s->c, (log_selected(LOGSEL_smtp_syntax_error) ? LOG_MAIN : 0) | LOG_REJECT, "unqualified sender rejected: <%.*s> %.*s", STRF(log_printable(s->c->arena, a->address)),
+  unsigned logs = LOG_REJECT | (log_selected(LOGSEL_smtp_syntax_error) ? LOG_MAIN : 0);
+  acl_log(s->c, logs, "unqualified sender rejected: <%.*s> %.*s", STRF(log_printable(s->c->arena, a->address)),
       STRF(smtp_who(s)));
   return false;
 }

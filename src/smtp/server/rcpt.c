@@ -48,7 +48,8 @@ static bool qualify(struct smtp_session *s, struct mail_address *a) {
     return true;
   }
   smtp_say(s, "501 %.*s: recipient address must contain a domain", STRF(s->rcpt_data));
-  acl_log(s->c, (log_selected(LOGSEL_smtp_syntax_error) ? LOG_MAIN : 0) | LOG_REJECT, "unqualified recipient rejected: <%.*s> %.*s", STRF(log_printable(s->c->arena, a->address)),
+  unsigned logs = LOG_REJECT | (log_selected(LOGSEL_smtp_syntax_error) ? LOG_MAIN : 0);
+  acl_log(s->c, logs, "unqualified recipient rejected: <%.*s> %.*s", STRF(log_printable(s->c->arena, a->address)),
       STRF(smtp_who(s)));
   s->rcpt_failed++;
   return false;
