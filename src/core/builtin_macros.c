@@ -61,34 +61,58 @@ static void make_drivers(const struct maker *m, const struct module *mod) {
     make_options(m, classes_prefix[mod->driver_class->class], "", mod->driver_class->options, "driver");
 }
 
-static void make_words(const struct maker *m, const struct module *mod) {
-  for (const struct acl_condition_def *d = mod->acl_conditions; d != NULL && d->name != NULL; d++)
-    if (!(d->flags & ACL_LATER))
-      make(m, "_ACL_COND_", "", d->name);
-  for (const struct acl_modifier_def *d = mod->acl_modifiers; d != NULL && d->name != NULL; d++)
-    if (!(d->flags & ACL_LATER))
-      make(m, "_ACL_MOD_", "", d->name);
-  for (const struct expand_condition_def *d = mod->conditions; d != NULL && d->name != NULL; d++)
-    if (!(d->flags & EXPAND_LATER))
-      make(m, "_EXP_COND_", "", d->name);
-  for (const struct expand_item_def *d = mod->items; d != NULL && d->name != NULL; d++)
-    if (!(d->flags & EXPAND_LATER))
-      make(m, "_EXP_ITEM_", "", d->name);
-  for (const struct expand_operator_def *d = mod->operators; d != NULL && d->name != NULL; d++)
-    make(m, "_EXP_OP_", "", d->name);
-  for (const struct variable_def *d = mod->variables; d != NULL && d->name != NULL; d++)
-    make(m, "_EXP_VAR_", "", d->name);
-  for (const struct lookup_def *const *d = mod->lookups; d != NULL && *d != NULL; d++)
-    if (!((*d)->flags & LOOKUP_LATER))
-      make(m, "_HAVE_LOOKUP_", "", (*d)->name);
+/* Names of one kind of all modules. */
+struct names {
+  const char *v[OPTIONS_MAX];
+  size_t n;
+};
+
+static void note(struct names *all, const char *name) {
+  if (all->n < OPTIONS_MAX)
+    all->v[all->n++] = name;
 }
 
-static void make_own(const struct maker *m, const struct module *mod) {
+static void make_names(const struct maker *m, const char *prefix, struct names *all) {
+  qsort(all->v, all->n, sizeof *all->v, compare_names);
+  for (size_t i = 0; i < all->n; i++)
+    make(m, prefix, "", all->v[i]);
+  all->n = 0;
+}
+
+/* All of one table of each module. */
+#define MAKE_ALL(m, type, table, prefix, wanted)                                                                       \
+  do {                                                                                                                 \
+    struct names all = {.n = 0};                                                                                       \
+    for (size_t i = 0; modules[i] != NULL; i++)                                                                        \
+      for (const type *d = modules[i]->table; d != NULL && d->name != NULL; d++)                                       \
+        if (wanted)                                                                                                    \
+          note(&all, d->name);                                                                                         \
+    make_names(m, prefix, &all);                                                                                       \
+  } while (0)
+
+static void make_log_selectors(const struct maker *m) {
+  struct names all = {.n = 0};
+  for (const struct select_name *s = log_selector_names(); s->name != NULL; s++)
+    note(&all, s->name);
+  make_names(m, "_LOG_", &all);
+}
+
+static void make_lookups(const struct maker *m) {
+  struct names all = {.n = 0};
+  for (size_t i = 0; modules[i] != NULL; i++)
+    for (const struct lookup_def *const *d = modules[i]->lookups; d != NULL && *d != NULL; d++)
+      if (!((*d)->flags & LOOKUP_LATER))
+        note(&all, (*d)->name);
+  make_names(m, "_HAVE_LOOKUP_", &all);
+}
+
+/* Those that say that there is something ("_HAVE_X"), or the others. */
+static void make_own(const struct maker *m, const struct module *mod, bool have) {
   for (const char *const *name = mod->macros; name != NULL && *name != NULL; name++) {
     char text[120];
     const char *equals = strchr(*name, '=');
     size_t n = equals == NULL ? strlen(*name) : (size_t)(equals - *name);
-    if (n >= sizeof text)
+    if (n >= sizeof text || (strncmp(*name, "_HAVE_", 6) == 0 || strncmp(*name, "_EXP_", 5) == 0) != have)
       continue;
     memcpy(text, *name, n);
     text[n] = 0;
@@ -99,14 +123,20 @@ static void make_own(const struct maker *m, const struct module *mod) {
 /* By kinds, in the order in which Exim's -bP macro shows them. */
 void module_builtin_macros(void (*add)(void *arg, const char *name, const char *value), void *arg) {
   const struct maker m = {add, arg};
-  for (const struct select_name *s = log_selector_names(); s->name != NULL; s++)
-    make(&m, "_LOG_", "", s->name);
   for (size_t i = 0; modules[i] != NULL; i++)
-    make_words(&m, modules[i]);
+    make_own(&m, modules[i], false);
+  MAKE_ALL(&m, struct expand_operator_def, operators, "_EXP_OP_", true);
+  MAKE_ALL(&m, struct expand_item_def, items, "_EXP_ITEM_", !(d->flags & EXPAND_LATER));
+  MAKE_ALL(&m, struct expand_condition_def, conditions, "_EXP_COND_", !(d->flags & EXPAND_LATER));
+  MAKE_ALL(&m, struct variable_def, variables, "_EXP_VAR_", true);
+  make_log_selectors(&m);
   for (size_t i = 0; modules[i] != NULL; i++)
     make_drivers(&m, modules[i]);
   for (size_t i = 0; modules[i] != NULL; i++)
     make_options(&m, "_OPT_MAIN_", "", modules[i]->main_options, NULL);
+  MAKE_ALL(&m, struct acl_modifier_def, acl_modifiers, "_ACL_MOD_", !(d->flags & ACL_LATER));
+  MAKE_ALL(&m, struct acl_condition_def, acl_conditions, "_ACL_COND_", !(d->flags & ACL_LATER));
+  make_lookups(&m);
   for (size_t i = 0; modules[i] != NULL; i++)
-    make_own(&m, modules[i]);
+    make_own(&m, modules[i], true);
 }

@@ -15,6 +15,7 @@
 #include "transport/transport.h"
 
 #define LINE_MAX (256u << 10)
+#define CONFIRMATION_MAX 1024 /* of a reply that is logged */
 
 static bool is_local(const struct address *a) {
   return a->transport && ((const struct transport_def *)a->transport->driver)->local;
@@ -199,7 +200,7 @@ static void add_confirmation(struct buf *b, struct ctx *c, const struct address 
   if (!log_selected(LOGSEL_smtp_confirmation) || !str_is_set(a->confirmation) || !a->confirmation.len)
     return;
   buf_add_c(b, " C=\"");
-  for (size_t i = 0; i < a->confirmation.len && i < 100; i++) {
+  for (size_t i = 0; i < a->confirmation.len && i < CONFIRMATION_MAX; i++) {
     char ch = a->confirmation.p[i];
     if (ch == '\n') {
       buf_add_c(b, "\\\\n");

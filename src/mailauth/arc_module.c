@@ -214,7 +214,7 @@ const struct module arc_module = {
   .support = "Experimental_ARC",
   .acl_verifies = verifies,
   .variables = variables,
-  .macros = (const char *const[]){"_HAVE_ARC", "_EXP_ARC", NULL},
+  .macros = (const char *const[]){"_EXP_ARC", "_HAVE_ARC", NULL},
   .message_state = {.size = sizeof(struct arc_message_state), .write_spool = write_spool, .read_spool = read_spool},
   .hooks = {.header_end = start, .body_chunk = add_body, .message_end = finish, .received_log = log_item,
     .authresults = add_authresults},

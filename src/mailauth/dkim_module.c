@@ -483,6 +483,13 @@ static int get(struct ctx *c, const struct variable_def *def, struct str *ret) {
   return 0;
 }
 
+/* The option of that name, as it is written. */
+static int get_verify_signers(struct ctx *c, const struct variable_def *def, struct str *ret) {
+  struct str text = options_of(c)->signers.text;
+  *ret = str_is_set(text) ? text : STR_EMPTY;
+  return 0;
+}
+
 /* `set dkim_verify_status = …` in the DKIM ACL. */
 static int set(struct ctx *c, const struct variable_def *def, struct str value) {
   struct dkim_state *s = state_of(c);
@@ -495,7 +502,7 @@ static int set(struct ctx *c, const struct variable_def *def, struct str value) 
 #define V(name, what) {name, get, 0, what}
 static const struct variable_def variables[] = {
   {"dkim_verify_status", get, 0, V_STATUS, set}, {"dkim_verify_reason", get, 0, V_REASON, set},
-  V("dkim_cur_signer", V_CUR_SIGNER), V("dkim_signers", V_SIGNERS), V("dkim_domain", V_DOMAIN), V("dkim_identity", V_IDENTITY),
+  {"dkim_verify_signers", get_verify_signers}, V("dkim_cur_signer", V_CUR_SIGNER), V("dkim_signers", V_SIGNERS), V("dkim_domain", V_DOMAIN), V("dkim_identity", V_IDENTITY),
   V("dkim_selector", V_SELECTOR), V("dkim_algo", V_ALGO), V("dkim_canon_body", V_CANON_BODY), V("dkim_canon_headers", V_CANON_HEADERS),
   V("dkim_copiedheaders", V_COPIED), V("dkim_bodylength", V_LENGTH), V("dkim_created", V_CREATED), V("dkim_expires", V_EXPIRES),
   V("dkim_headernames", V_NAMES), V("dkim_key_testing", V_TESTING), V("dkim_key_nosubdomains", V_NOSUBDOMAINS),

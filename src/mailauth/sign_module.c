@@ -145,7 +145,7 @@ static const struct module_driver_options driver_options[] = {
   {DRIVER_TRANSPORT, "smtp", options, sizeof(struct sign_options)}, {0},
 };
 
-static const char *const macros[] = {"_DKIM_SIGN_HEADERS=" SIGN_DEFAULT_HEADERS, "_DKIM_OVERSIGN_HEADERS=" SIGN_OVERSIGN_HEADERS,
+static const char *const macros[] = {"_DKIM_OVERSIGN_HEADERS=" SIGN_OVERSIGN_HEADERS, "_DKIM_SIGN_HEADERS=" SIGN_DEFAULT_HEADERS,
   "_CRYPTO_SIGN_ED25519", NULL};
 
 static int check_main(struct config_reader *r, void *block) {

@@ -321,6 +321,11 @@ int receive_end(struct reception *r) {
   m->size = (uint64_t)(r->header_bytes + r->body_bytes);
   m->lines = r->header_lines + m->body_lines;
   m->max_received_line_length = r->dot.max_line_length;
+  /* The manual says of the option that these have no useful values then; filters may be written for what they have. */
+  if (r->p.chunking && main_options(r->c->config)->spool_wireformat) {
+    m->body_lines = m->body_zeros = m->max_received_line_length = 0;
+    m->lines = r->header_lines;
+  }
   if (r->error == RECEIVE_TOO_BIG)
     receive_log_rejection(r->c, LOG_MAIN | LOG_REJECT, r->log);
   /* Other ways in have nobody to tell at once: the delivery finds it. */
