@@ -201,7 +201,7 @@ bool retry_routing_failed(struct ctx *c, const struct address *a) {
 }
 
 static bool is_of_message(int error) {
-  return error == ERROR_MAIL_4XX || error == ERROR_DATA_4XX || error == ERROR_QUOTA || error == EDQUOT;
+  return error == ERROR_MAIL_4XX || error == ERROR_DATA_4XX || error == ERROR_STS_POLICY || error == ERROR_QUOTA || error == EDQUOT;
 }
 
 bool retry_address_deferred(struct ctx *c, struct address *a) {

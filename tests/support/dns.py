@@ -50,6 +50,7 @@ class Nameserver:
 
     def __init__(self, address='127.0.0.1', port=0):
         self.records, self.trouble, self.queries, self.everything = {}, {}, [], None
+        self.ttl = 60
         self.authentic = False  # all answers are said to be validated (AD)
         outer = self
 
@@ -132,7 +133,7 @@ class Nameserver:
         body = b''
         for owner, rtype, value in found:
             rdata = encode_rdata(rtype, value)
-            body += encode_name(owner) + struct.pack('!HHIH', TYPES.get(rtype, 0), 1, 60, len(rdata)) + rdata
+            body += encode_name(owner) + struct.pack('!HHIH', TYPES.get(rtype, 0), 1, self.ttl, len(rdata)) + rdata
         # QR, RD as asked, AA, RA, AD
         out = struct.pack('!HHHHHH', ident, 0x8480 | (0x20 if self.authentic else 0) | (flags & 0x0100) | code, 1, len(found), 0, 0) + question + body
         if len(out) > limit:

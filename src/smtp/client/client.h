@@ -10,6 +10,7 @@ a connection that is made once and may carry several messages. */
 #include "smtp/client/early.h"
 #include "smtp/client/options.h"
 #include "smtp/client/requiretls.h"
+#include "smtp/client/sts.h"
 #include "transport/header.h"
 
 #define SMTP_REPLY_MAX 4096       /* bytes of one reply that are kept */
@@ -53,6 +54,7 @@ struct smtp_connection {
   enum smtp_requiretls requiretls; /* what was asked of it */
   bool host_secure;            /* the DNS vouches for the host's name and address */
   struct smtp_dane dane;
+  struct smtp_sts sts;
   int messages;                /* sent over it */
   struct smtp_early early;
   bool stale;                  /* after a failure: what was remembered of the server does not hold, another connection may do */

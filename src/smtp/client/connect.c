@@ -389,6 +389,7 @@ static int start_tls_layer(struct attempt *t, struct str *ret_error) {
   } else if (t->requiretls == REQUIRETLS_RELAXED && p.verify == TLS_VERIFY_REQUIRED) {
     p.verify = TLS_VERIFY_OPTIONAL;
   }
+  smtp_sts_params(c, t->n, &p);
   if (!p.verify)
     p.on_verify_error = NULL; /* nobody has asked */
   if (smtp_dane_params(c, t->n, o, &p)) {
@@ -439,7 +440,8 @@ static enum smtp_stage_result require_tls(struct attempt *t, const char *why) {
 /* STARTTLS when it is offered and not avoided; what is demanded must come (RFC 3207). *ret_clear_again: the handshake failed
 and the options allow another connection without TLS. */
 static enum smtp_stage_result starttls(struct attempt *t, bool avoid, bool *ret_clear_again) {
-  bool required = t->requiretls == REQUIRETLS_NEEDED || t->n->dane.tls_required || host_in(t, &t->o->hosts_require_tls);
+  bool required = t->requiretls == REQUIRETLS_NEEDED || t->n->dane.tls_required || t->n->sts.mode == STS_ENFORCE ||
+                  host_in(t, &t->o->hosts_require_tls);
   bool lenient = t->o->tls_tempfail_tryclear || t->requiretls == REQUIRETLS_RELAXED;
   *ret_clear_again = false;
   if (!t->n->offers.starttls || avoid || host_in(t, &t->o->hosts_avoid_tls))
@@ -509,7 +511,8 @@ static struct str default_helo(struct ctx *c) {
 /* RFC 8689, section 4.2.1: who tells us where to go must be trusted before anybody is asked. */
 static enum smtp_stage_result trusted_host(struct attempt *t) {
   const struct host *h = t->c->host;
-  if (t->requiretls == REQUIRETLS_NEEDED && h->mx >= 0 && !h->dnssec)
+  bool by_policy = t->n->sts.mode == STS_ENFORCE && t->n->sts.allowed;
+  if (t->requiretls == REQUIRETLS_NEEDED && h->mx >= 0 && !h->dnssec && !by_policy)
     return fail(t, ERROR_ENCRYPTION_NEEDED, "", "the name of the host is not validated: its MX record is not secure");
   return SMTP_OK;
 }
@@ -523,9 +526,13 @@ static enum smtp_stage_result promised(struct attempt *t) {
 /* What keeps a host from getting such a message, as an answer to the sender: no later attempt would do better. */
 static void note_unfit(struct attempt *t) {
   struct smtp_connection *n = t->n;
-  if (t->requiretls == REQUIRETLS_NONE)
+  bool of_tls = n->error == ERROR_TLS_REQUIRED || n->error == ERROR_TLS_FAILURE || n->error == ERROR_STS_POLICY;
+  if (t->requiretls == REQUIRETLS_NONE) {
+    if (of_tls && n->sts.mode == STS_ENFORCE) /* the host may be good enough for other domains */
+      n->error = ERROR_STS_POLICY;
     return;
-  if (n->error == ERROR_TLS_REQUIRED || (n->error == ERROR_TLS_FAILURE && t->requiretls == REQUIRETLS_NEEDED))
+  }
+  if (n->error == ERROR_TLS_REQUIRED || (of_tls && t->requiretls == REQUIRETLS_NEEDED))
     n->error = ERROR_ENCRYPTION_NEEDED;
   if (n->error == ERROR_ENCRYPTION_NEEDED)
     n->error_text = str_printf(t->c->arena, "550 5.7.10 Encryption needed: %.*s", STRF(n->error_text));
@@ -537,9 +544,11 @@ static enum smtp_stage_result set_up(struct attempt *t, bool avoid_tls, bool *re
   struct ctx *c = t->c;
   struct str helo;
   *ret_clear_again = false;
-  enum smtp_stage_result r = trusted_host(t);
+  enum smtp_stage_result r = smtp_dane_look_up(c, t->n, t->o);
   if (!r)
-    r = smtp_dane_look_up(c, t->n, t->o);
+    r = smtp_sts_look_up(c, t->n, t->o);
+  if (!r)
+    r = trusted_host(t);
   if (!r)
     r = tcp_connect(t);
   if (r)
@@ -621,7 +630,7 @@ struct smtp_connection *smtp_connect_told(struct ctx *c, const struct instance *
     *ret_text = at.n->error_text;
     *ret_command = str_dup(c->arena, at.n->command);
     *ret_reply = str_dup(c->arena, at.n->reply.text);
-    bool talking = at.n->error == ERROR_AUTH_FAIL || at.n->error == ERROR_TLS_REQUIRED || at.n->error == ERROR_EVENT || at.n->error == ERROR_REQUIRETLS;
+    bool talking = at.n->error == ERROR_AUTH_FAIL || at.n->error == ERROR_TLS_REQUIRED || (at.n->error == ERROR_STS_POLICY && !at.n->tls) || at.n->error == ERROR_EVENT || at.n->error == ERROR_REQUIRETLS;
     bool said_no = *ret_why != SMTP_BROKEN || talking, stale = at.n->stale;
     smtp_disconnect(at.n, said_no);
     if (!clear_again && !stale)

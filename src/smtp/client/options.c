@@ -1,5 +1,7 @@
 #include "smtp/client/options.h"
 
+#include "smtp/client/sts.h"
+
 #define OFF(f) offsetof(struct smtp_client_options, f)
 #define HOSTS(name, deflt, flags) {#name, OPTION_LIST, OFF(name), deflt, flags, LIST_HOST}
 
@@ -45,6 +47,7 @@ const struct option_def smtp_client_option_table[] = {
     HOSTS(hosts_try_chunking, "*", 0),
     HOSTS(hosts_try_dane, "*", 0),
     HOSTS(hosts_try_fastopen, NULL, 0),
+    HOSTS(hosts_try_mta_sts, NULL, 0),
     HOSTS(hosts_try_prdr, "*", 0),
     HOSTS(hosts_verify_avoid_tls, NULL, 0),
     {"interface", OPTION_EXPR, OFF(interface)},
@@ -52,6 +55,7 @@ const struct option_def smtp_client_option_table[] = {
     {"lmtp_ignore_quota", OPTION_BOOL, OFF(lmtp_ignore_quota)},
     {"max_rcpt", OPTION_EXPR, OFF(max_rcpt), "100"},
     {"message_linelength_limit", OPTION_INT, OFF(message_linelength_limit), "998"},
+    {"mta_sts_verify_certificates", OPTION_EXPR, OFF(mta_sts_verify_certificates), "system"},
     {"multi_domain", OPTION_EXPR_BOOL, OFF(multi_domain), "true"},
     {"port", OPTION_EXPR, OFF(port)},
     {"protocol", OPTION_STRING, OFF(protocol)},
@@ -88,5 +92,7 @@ int smtp_client_init(struct config_reader *r, struct instance *i) {
     return config_error_at(r, i->where, "command, data, or final timeout value is zero for %.*s transport", STRF(i->name));
   if (o->hosts_override && !str_is_set(o->hosts.text))
     return config_error_at(r, i->where, "hosts_override set for the %.*s transport, but hosts is not", STRF(i->name));
+  if (str_trim(o->hosts_try_mta_sts.text).len && !sts_fetch_available())
+    return config_error_at(r, i->where, "hosts_try_mta_sts in the %.*s transport: this program was built without libcurl", STRF(i->name));
   return 0;
 }

@@ -15,8 +15,10 @@ static int pool_n;
 static bool sweeping;
 
 struct str smtp_pool_key(struct ctx *c, const struct instance *t, int port, struct str interface) {
-  return str_printf(c->arena, "%.*s [%.*s]:%d from %.*s by %.*s %u %d %d", STRF(c->host->name), STRF(c->host->address), port, STRF(interface),
-      STRF(t->name), c->config->generation, (int)smtp_requiretls_mode(c, smtp_client_options(t)), (int)smtp_dane_mode(c, smtp_client_options(t)));
+  const struct smtp_client_options *o = smtp_client_options(t);
+  struct str policy = smtp_sts_watches(c, o) && str_is_set(c->vars.domain) ? c->vars.domain : STR_EMPTY;
+  return str_printf(c->arena, "%.*s [%.*s]:%d from %.*s by %.*s %u %d %d %.*s", STRF(c->host->name), STRF(c->host->address), port, STRF(interface),
+      STRF(t->name), c->config->generation, (int)smtp_requiretls_mode(c, o), (int)smtp_dane_mode(c, o), STRF(policy));
 }
 
 struct smtp_connection *smtp_pool_take(struct str key) {

@@ -174,9 +174,10 @@ bool smtp_choose_hosts(struct ctx *c, const struct instance *t, const struct add
 }
 
 /* Was it made under conditions that are good enough for c->message, too? */
-static bool strict_enough(struct ctx *c, const struct smtp_connection *n) {
+static bool strict_enough(struct ctx *c, const struct smtp_connection *n, struct str domain) {
   const struct smtp_client_options *o = smtp_client_options(n->transport);
-  return (n->requiretls == REQUIRETLS_NEEDED || n->requiretls == smtp_requiretls_mode(c, o)) && n->dane.mode == smtp_dane_mode(c, o);
+  return (n->requiretls == REQUIRETLS_NEEDED || n->requiretls == smtp_requiretls_mode(c, o)) && n->dane.mode == smtp_dane_mode(c, o) &&
+         (!n->sts.watched || str_ieq(n->sts.domain, domain));
 }
 
 bool smtp_goes_over(struct ctx *c, const struct smtp_connection *n, struct address *a) {
@@ -188,7 +189,7 @@ bool smtp_goes_over(struct ctx *c, const struct smtp_connection *n, struct addre
     return false;
   for (struct host *h = hosts; h && !found; h = h->next) {
     c->host = h;
-    found = str_ieq(h->name, n->host_name) && strict_enough(c, n);
+    found = str_ieq(h->name, n->host_name) && strict_enough(c, n, a->domain);
   }
   c->host = saved;
   return found;
@@ -405,7 +406,7 @@ static void keep(struct delivery *d, struct smtp_connection *n, const struct hos
 static struct smtp_connection *take_connection(struct delivery *d, int port) {
   struct smtp_connection *n = d->over;
   d->over = NULL;
-  if (n && !strict_enough(d->c, n)) {
+  if (n && !strict_enough(d->c, n, d->chain->domain)) {
     smtp_pool_keep(n);
     n = NULL;
   }
@@ -708,6 +709,8 @@ static int64_t smtp_max_addresses(struct ctx *c, const struct instance *t) {
 
 static bool smtp_single_domain(struct ctx *c, const struct instance *t) {
   bool multi = true;
+  if (str_trim(smtp_client_options(t)->hosts_try_mta_sts.text).len) /* policies are of domains */
+    return true;
   return expand_option_bool(c, &smtp_client_options(t)->multi_domain, "multi_domain", &multi) || !multi;
 }
 
