@@ -118,5 +118,5 @@ def test_stream_with_proxy_protocol(martlet, nginx, address):
         own = c.sock.getsockname()[1]
         assert c.mail('a@b.test', 'u0@local.test')[0] == 250
     client = address if ':' in address else '127.0.0.9'
-    assert f'H=(client.test) [{client}]:{own} P=esmtp PRX=127.0.0.1 ' in m.wait_log(r'<= a@b\.test.*')[0]
+    assert f'(client.test) [{client}]:{own} P=esmtp PRX=127.0.0.1 ' in m.wait_log(r'<= a@b\.test.*')[0]
     assert f'out [{address}]:{port}' in m.log()
