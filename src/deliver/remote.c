@@ -156,8 +156,9 @@ static void sort_domains(struct delivery *d) {
 
 /* --- running --- */
 
-static void run_group(struct remote_run *r, struct address *chain) {
+static void run_group(struct remote_run *r, size_t index) {
   struct delivery *d = r->d;
+  struct address *chain = r->groups.v[index];
   const struct transport_def *def = (const struct transport_def *)chain->transport->driver;
   int64_t start = time_now_usec();
   /* Each runs with variables of its own. What it remembers of lookups lives as long as the arena. */
@@ -168,6 +169,7 @@ static void run_group(struct remote_run *r, struct address *chain) {
   own->transport = chain->transport;
   own->host = chain->hosts;
   address_set_vars(own, chain);
+  host_random_seed((uint32_t)index);
   struct str slot;
   bool entered = delivery_slot_enter(d, own, chain, &slot);
   if (entered && r->running > 1)
@@ -183,7 +185,7 @@ static void run_group(struct remote_run *r, struct address *chain) {
 static void run_groups(void *arg) {
   struct remote_run *r = arg;
   while (r->next < r->groups.n) {
-    run_group(r, r->groups.v[r->next++]);
+    run_group(r, r->next++);
     /* The others may take long: what is done must be on disk before. */
     if ((r->running > 1 || r->next < r->groups.n) && !fiber_sem_acquire(&r->journal, DEADLINE_NEVER)) {
       delivery_journal(r->d);

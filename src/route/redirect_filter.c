@@ -118,12 +118,10 @@ static enum route_result go_on(struct redirect_run *run, struct address *childre
     add_beside(run, children, n, lists);
     return ROUTE_DECLINE;
   }
-  struct address *twin = address_child(run->c->arena, run->a, run->a->address), **tail = &children;
+  struct address *twin = address_child(run->c->arena, run->a, run->a->address);
   twin->start_router = run->r->next;
-  while (*tail)
-    tail = &(*tail)->next;
-  *tail = twin;
-  add_children(children, lists);
+  twin->next = children;
+  add_children(twin, lists);
   return ROUTE_REROUTED;
 }
 

@@ -21,6 +21,8 @@ for the addresses when one fails (Exim manual, chapter "The smtp transport"). */
 #include "transport/options.h"
 #include "transport/transport.h"
 
+#define RANDOM_KEYS 100
+
 struct delivery {
   struct ctx *c;
   const struct instance *t;
@@ -96,13 +98,38 @@ static bool choose_port(struct delivery *d) {
   return false;
 }
 
+/* A copy of the router's list in random order. One from MX records has its order, and one that the router has put in random
+order already is as good. */
+static struct host *in_random_order(struct ctx *c, const struct host *list) {
+  struct host *sorted = NULL;
+  for (const struct host *h = list; h; h = h->next)
+    if (h->mx != -1)
+      return (struct host *)list;
+  for (const struct host *h = list; h; h = h->next) {
+    struct host *copy = arena_memdup(c->arena, h, sizeof *h), **link = &sorted;
+    copy->sort_key = (int)host_random(RANDOM_KEYS);
+    while (*link && (*link)->sort_key <= copy->sort_key)
+      link = &(*link)->next;
+    copy->next = *link;
+    *link = copy;
+  }
+  return sorted;
+}
+
 /* The router's hosts, or the transport's own when there are none or it overrides. */
 static bool choose_hosts(struct delivery *d, struct host **ret) {
   struct str text;
   bool randomize = false;
   *ret = d->chain->hosts;
-  if (*ret && !d->o->hosts_override)
+  if (*ret && !d->o->hosts_override) {
+    if (!(*ret)->next || !str_is_set(d->o->hosts_randomize.text))
+      return true;
+    if (expand_option_bool(d->c, &d->o->hosts_randomize, "hosts_randomize", &randomize))
+      return settle_expand(d, "hosts_randomize");
+    if (randomize)
+      *ret = in_random_order(d->c, *ret);
     return true;
+  }
   if (!str_is_set(d->o->hosts.text)) {
     settle_pending(d, OUTCOME_DEFER, ERROR_UNKNOWN, str_printf(d->c->arena, "%.*s transport called with no hosts set", STRF(d->t->name)), NULL);
     return false;
