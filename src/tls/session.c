@@ -279,6 +279,8 @@ static void channel_binding(struct arena *a, SSL *ssl, struct tls_info *info) {
     if (!SSL_export_keying_material(ssl, bytes, n, label, sizeof label - 1, (const unsigned char *)"", 0, 1))
       return;
     info->channel_binding_type = "tls-exporter";
+  } else if (SSL_session_reused(ssl) && SSL_get_extms_support(ssl) != 1) {
+    return; /* two connections could have the same one (the triple handshake) */
   } else {
     /* The first Finished: the client's, unless the session was resumed. */
     bool own = SSL_is_server(ssl) == (SSL_session_reused(ssl) != 0);

@@ -50,6 +50,8 @@ class Stub:
                 if answers[0] is ...:
                     return
                 s.sendall(answers.pop(0))
+                if answers == [None]:
+                    break
             s.shutdown(socket.SHUT_RDWR)
             s.close()
         except OSError:
@@ -111,10 +113,6 @@ def test_dovecot_trouble(stub, what):
     m = stub(*TROUBLE[what])
     with Client(m.port) as c:
         c.ehlo()
-        if what == 'half an answer':
-            m.stub.answers = (b'OK\t1\tuser=fred',)
-            m.stub.hello = HELLO
-            threading.Timer(1, lambda: [s.shutdown(socket.SHUT_RDWR) for s in m.stub.kept]).start()
         assert do_plain(c, 'fred', 'pa55word') == (454, '4.7.0 Temporary authentication failure')
         c.expect(250, 'NOOP')
     m.wait_log(r'any authenticator failed for H=\(client.test\) \[127.0.0.1\]: 454 4.7.0 Temporary authentication failure(?: \(set_id=fred\))?: .', 'reject')
@@ -131,6 +129,18 @@ def test_dovecot_never_answers(stub):
         other.expect(250, 'MAIL FROM:<u1@local.test>')
         assert c.reply()[0] == 454
     m.wait_log('timed out', 'reject')
+
+
+def test_dovecot_place_that_is_none(martlet):
+    """Known only when it is used; and nothing of the client's."""
+    m = martlet(allow_panic='any authenticator: (".*" is neither|server_socket is tainted)', authenticators=AUTHENTICATOR.format(name='PLAIN').replace(
+        '@DIR@/stub', '${if eq{$sender_helo_name}{tainted}{/run/$sender_helo_name}{no port here}}'))
+    for name, text in (('a', '"no port here" is neither the path of a socket nor a host and a port'), ('tainted', 'server_socket is tainted')):
+        with Client(m.port) as c:
+            c.expect(250, 'EHLO ' + name)
+            assert do_plain(c, 'fred', 'secret')[0] == 454
+        m.wait_log('any authenticator: ' + text, 'panic')
+        m.wait_log('454 4.7.0 Temporary authentication failure: ' + text, 'reject')
 
 
 @pytest.mark.parametrize('lines, want', [
