@@ -35,7 +35,7 @@ static const struct {
     {MODE_RETRY_TEST, mode_retry},   {MODE_REWRITE_TEST, mode_rewrite},
     {MODE_ALIASES, mode_aliases},      {MODE_AUTHCHECK, mode_authcheck},      {MODE_FILTER_TEST, mode_filter},
     {MODE_MALWARE_TEST, mode_malware},
-    {MODE_DMARC_REPORT, mode_dmarc_report},
+    {MODE_DMARC_REPORT, mode_dmarc_report}, {MODE_TLS_REPORT, mode_tls_report},
 };
 
 /* The three standard descriptors exist in every process after this: a log file must never become number 2. */

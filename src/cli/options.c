@@ -427,10 +427,10 @@ bool cli_parse(struct cli *c, struct arena *a, int argc, char **argv, int *ret_s
   int i = 1;
   for (; i < argc; i++) {
     const char *arg = argv[i];
-    bool reports = starts_word(c, arg, "dmarc-report");
-    if (reports || starts_word(c, arg, "authcheck")) { /* all that follows is its own */
+    bool reports = starts_word(c, arg, "dmarc-report"), tls_reports = starts_word(c, arg, "tls-report");
+    if (reports || tls_reports || starts_word(c, arg, "authcheck")) { /* all that follows is its own */
       c->mode_given = true;
-      c->mode = reports ? MODE_DMARC_REPORT : MODE_AUTHCHECK;
+      c->mode = reports ? MODE_DMARC_REPORT : tls_reports ? MODE_TLS_REPORT : MODE_AUTHCHECK;
       while (++i < argc)
         vec_push(a, &c->args, str_tainted(str_c(argv[i])));
       break;
@@ -516,6 +516,7 @@ void cli_help(const char *program) {
          "                         replay a recorded SMTP session: which ACL statement decided each reply, and why\n"
          "    authcheck MESSAGE    SPF, DKIM, DMARC and ARC of a message; --ip, --helo, --sender, --resolver, --json\n"
          "    dmarc-report         mails DMARC aggregate reports; --domain, --until, --store, --dry-run\n"
+         "    tls-report           mails reports on TLS; --domain, --until, --dry-run\n"
          "    -bh ADDRESS          play an SMTP session as from that IP address; nothing is delivered\n"
          "    -d[+AREA]            debugging output\n\n"
          "  Queue\n"

@@ -29,6 +29,7 @@ enum cli_mode {
   MODE_MALWARE_TEST, /* -bmalware */
   MODE_ALIASES,      /* -bi */
   MODE_AUTHCHECK,    /* martlet authcheck … */
+  MODE_TLS_REPORT,   /* martlet tls-report … */
   MODE_DMARC_REPORT, /* martlet dmarc-report … */
   MODE_HELP,
   MODE_DEMO,         /* --demo DIR: make run */

@@ -58,6 +58,7 @@ int mode_filter(struct process *p);    /* -bf, -bF */
 int mode_aliases(struct process *p);   /* -bi */
 int mode_authcheck(struct process *p); /* authcheck */
 int mode_malware(struct process *p);   /* -bmalware */
+int mode_tls_report(struct process *p);   /* tls-report */
 int mode_dmarc_report(struct process *p); /* dmarc-report */
 /* --- for tests with a message: expand.c --- */
 /* Takes the header lines off `text`, into the message; returns where the body begins. */

@@ -16,6 +16,7 @@ STARTTLS, AUTH. */
 #include "match/match.h"
 #include "smtp/client/client.h"
 #include "smtp/client/socks.h"
+#include "smtp/client/tlsrpt.h"
 #include "tls/tls.h"
 #include "transport/event.h"
 
@@ -425,6 +426,8 @@ static enum smtp_stage_result tls_failed(struct attempt *t, struct str text) {
     log_write(LOG_MAIN, t->c->message, "DANE attempt failed; TLS connection to %.*s [%.*s]: %.*s", STRF(t->n->host_name),
         STRF(t->n->host_address), STRF(log_printable(t->c->arena, text)));
     smtp_dane_failed(t->c, t->n, "validation-failure");
+  } else {
+    tlsrpt_note(t->c, t->n, "validation-failure");
   }
   t->n->error = ERROR_TLS_FAILURE;
   t->n->error_text = str_printf(t->c->arena, "TLS session: %.*s", STRF(text));
@@ -434,6 +437,8 @@ static enum smtp_stage_result tls_failed(struct attempt *t, struct str text) {
 static enum smtp_stage_result require_tls(struct attempt *t, const char *why) {
   if (t->n->dane.tls_required)
     smtp_dane_failed(t->c, t->n, t->n->offers.starttls ? "validation-failure" : "starttls-not-supported");
+  else
+    tlsrpt_note(t->c, t->n, t->n->offers.starttls ? "validation-failure" : "starttls-not-supported");
   return fail(t, ERROR_TLS_REQUIRED, "a TLS session is required, but ", why);
 }
 
@@ -578,6 +583,8 @@ static enum smtp_stage_result set_up(struct attempt *t, bool avoid_tls, bool *re
     r = starttls(t, avoid_tls, ret_clear_again);
   if (!r)
     r = promised(t);
+  if (!r)
+    tlsrpt_note_ready(c, t->n);
   if (!r)
     r = authenticate(t);
   return r;

@@ -7,6 +7,7 @@
 #include "log/log.h"
 #include "match/match.h"
 #include "smtp/client/client.h"
+#include "smtp/client/tlsrpt.h"
 #include "tls/dane.h"
 #include "tls/tls.h"
 #include "transport/event.h"
@@ -25,6 +26,7 @@ enum smtp_dane_mode smtp_dane_mode(struct ctx *c, const struct smtp_client_optio
 
 void smtp_dane_failed(struct ctx *c, const struct smtp_connection *n, const char *type) {
   struct str unused;
+  tlsrpt_note(c, n, type);
   if (!smtp_client_options(n->transport)->callout)
     (void)event_raise_known(c, n->transport, "dane:fail", str_c(type), &unused);
 }

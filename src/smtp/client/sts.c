@@ -11,6 +11,7 @@
 #include "log/log.h"
 #include "match/match.h"
 #include "smtp/client/client.h"
+#include "smtp/client/tlsrpt.h"
 #include "tls/tls.h"
 
 #define DATABASE "mta-sts"
@@ -149,12 +150,12 @@ int smtp_sts_look_up(struct ctx *c, struct smtp_connection *n, const struct smtp
   n->sts.allowed = sts_policy_allows(&policy, name);
   if (policy.mode == STS_NONE || n->sts.allowed)
     return SMTP_OK;
-  n->sts.trouble = "validation-failure";
   struct str about = str_printf(c->arena, "MTA-STS: %.*s is none of the hosts in the policy of %.*s", STRF(name), STRF(n->sts.domain));
   if (policy.mode == STS_TESTING) {
     log_write(LOG_MAIN, c->message, "%.*s (testing)", STRF(about));
     return SMTP_OK;
   }
+  tlsrpt_note(c, n, "validation-failure");
   n->error = ERROR_STS_POLICY;
   n->error_text = about;
   return SMTP_BROKEN;
