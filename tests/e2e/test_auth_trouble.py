@@ -177,12 +177,20 @@ def test_dovecot_request(stub):
 
 def test_dovecot_in_clear(stub):
     """A mechanism that gives the password away is not used in clear, but on this host."""
-    m = stub(HELLO, b'OK\t1\tuser=fred\n', daemon=False)
-    session = f'EHLO client.test\r\nAUTH PLAIN {plain("fred", "pa55word")}\r\nQUIT\r\n'
-    out = m.run('-bs', '-oMa', '10.1.2.3', input=session)
+    m = stub(HELLO, b'OK\t1\tuser=fred\n', main='hosts_xclient = 127.0.0.1')
+    with Client(m.port) as c:
+        c.ehlo()
+        c.expect(220, 'XCLIENT ADDR=192.0.2.7 PORT=1234')
+        c.ehlo()
+        assert do_plain(c, 'fred', 'pa55word') == (538, '5.7.11 Encryption required for requested authentication mechanism')
+    # Nothing went to the service.
+    assert not m.stub.seen
+    with Client(m.port) as c:
+        c.ehlo()
+        assert do_plain(c, 'fred', 'pa55word')[0] == 235
+    # Over no network at all nobody listens.
+    out = m.run('-bs', '-oMa', '10.1.2.3', input=f'EHLO client.test\r\nAUTH PLAIN {plain("fred", "pa55word")}\r\nQUIT\r\n')
     assert '235 ' in out
-    # No command plays a client that comes over a network; a stub says that nobody may listen: X-ANY is free to all.
-    assert '538' not in out
 
 
 # --- clients ---
