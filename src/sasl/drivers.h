@@ -28,4 +28,6 @@ struct cyrus_sasl_options {
 struct heimdal_gssapi_options {
   struct option_expr server_hostname, server_keytab, server_service;
 };
+/* What they add to the builtin macros. */
+extern const char *const sasl_gsasl_macros[], *const sasl_cyrus_sasl_macros[], *const sasl_heimdal_gssapi_macros[];
 extern const struct option_def sasl_gsasl_options[], sasl_cyrus_sasl_options[], sasl_heimdal_gssapi_options[];

@@ -123,6 +123,8 @@ static int init(struct config_reader *r, struct instance *i) {
   return 0;
 }
 
+const char *const sasl_gsasl_macros[] = {"_HAVE_AUTH_GSASL_SCRAM_SHA_256", "_HAVE_AUTH_GSASL_SCRAM_S_KEY", NULL};
+
 const struct authenticator_def sasl_gsasl = {
   .driver = {.name = "gsasl", .class = DRIVER_AUTHENTICATOR, .options = sasl_gsasl_options, .options_size = sizeof(struct gsasl_options),
     .summary = "mechanisms of GNU SASL, SCRAM among them", .init = init},

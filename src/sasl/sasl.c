@@ -211,9 +211,6 @@ static const struct driver_def *const drivers[] = {&sasl_cram_md5.driver, &sasl_
     &sasl_external.driver, &sasl_gsasl.driver, &sasl_heimdal_gssapi.driver, &sasl_plaintext.driver, &sasl_spa.driver, &sasl_tls.driver,
     NULL};
 
-/* What the GNU SASL that is used here can do. */
-static const char *const macros[] = {"_HAVE_AUTH_GSASL_SCRAM_SHA_256", "_HAVE_AUTH_GSASL_SCRAM_S_KEY", NULL};
-
 static const struct option_def main_options_table[] = {
     {"sasl_allow_digest_md5", OPTION_BOOL, offsetof(struct sasl_options, allow_digest_md5)},
     OPTIONS_END,
@@ -230,6 +227,6 @@ const struct module sasl_module = {
     .main_options = main_options_table,
     .main_size = sizeof(struct sasl_options),
     .driver_class = &class_def,
-    .macros = macros,
+    .macros = sasl_gsasl_macros,
     .drivers = drivers,
 };
