@@ -228,7 +228,15 @@ static void add_extra(struct report *r, const char *name, struct str value) {
   struct buf *out = &r->submit.body;
   if (!str_is_set(value) || !value.len)
     return;
-  struct str text = safe(r, value);
+  struct buf flat;
+  buf_init(&flat, r->c->arena, 4 * value.len + 1);
+  for (uint32_t i = 0; i < value.len; i++) /* no white space of its own: the field is folded at ours */
+    if (value.p[i] == '\t')
+      buf_add_c(&flat, "\\t");
+    else
+      buf_add_byte(&flat, value.p[i]);
+  flat.taint = value.taint;
+  struct str text = safe(r, buf_str(&flat));
   size_t column = strlen(name) + 2;
   text = str_slice(text, 0, EXTRA_MAX);
   buf_printf(out, "%s: ", name);

@@ -25,6 +25,7 @@ const struct option_def transport_generic_options[] = {
     {"return_path_add", OPTION_BOOL, OFF(return_path_add)},
     {"shadow_condition", OPTION_EXPR, OFF(shadow_condition)},
     {"shadow_transport", OPTION_STRING, OFF(shadow_transport)},
+    {"tpda_event_action", OPTION_EXPR, OFF(event_action), NULL, OPTION_ALIAS, .alias_of = "event_action"},
     {"transport_filter", OPTION_EXPR, OFF(transport_filter)},
     {"transport_filter_timeout", OPTION_TIME, OFF(transport_filter_timeout), "5m"},
     {"user", OPTION_USER, OFF(user)},
