@@ -62,6 +62,7 @@ const struct module *const modules[] = {
   &malware_module,
   &spam_module,
   &dcc_module,
+  &bmi_module,
   &tls_module,
   &smtp_server_module,
   &smtp_utf8_module,

@@ -220,7 +220,6 @@ const struct acl_condition_def acl_core_conditions[] = {
     {"acl", 0, false, 0, eval_acl, NULL},
     {"atrn_domains", ACL_ONLY(ACL_BIT(ACL_ATRN)), true, ACL_LATER, NULL, NULL},
     {"authenticated", ACL_NOT_SMTP_WHERE | ACL_BIT(ACL_CONNECT) | ACL_BIT(ACL_HELO), true, 0, eval_authenticated, NULL},
-    {"bmi_optin", ACL_ONLY(ACL_BIT(ACL_RCPT)), true, ACL_LATER, NULL, NULL},
     {"condition", 0, true, 0, eval_condition, NULL},
     {"dnslists", ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_NOT_SMTP_START), true, 0, acl_eval_dnslists, NULL},
     {"domains", RCPT_ONLY, false, 0, eval_domains, NULL},

@@ -36,6 +36,7 @@ struct build_hooks {
   bool syslog_to_stderr;             /* SYSLOG: '…' lines instead of the system's log */
   const char *smtputf8_advertise_hosts; /* default of that option */
   const char *tls_advertise_requiretls; /* the same */
+  const char *headers_charset;          /* default of that option where it differs from the table's, or NULL */
   const char *received_header_text;     /* default of that option where it differs from the table's, or NULL */
 
   /* What would differ from run to run. */

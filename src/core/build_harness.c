@@ -23,6 +23,7 @@ const struct build_hooks build = {
   .syslog_to_stderr = true,
   .smtputf8_advertise_hosts = NULL,
   .tls_advertise_requiretls = NULL,
+  .headers_charset = "ISO-8859-1", /* as Exim itself is built; Debian's has UTF-8 */
   /* The suite's runner knows a version only when a blank or a line's end follows it. */
   .received_header_text =
     "Received: ${if def:sender_rcvhost {from $sender_rcvhost\\n\\t}"

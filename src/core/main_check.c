@@ -30,6 +30,8 @@ void core_main_defaults(void *block, struct arena *a) {
   o->pid_file_path = str_c(build.pid_file_path);
   o->smtputf8_advertise_hosts.text = str_c(build.smtputf8_advertise_hosts);
   o->tls_advertise_requiretls.text = str_c(build.tls_advertise_requiretls);
+  if (build.headers_charset)
+    o->headers_charset = str_c(build.headers_charset);
   if (build.received_header_text)
     o->received_header_text.text = str_c(build.received_header_text);
   o->localhost_number_value = -1;

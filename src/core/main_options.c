@@ -50,8 +50,6 @@ static const struct option_def options[] = {
   {"auth_advertise_hosts", OPTION_LIST, AT(auth_advertise_hosts), "*", .list = LIST_HOST},
   {"auto_thaw", OPTION_TIME, AT(auto_thaw)},
   {"bi_command", OPTION_STRING, AT(bi_command)},
-  {"bmi_config_file", OPTION_STRING, AT(bmi_config_file),
-    "/opt/brightmail/etc/brightmail.cfg", .flags = OPTION_LATER},
   {"bounce_message_file", OPTION_EXPR, AT(bounce_message_file)},
   {"bounce_message_text", OPTION_STRING, AT(bounce_message_text)},
   {"bounce_return_body", OPTION_BOOL, AT(bounce_return_body), "true"},

@@ -13,7 +13,6 @@ in the table; the room that brings the behaviour takes the flag away. */
 struct main_options {
   bool accept_8bitmime;
   struct option_expr acl_not_smtp;
-  struct option_expr acl_not_smtp_mime;
   struct option_expr acl_not_smtp_start;
   struct option_expr acl_smtp_atrn;
   struct option_expr acl_smtp_auth;
@@ -25,7 +24,6 @@ struct main_options {
   struct option_expr acl_smtp_helo;
   struct option_expr acl_smtp_mail;
   struct option_expr acl_smtp_mailauth;
-  struct option_expr acl_smtp_mime;
   struct option_expr acl_smtp_notquit;
   struct option_expr acl_smtp_predata;
   struct option_expr acl_smtp_quit;
@@ -40,9 +38,7 @@ struct main_options {
   bool allow_utf8_domains;
   struct option_expr auth_advertise_hosts;
   int64_t auto_thaw;
-  struct str av_scanner;
   struct str bi_command;
-  struct str bmi_config_file;
   struct option_expr bounce_message_file;
   struct str bounce_message_text;
   bool bounce_return_body;
@@ -66,9 +62,6 @@ struct main_options {
   struct str daemon_smtp_ports;
   int64_t daemon_startup_retries;
   int64_t daemon_startup_sleep;
-  bool dcc_direct_add_header;
-  struct str dccifd_address;
-  struct str dccifd_options;
   bool debug_store;
   struct option_times delay_warning;
   struct option_expr delay_warning_condition;
@@ -245,7 +238,6 @@ struct main_options {
   struct option_expr smtp_reserve_hosts;
   bool smtp_return_error_details;
   struct option_expr smtputf8_advertise_hosts;
-  struct str spamd_address;
   bool split_spool_directory;
   struct str spool_directory;
   bool spool_wireformat;

@@ -89,11 +89,12 @@ struct module_hooks {
   /* Each piece of the body as it comes, with LF line ends, as the spool holds it. May not suspend. */
   void (*body_chunk)(struct ctx *c, struct str data);
   int (*message_end)(struct ctx *c);                      /* all data in, before the DATA ACL */
-  /* After message_end of all modules, before the DATA ACL: an ACL of the module's own, SMTP only. enum acl_result; *ret_where
+  /* After message_end of all modules, before the DATA or non-SMTP ACL: an ACL of the module's own. enum acl_result; *ret_where
   is an enum acl_where, *ret_what the text for the log line of a rejection. */
   int (*message_check)(struct ctx *c, int *ret_where, const char **ret_what);
+  int (*message_accept)(struct ctx *c);                   /* after all ACLs have accepted it, before message_received */
   void (*message_received)(struct ctx *c);                /* after "250" was decided, before the spool file is written */
-  int (*before_router)(struct ctx *c, struct address *a); /* FAIL: this router is skipped */
+  int (*before_router)(struct ctx *c, struct address *a); /* FAIL: this router is skipped; DEFER: with a->message */
   void (*received_log)(struct ctx *c, void (*add)(void *arg, struct str item), void *arg);  /* items for the <= line */
   void (*rejected_log)(struct ctx *c, void (*add)(void *arg, struct str item), void *arg); /* for lines of rejections */
   /* Results for ${authresults}, "spf=pass smtp.mailfrom=a.example" (RFC 8601, section 2.2). */

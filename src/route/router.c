@@ -135,9 +135,13 @@ static enum route_result forced_verify_fail(struct ctx *c, const struct instance
 }
 
 static enum route_result skip_by_module(struct ctx *c, struct address *a) {
-  for (size_t i = 0; modules[i]; i++)
-    if (modules[i]->hooks.before_router && modules[i]->hooks.before_router(c, a) == OUTCOME_FAIL)
+  for (size_t i = 0; modules[i]; i++) {
+    int rc = modules[i]->hooks.before_router ? modules[i]->hooks.before_router(c, a) : OUTCOME_OK;
+    if (rc == OUTCOME_FAIL)
       return ROUTE_SKIP;
+    if (rc == OUTCOME_DEFER)
+      return router_defer(c, a, 0, "%.*s", STRF(a->message));
+  }
   return ROUTE_OK;
 }
 

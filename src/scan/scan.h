@@ -17,6 +17,7 @@ extern const struct module regex_module;
 extern const struct module malware_module;
 extern const struct module spam_module;
 extern const struct module dcc_module;
+extern const struct module bmi_module;
 
 /* The message as an mbox file would hold it: "From MAILER-DAEMON …", the envelope in X-Envelope- lines, header, body. */
 struct scan_copy {

@@ -31,8 +31,11 @@ static bool read_scores(struct str text, struct spam_answer *ret) {
   str_cut(&text, ';');
   if (!str_is_set(text) || !read_number(&text, &ret->score))
     return false;
-  str_cut(&text, '/');
-  return str_is_set(text) && read_number(&text, &ret->threshold);
+  text = str_ltrim(text);
+  if (text.len == 0 || text.p[0] != '/')
+    return false;
+  text = str_from(text, 1);
+  return read_number(&text, &ret->threshold);
 }
 
 static void add_report(struct arena *a, struct str text, struct spam_answer *ret) {

@@ -48,6 +48,14 @@ enum acl_result receive_module_checks(struct ctx *c, int *ret_where, const char 
   return r;
 }
 
+int receive_module_accepts(struct ctx *c) {
+  int rc = OUTCOME_OK;
+  for (size_t i = 0; modules[i] && rc == OUTCOME_OK; i++)
+    if (modules[i]->hooks.message_accept)
+      rc = modules[i]->hooks.message_accept(c);
+  return rc;
+}
+
 bool receive_not_smtp_acl(struct reception *r, struct str *ret_why, bool *ret_discarded) {
   struct ctx *c = r->c;
   const struct option_expr *o = &main_options(c->config)->acl_not_smtp;
@@ -64,8 +72,12 @@ bool receive_not_smtp_acl(struct reception *r, struct str *ret_why, bool *ret_di
   else
     result = acl_check(c, ACL_NOT_SMTP, o), what = "by non-SMTP ACL";
   acl_apply_headers(c, "non-SMTP");
-  if (result == ACL_OK)
-    return true;
+  if (result == ACL_OK) {
+    int rc = receive_module_accepts(c);
+    if (rc == OUTCOME_OK)
+      return true;
+    result = rc == OUTCOME_FAIL ? ACL_FAIL : ACL_DEFER;
+  }
   if (result == ACL_DISCARD) {
     bool why = str_is_set(c->log_message) && c->log_message.len > 0;
     receive_log_arrival(r);

@@ -111,6 +111,8 @@ void receive_apply_controls(struct ctx *c, struct message *m);
 void receive_not_smtp_start(struct ctx *c);
 /* The modules' own ACLs; the first that does not accept decides. enum acl_result. [suspends] */
 enum acl_result receive_module_checks(struct ctx *c, int *ret_where, const char **ret_what);
+/* The modules' last word on a message that all ACLs have accepted: OUTCOME_OK, FAIL or DEFER. [suspends] */
+int receive_module_accepts(struct ctx *c);
 /* acl_not_smtp, after receive_end. false: rejected, logged, *ret_why for the submitter. [suspends] */
 bool receive_not_smtp_acl(struct reception *r, struct str *ret_why, bool *ret_discarded);
 /* Copies client, submitter and connection variables into the message. */

@@ -194,7 +194,7 @@ SERVED = {
 }
 # Known, and refused by name until they are there: content scanning, DMARC, ARC, ATRN.
 LATER = {
-    'conditions': 'atrn_domains bmi_optin'.split(),
+    'conditions': 'atrn_domains'.split(),
     'verify': [],
 }
 

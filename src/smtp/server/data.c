@@ -158,6 +158,10 @@ enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
   if (!discarded_by && result == ACL_OK)
     result = smtp_acl(s, where = ACL_DATA, &s->o->acl_smtp_data, ACL_OK);
   acl_apply_headers(c, "DATA");
+  if (!discarded_by && result == ACL_OK && where == ACL_DATA) {
+    rc = receive_module_accepts(c);
+    result = rc == OUTCOME_OK ? ACL_OK : rc == OUTCOME_FAIL ? ACL_FAIL : ACL_DEFER;
+  }
   if (result == ACL_DISCARD)
     discarded_by = where == ACL_MIME ? "MIME" : "DATA";
   if (discarded_by) {

@@ -1,0 +1,19 @@
+/* Inside the scanning room: who gives the verdicts. By the form of bmi_config_file: unix:/path or inet:host:port, a server that speaks
+features.md F01's lines; rspamd:http://host:port, Rspamd; a path, the vendor's client library (not supported yet). */
+#pragma once
+
+#include "scan/bmi.h"
+
+struct ctx;
+
+struct bmi_optin {
+  struct str address;   /* of the recipient */
+  struct str words;     /* comma list */
+};
+
+/* NULL, or what is wrong with the option. */
+const char *bmi_check_provider(struct str file);
+/* A bmi_optin value, a list or text with commas, as a comma list without what would not fit on a line. */
+struct str bmi_optin_words(struct arena *a, struct str list);
+/* Verdicts for the message's recipients; false with *ret_error. [suspends] The set lies in the message's arena. */
+bool bmi_ask(struct ctx *c, struct str file, const struct bmi_optin *optin, size_t n, struct bmi_set *ret, struct str *ret_error);
