@@ -40,11 +40,15 @@ static const sasl_callback_t callbacks[] = {
 static enum { UNTRIED, THERE, FAILED } state;
 
 bool cyrus_there(void) {
+  static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+  pthread_mutex_lock(&one_at_a_time);
   if (state == UNTRIED) {
     sasl_set_mutex(lock_new, lock_take, lock_release, lock_free);
     state = sasl_server_init(callbacks, "exim") == SASL_OK ? THERE : FAILED;
   }
-  return state == THERE;
+  bool there = state == THERE;
+  pthread_mutex_unlock(&one_at_a_time);
+  return there;
 }
 
 void cyrus_forget(void) {

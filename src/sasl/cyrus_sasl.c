@@ -46,6 +46,22 @@ static bool step(struct step *s) {
   return true;
 }
 
+struct opening {
+  struct arena *arena;
+  const struct cyrus_client *client;
+  struct cyrus_call *call;
+  struct str error;
+};
+
+/* The first time it loads plugins. */
+static int open_offloaded(void *arg) {
+  struct opening *o = arg;
+  o->error = STR("Cyrus SASL could not be initialised");
+  if (cyrus_there())
+    o->call = cyrus_open(o->arena, o->client, &o->error);
+  return 0;
+}
+
 static enum sasl_result converse(struct ctx *c, const struct instance *i, struct cyrus_call *call, struct str initial,
     const struct sasl_io *io, struct str *ret_text) {
   struct step s = {.call = call, .mechanism = str_dup_c(c->arena, mechanism_of(i)), .in = initial};
@@ -85,7 +101,7 @@ static enum sasl_result server(struct ctx *c, const struct instance *i, struct s
     struct str *ret_text) {
   const struct cyrus_sasl_options *o = i->options;
   const struct client *cl = c->client;
-  struct str hostname, realm, error;
+  struct str hostname, realm;
   enum sasl_result r = sasl_server_value(c, &o->server_hostname, &hostname, ret_text);
   if (r == SASL_OK)
     r = sasl_server_value(c, &o->server_realm, &realm, ret_text);
@@ -96,17 +112,14 @@ static enum sasl_result server(struct ctx *c, const struct instance *i, struct s
       .remote = place(c->arena, cl->host_address, cl->host_port), .tls_bits = cl->tls != NULL ? (unsigned)cl->tls->bits : 0};
   if (cl->tls != NULL && cl->tls->peer_verified && str_is_set(cl->tls->peer_dn))
     client.tls_name = str_dup_c(c->arena, cl->tls->peer_dn);
-  struct cyrus_call *call = NULL;
-  if (cyrus_there())
-    call = cyrus_open(c->arena, &client, &error);
-  else
-    error = STR("Cyrus SASL could not be initialised");
-  if (call == NULL) {
-    *ret_text = error;
+  struct opening opening = {.arena = c->arena, .client = &client};
+  fiber_offload(open_offloaded, &opening);
+  if (opening.call == NULL) {
+    *ret_text = opening.error;
     return SASL_UNAVAILABLE;
   }
-  r = converse(c, i, call, initial, io, ret_text);
-  cyrus_close(call);
+  r = converse(c, i, opening.call, initial, io, ret_text);
+  cyrus_close(opening.call);
   return r;
 }
 
