@@ -103,7 +103,11 @@ static bool field(struct cursor *c, struct str *ret) {
   uint32_t len = number(c, 2);
   number(c, 2);
   uint32_t at = number(c, 4);
-  if (c->failed || at > c->s.len || len > c->s.len - at)
+  if (c->failed)
+    return false;
+  if (len == 0)
+    at = 0; /* some say where nothing is; Exim that it is far away */
+  if (at > c->s.len || len > c->s.len - at)
     return false;
   *ret = str_slice(c->s, at, (size_t)at + len);
   return true;

@@ -9,9 +9,10 @@ import threading
 import pytest
 
 from support.databases import Database, program
+from support.exim import Exim
 from support.sasl import Dovecot, b64, cram, do_cram, do_login, do_plain, do_scram
 from support.smtp import Client
-from support.util import wait_for, write
+from support.util import read, wait_for, write
 
 pytestmark = pytest.mark.plain
 
@@ -725,3 +726,57 @@ kerberos:
             assert code == 535, text
         assert c.cmd('AUTH GSSAPI') == (334, '')
         assert c.cmd('*')[0] == 501
+
+
+# --- Debian's Exim ---
+
+BOTH = '''
+ntlm:
+  driver = spa
+  public_name = NTLM
+  server_password = ${if eq{$auth1}{fred}{secret}fail}
+  server_set_id = $auth1
+  client_username = fred
+  client_password = secret
+cram:
+  driver = cram_md5
+  public_name = CRAM-MD5
+  server_secret = ${if eq{$auth1}{fred}{secret}fail}
+  server_set_id = $auth1
+  client_name = fred
+  client_secret = secret
+external:
+  driver = external
+  public_name = EXTERNAL
+  server_condition = ${if eq{$auth1}{fred}}
+  server_set_id = $auth1
+  client_send = fred
+'''
+
+
+class EximWith(Exim):
+    def start(self, group=None):
+        conf = self.place.path('/etc/exim4/exim4.conf')
+        text = read(conf)
+        write(conf, text[:text.index('begin authenticators')] + 'begin authenticators\n' + self.one)
+        return super().start(group)
+
+
+def exim_with(name):
+    one = [block for block in BOTH.replace('\n  ', '\0  ').split('\n') if block.startswith(name + ':')][0].replace('\0', '\n') + '\n'
+    return type('EximWith', (EximWith,), {'one': one}), one
+
+
+@pytest.mark.root
+@pytest.mark.parametrize('name', ['ntlm', 'cram', 'external'])
+def test_debians_exim(martlet, make, peers, name):
+    """Its server takes what our client says, and the other way round."""
+    kind, one = exim_with(name)
+    ours = martlet(authenticators=one, retry='* * F,1h,1h')
+    theirs = make(kind, peers, smarthost=f'127.0.0.1::{ours.port}', client='hosts_require_auth = *', users=1)
+    theirs.exim('-odi', '-f', 'u0@local.test', 'u0@local.test', input='Subject: x\n\nx\n')
+    ours.wait_log(f'<= u0@local.test .*P=esmtpa A={name}:fred', patience=30)
+    sender = martlet(smarthost=f'127.0.0.1::{theirs.port}', client='hosts_require_auth = *', authenticators=one, relay_to='exim.test', retry='* * F,1h,1h')
+    sender.run('-odi', '-f', 'u1@local.test', 'u0@exim.test', input='Subject: x\n\nx\n')
+    sender.wait_log(f'=> u0@exim.test .* A={name}')
+    assert f' A={name}:fred' in theirs.log()
