@@ -113,7 +113,8 @@ static int run_queue(struct process *p, const struct cli_queue_run *q) {
   size_t n = 0;
   struct str what = describe(&r);
   queue_mode_keep_submitted(&r.kept, p);
-  log_write(LOG_MAIN, NULL, "Start %s%.*squeue run: pid=%d%.*s", q->queue_name.len ? "'" : "",
+  if (log_selected(LOGSEL_queue_run))
+    log_write(LOG_MAIN, NULL, "Start %s%.*squeue run: pid=%d%.*s", q->queue_name.len ? "'" : "",
       STRF(q->queue_name.len ? str_printf(p->arena, "%.*s' ", STRF(q->queue_name)) : STR_EMPTY), (int)getpid(), STRF(what));
   bool abandoned = false;
   if (spool_scan(p->ctx, q->queue_name, p->arena, &v, &n) == 0)
@@ -123,7 +124,7 @@ static int run_queue(struct process *p, const struct cli_queue_run *q) {
           run_one(&r, v[i].id, stage == 1);
   if (!p->served)
     smtp_pool_close_all();
-  if (!abandoned)
+  if (!abandoned && log_selected(LOGSEL_queue_run))
     log_write(LOG_MAIN, NULL, "End %s%.*squeue run: pid=%d%.*s", q->queue_name.len ? "'" : "",
       STRF(q->queue_name.len ? str_printf(p->arena, "%.*s' ", STRF(q->queue_name)) : STR_EMPTY), (int)getpid(), STRF(what));
   return 0;

@@ -108,6 +108,8 @@ static void release(void *claimed, const struct message *m, enum deliver_result 
 
 static const struct deliver_claims claims = {claim, release};
 
+static void run_ends(int64_t now);
+
 static void deliver_fiber(void *arg) {
   struct delivery_job *job = arg;
   struct message *m = job->message;
@@ -144,6 +146,8 @@ static void deliver_fiber(void *arg) {
   }
   free(job);
   atomic_store(&w.slot->deliveries, --w.deliveries);
+  if (w.draining)
+    run_ends(0);
   wake_scheduler();
 }
 
@@ -168,6 +172,33 @@ static void deliver_and_wait(struct message *m, struct queue_entry *e, const str
 
 static const struct daemon_delivery ordinary;
 
+/* The lines about queue runs. Each worker runs its part of the queue; the first one tells of its own. */
+static struct str run_name; /* what stands behind the pid: the named queue and options; unset: no run is under way */
+
+static void log_run(const char *what) {
+  if (log_selected(LOGSEL_queue_run))
+    log_write(LOG_MAIN, NULL, "%s queue run: pid=%d%.*s", what, (int)getpid(), STRF(run_name));
+}
+
+static void run_starts(const struct daemon_message *m) {
+  static char text[160];
+  if (w.p.index != 0 || str_is_set(run_name))
+    return;
+  bool named = m->queue_name[0];
+  int n = snprintf(text, sizeof text, "%s%s%s%s%s%s%s%s", m->run.two_stage || m->run.first_only || m->run.force || m->run.local_only || named ? " -q" : "",
+      m->run.two_stage ? "q" : "", m->run.first_only ? "i" : "", m->run.force ? "f" : "", m->run.force_frozen ? "f" : "",
+      m->run.local_only ? "l" : "", named ? "G" : "", m->queue_name);
+  run_name = str_n(text, n < 0 || (size_t)n >= sizeof text ? 0 : (size_t)n);
+  log_run("Start");
+}
+
+static void run_ends(int64_t now) {
+  if (!str_is_set(run_name) || w.deliveries || (!w.draining && queue_next_due() <= now))
+    return;
+  log_run("End");
+  run_name = STR_UNSET;
+}
+
 /* Starts what is due as far as worker_deliveries allows, then sleeps until the next is. */
 static void scheduler(void *arg) {
   w.scheduler = fiber_self();
@@ -178,11 +209,13 @@ static void scheduler(void *arg) {
     bool busy = load_max >= 0 && queue_next_due() <= now && load_average() > load_max;
     while (!busy && w.deliveries < daemon_options(w.config)->worker_deliveries && (e = queue_take(now)))
       (void)start_delivery(NULL, e, &ordinary);
+    run_ends(now);
     int64_t next = busy ? now + LOAD_SECONDS : queue_next_due();
     bool full = w.deliveries >= daemon_options(w.config)->worker_deliveries;
     usec_t deadline = full || next == QUEUE_NEVER ? DEADLINE_NEVER : deadline_in(next > now ? next - now : 1);
     (void)fiber_park(deadline);
   }
+  run_ends(0);
   w.scheduler = NULL;
 }
 
@@ -328,6 +361,7 @@ static void drain(void) {
 static void start_queue_run(const struct daemon_message *m) {
   struct queue_run r = {.queue_name = str_dup(w.arena, str_c(m->queue_name)), .first_only = m->run.first_only, .force = m->run.force,
       .force_frozen = m->run.force_frozen};
+  run_starts(m);
   queue_start_run(&r, time(NULL));
   wake_scheduler();
 }

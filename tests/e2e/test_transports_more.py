@@ -315,3 +315,17 @@ def test_callouts_raise_events(martlet, smtp_server):
     events = re.findall(r'event (\S+) mode=(\S*) host=(\S*)$', m.log(), re.M)
     assert [e[0] for e in events] == ['tcp:connect', 'smtp:connect', 'smtp:ehlo', 'tcp:close'], m.log()
     assert all(e[1] == 'R' for e in events) and events[0][2] == '127.0.0.1'
+
+
+# --- queue runs of the daemon ---
+
+def test_queue_runs_are_logged(martlet):
+    m = martlet(arguments=['-q1s'], main='worker_processes = 1')
+    m.wait_log(r'End queue run: pid=\d+$', count=2)
+    runs = re.findall(r' (Start|End) queue run: pid=\d+$', m.log(), re.M)
+    assert runs[:4] == ['Start', 'End', 'Start', 'End'], m.log()
+    quiet = martlet(arguments=['-q1s'], main='worker_processes = 1\nlog_selector = -queue_run')
+    with Client(quiet.port) as c:
+        assert c.mail('a@b.test', 'u0@local.test')[0] == 250
+    quiet.wait_log('Completed')
+    assert 'queue run' not in quiet.log()
