@@ -24,7 +24,7 @@ check:
 bench:
 	@scripts/deps.sh build test
 	@scripts/peers.sh $(BUILD)/peers
-	@scripts/build.sh $(BUILD)-release martlet -- --buildtype=release
+	@scripts/build.sh $(BUILD)-release martlet mailauth_bench -- --buildtype=release
 	@bench/run.py --binary $(BUILD)-release/martlet --peers $(BUILD)/peers $(BENCH)
 
 # Long runs of the fuzz targets (needs clang): make fuzz SECONDS=600 FUZZ="config expansion"

@@ -8,6 +8,7 @@ Scenarios:
   queue   200,000 deferred messages to 2,000 destinations: start, count, listing, memory (bench/queue_bench.py; not Postfix)
   sessions  10,000 sessions at one time, one in five slow, in clear and with TLS (Martlet only)
   auth    logins per second, PLAIN and CRAM-MD5, a connection each (bench/logins.py; not Postfix)
+  mailauth  signatures and SPF in a loop, beside libopendkim, libspf2 and what OpenSSL alone needs (no servers)
   expansion  the same lines for `-be`: a policy line, lookups in a file of 50,000 lines, a process's first lookup (Exim only)
 
 local and relay count until the last message is delivered. CPU is that of all the server's processes (control group), not of
@@ -39,6 +40,7 @@ from support.util import free_port, listening, read, wait_for, write     # noqa:
 
 import expansion                                            # noqa: E402
 import logins                                               # noqa: E402
+import mailauth                                             # noqa: E402
 import queue_bench                                          # noqa: E402
 import sessions                                             # noqa: E402
 
@@ -287,7 +289,7 @@ def arguments():
     p.add_argument('--peers', default=os.path.join(TOP, 'build', 'peers'))
     p.add_argument('--rounds', type=int, default=3)
     p.add_argument('--servers', default='martlet,exim,postfix')
-    p.add_argument('--scenarios', default='local,relay,idle,queue,sessions,auth,expansion')
+    p.add_argument('--scenarios', default='local,relay,idle,queue,sessions,auth,expansion,mailauth')
     p.add_argument('--only', metavar='SCENARIO', help='the same as --scenarios with one')
     p.add_argument('--messages', help='for all servers (default: enough for some seconds each)', type=int)
     p.add_argument('--sessions', type=int, default=20)
@@ -315,7 +317,7 @@ def main():
     Martlet.binary = os.path.abspath(a.binary)
     if 'martlet' in a.servers and not os.path.exists(Martlet.binary):
         sys.exit(f'bench/run.py: {Martlet.binary} is not built')
-    results, flows, good = {}, [s for s in a.scenarios if s not in ('expansion', 'queue', 'sessions', 'auth')], True
+    results, flows, good = {}, [s for s in a.scenarios if s not in ('expansion', 'queue', 'sessions', 'auth', 'mailauth')], True
     base = tempfile.mkdtemp(prefix='martlet-bench-', dir=a.scratch)
     os.chmod(base, 0o755)
     print(f'{os.cpu_count()} cores; a synced write takes {sync_time(base):.2f} ms')
@@ -349,6 +351,10 @@ def main():
             results.update(more)
         if 'auth' in a.scenarios:
             results.update(((f'auth {s}', n), r) for (s, n), r in logins.run(a, base, KINDS).items())
+        if 'mailauth' in a.scenarios:
+            same, more = mailauth.run(a, base)
+            good = good and same
+            results.update(more)
         if 'expansion' in a.scenarios:
             same, more = expansion.run(a, base)
             good = good and same

@@ -1,5 +1,8 @@
 #include "mailauth/canon.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 #include <string.h>
 
 #include "base/ascii.h"
@@ -76,7 +79,7 @@ static void flush(struct canon_body *b) {
   b->n = 0;
 }
 
-static void put(struct canon_body *b, const char *p, size_t n) {
+static void put_across(struct canon_body *b, const char *p, size_t n) {
   while (n > 0) {
     size_t room = sizeof b->out - b->n, now = n < room ? n : room;
     memcpy(b->out + b->n, p, now);
@@ -89,8 +92,18 @@ static void put(struct canon_body *b, const char *p, size_t n) {
   }
 }
 
+static inline void put(struct canon_body *b, const char *p, size_t n) {
+  if (n >= sizeof b->out - b->n) {
+    put_across(b, p, n);
+    return;
+  }
+  memcpy(b->out + b->n, p, n);
+  b->n += n;
+  b->total += n;
+}
+
 /* Bytes of a line come: what was held back counts. */
-static void begin_bytes(struct canon_body *b) {
+static inline void begin_bytes(struct canon_body *b) {
   for (; b->line_ends > 0; b->line_ends--)
     put(b, "\r\n", 2);
   if (b->space)
@@ -116,12 +129,44 @@ static void relaxed_piece(struct canon_body *b, const char *p, size_t n) {
   }
 }
 
+#ifdef __SSE2__
+/* Not 0: sixteen bytes hold two blanks in a row, or a tab. */
+static unsigned blank_runs(const char *p, unsigned *before) {
+  __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
+  unsigned blanks = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(x, _mm_set1_epi8(' ')));
+  unsigned runs = (blanks & (blanks << 1 | *before)) | (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(x, _mm_set1_epi8('\t')));
+  *before = blanks >> 15;
+  return runs;
+}
+#endif
+
+/* Is the text of a line its own relaxed form: single blanks inside, none at the end? Nearly all text is like that, and this
+is what large messages cost beside their hash. */
+static bool is_relaxed(const char *p, size_t n) {
+  unsigned runs = p[n - 1] == ' ' || p[n - 1] == '\t';
+#ifdef __SSE2__
+  unsigned before = 0;
+  size_t i = 0;
+  for (; i + 16 <= n; i += 16)
+    runs |= blank_runs(p + i, &before);
+  if (i < n && n >= 16) {
+    before = 0;
+    return (runs | blank_runs(p + n - 16, &before)) == 0; /* once more a part of what was seen */
+  }
+  if (i == n)
+    return runs == 0;
+#endif
+  for (size_t k = 0; k < n; k++)
+    runs |= p[k] == '\t' || (p[k] == ' ' && k > 0 && p[k - 1] == ' ');
+  return runs == 0;
+}
+
 void canon_body_add(struct canon_body *b, struct str data) {
   const char *p = data.p, *end = data.p + data.len;
   while (p < end) {
     const char *nl = memchr(p, '\n', (size_t)(end - p));
     size_t n = (size_t)((nl ? nl : end) - p);
-    if (n > 0 && b->how == CANON_RELAXED) {
+    if (n > 0 && b->how == CANON_RELAXED && ((b->space && *p == ' ') || !is_relaxed(p, n))) {
       relaxed_piece(b, p, n);
     } else if (n > 0) {
       begin_bytes(b);
