@@ -182,6 +182,7 @@ struct acl_session {
   struct acl_sender_verify sender_verify;
   struct acl_debug debug;
   const struct acl_observer *observer; /* or NULL */
+  int64_t load_latched;       /* queue_only_load_latch: the load that has queued a message of this connection, plus one; 0: none */
   const char *csa_status;     /* of the last verify = csa; NULL: none yet */
   struct callout_kept callout;   /* a connection held open for further recipients: callout_release() ends it */
   /* Sends pending replies (before a delay). Set by the SMTP server. [suspends] */

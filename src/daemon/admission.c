@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "core/load.h"
+#include "acl/acl.h"
 #include "core/main_options.h"
 #include "expand/expand.h"
 #include "match/match.h"
@@ -88,8 +89,12 @@ bool admission_must_queue(void *arg, struct ctx *c, int messages_in_connection, 
     return true;
   }
   if (o->queue_only_load >= 0) {
-    int64_t load = load_average();
-    if (load > o->queue_only_load) {
+    struct acl_session *session = acl_session(c);
+    bool latched = session && session->load_latched > 0;
+    int64_t load = latched ? session->load_latched - 1 : load_average();
+    if (latched || load > o->queue_only_load) {
+      if (session && o->queue_only_load_latch)
+        session->load_latched = load + 1;
       *ret_why = str_printf(c->arena, "load average %.2f", (double)load / 1000.0);
       return true;
     }

@@ -4,6 +4,7 @@ of one thread (DESIGN §4). */
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -321,6 +322,18 @@ static void connection_accepted(struct listener *l, int fd, const struct sockadd
   (void)fiber_spawn("smtp session", session_fiber, n);
 }
 
+/* How many connections wait, if that is more than is usual. */
+static void watch_backlog(const struct listener *l) {
+  int64_t level = main_options(w.config)->smtp_backlog_monitor;
+  struct tcp_info t;
+  socklen_t n = sizeof t;
+  if (level <= 0 || getsockopt(l->fd, IPPROTO_TCP, TCP_INFO, &t, &n) < 0 || (int64_t)t.tcpi_unacked <= level)
+    return;
+  struct arena *a = arena_new("backlog");
+  log_write(LOG_MAIN, NULL, "listen backlog %u I=[%.*s]:%d", t.tcpi_unacked, STRF(ip_text(a, &l->ip)), l->port);
+  arena_free(a);
+}
+
 static void accept_fiber(void *arg) {
   struct listener *l = arg;
   while (!w.draining) {
@@ -330,6 +343,7 @@ static void accept_fiber(void *arg) {
     }
     struct sockaddr_storage from;
     socklen_t len = sizeof from;
+    watch_backlog(l);
     int fd = accept4(l->fd, (struct sockaddr *)&from, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd >= 0) {
       connection_accepted(l, fd, (struct sockaddr *)&from);

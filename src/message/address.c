@@ -328,6 +328,28 @@ static int read_route_address(struct parser *p, struct mail_address *ret, struct
   return OUTCOME_OK;
 }
 
+/* From the "<" on. */
+static int read_bracketed(struct parser *p, struct mail_address *ret, struct str *ret_error) {
+  size_t more = 0;
+  p->pos++;
+  while ((p->flags & ADDRESS_STRIP_BRACKETS) && peek(p) == '<') {
+    p->pos++;
+    more++;
+  }
+  int rc = read_route_address(p, ret, ret_error);
+  for (; !rc && more > 0; more--) {
+    if (p->text.p[p->pos - 1] != '>') /* a blank: what follows is too much */
+      return OUTCOME_OK;
+    if (peek(p) != '>') {
+      p->error = "'>' missing at end of address";
+      return fail(p, ret_error);
+    }
+    p->pos++;
+    skip(p);
+  }
+  return rc;
+}
+
 /* Words up to "<". */
 static int skip_phrase(struct parser *p, struct str *ret_error) {
   while (peek(p) != '<') {
@@ -357,8 +379,7 @@ static int read_bare(struct parser *p, struct mail_address *ret, struct str *ret
     int rc = skip_phrase(p, ret_error);
     if (rc)
       return rc;
-    p->pos++;
-    return read_route_address(p, ret, ret_error);
+    return read_bracketed(p, ret, ret_error);
   }
   if (!local_part.len) {
     p->error = c == '@' ? "no local part" : "empty address";
@@ -378,8 +399,7 @@ int address_parse(struct arena *a, struct str text, unsigned flags, struct mail_
   skip(&p);
   int rc;
   if (peek(&p) == '<') {
-    p.pos++;
-    rc = read_route_address(&p, &parsed, ret_error);
+    rc = read_bracketed(&p, &parsed, ret_error);
   } else {
     rc = read_bare(&p, &parsed, ret_error);
   }

@@ -16,6 +16,7 @@ struct mail_address {
 #define ADDRESS_ALLOW_UTF8 2u           /* in domains; local parts may always hold 8-bit bytes */
 #define ADDRESS_STRIP_TRAILING_DOT 4u
 #define ADDRESS_ALLOW_EMPTY 8u /* <> */
+#define ADDRESS_STRIP_BRACKETS 16u /* <<a@b>> is <a@b> */
 
 /* Longest text that address_parse takes; more is refused as malformed. */
 #define ADDRESS_MAX_TEXT (64u << 10)
@@ -27,7 +28,7 @@ struct mail_address {
 int address_parse(struct arena *a, struct str text, unsigned flags, struct mail_address *ret, struct str *ret_error);
 
 struct ctx;
-/* `flags` and what the configuration adds: strip_trailing_dot, allow_domain_literals, allow_utf8_domains. */
+/* `flags` and what the configuration adds: strip_trailing_dot, strip_excess_angle_brackets, allow_domain_literals, allow_utf8_domains. */
 unsigned address_flags(const struct ctx *c, unsigned flags);
 
 /* End of the first address of a header-style list: index of the comma or the length. Quotes, comments and routes are

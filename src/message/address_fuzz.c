@@ -15,7 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   struct str text = str_n(copy, size);
   struct mail_address m;
   struct str error;
-  for (unsigned flags = 0; flags < 16; flags += 5) {
+  for (unsigned flags = 0; flags < 32; flags += 5) {
     if (address_parse(a, text, flags, &m, &error) == 0) {
       if (m.start > m.end || m.end > size || memchr(m.address.p, '\n', m.address.len))
         abort();

@@ -12,6 +12,13 @@ static const struct {
   unsigned flags;
   const char *result;
 } cases[] = {
+  {"<<a@b>>", ADDRESS_STRIP_BRACKETS, "a@b"},
+  {"x y <<<a@b>>>", ADDRESS_STRIP_BRACKETS, "a@b"},
+  {"<<@r:a@b>>", ADDRESS_STRIP_BRACKETS, "a@b"},
+  {"<<a@b>", ADDRESS_STRIP_BRACKETS, "!'>' missing at end of address"},
+  {"<a@b>>", ADDRESS_STRIP_BRACKETS, "!malformed address: > may not follow <a@b>"},
+  {"<<a@b> >", ADDRESS_STRIP_BRACKETS, "!malformed address: > may not follow <<a@b> "},
+  {"< <a@b>>", ADDRESS_STRIP_BRACKETS, "!missing or malformed local part"},
   {"x@@y", 0, "!domain missing or malformed"},
   {"<x@@y>", 0, "!domain missing or malformed"},
   {"\"a@b", 0, "!unmatched doublequote in local part"},

@@ -218,3 +218,32 @@ def test_exim_sends_chunks_and_asks_for_prdr(martlet, exim):
     assert re.search(r'<= a@exim\.test .* PRDR K ', m.log()), m.log()
     assert re.search(r'=> u0@local\.test .* PRDR K ', e.log()) and re.search(r'\*\* u1@local\.test .*5\.7\.1 not u1', e.log()), e.log()
     assert not m.mail('u1')
+
+
+# ---- connections and addresses ----
+
+def test_connections_that_wait_are_told(martlet):
+    m = martlet(main='smtp_backlog_monitor = 2\nworker_processes = 1\nworker_connections = 1\n', arguments=[])
+    first = Client(m.port)
+    waiting = [Client(m.port, banner=False) for _ in range(4)]
+    assert 'listen backlog' not in m.log()
+    first.close()
+    m.wait_log(rf'listen backlog [34] I=\[127\.0\.0\.1\]:{m.port}$')
+    for c in waiting:
+        assert c.reply()[0] == 220
+        c.close()
+
+
+def test_excess_angle_brackets(martlet):
+    for option, code in (('', 501), ('strip_excess_angle_brackets\n', 250)):
+        m = martlet(main=option)
+        with Client(m.port) as c:
+            c.ehlo()
+            assert c.cmd('MAIL FROM:<<a@b.test>>')[0] == code
+            if code == 250:
+                c.expect(250, 'RCPT TO:<<<u0@local.test>>>')
+                assert c.cmd('RCPT TO:<<u0@local.test>')[0] == 501
+                c.expect(354, 'DATA')
+                assert c.body('Subject: x\r\n\r\nx\r\n')[0] == 250
+                m.wait_log(r'<= a@b\.test ')
+                assert b'Envelope-to: u0@local.test\n' in m.wait_mail('u0')[0]
