@@ -38,8 +38,8 @@ static bool advertised(struct ctx *c, const struct instance *i) {
   int rc = expand_option(c, o, &text);
   if (rc) {
     if (rc == OUTCOME_ERROR)
-      log_write(LOG_MAIN | LOG_PANIC, NULL, "failed to expand server_advertise_condition of the %.*s authenticator: %.*s", STRF(i->name),
-          STRF(c->error));
+      log_write(LOG_MAIN | LOG_PANIC, NULL, "failed to expand condition \"%.*s\" for %.*s authenticator: %.*s", STRF(o->text),
+          STRF(i->name), STRF(c->error));
     return false;
   }
   text = str_trim(text);

@@ -538,14 +538,15 @@ text:
 @pytest.mark.parametrize('options, want', [
     ('client_condition = no', 'authentication required but authentication attempt'),
     ('client_condition = ${if eq{a}{b}{x}fail}', 'authentication required but authentication attempt'),
-    ('client_condition = ${nosuch{x}}', 'c authenticator: '),
+    ('client_condition = ${nosuch{x}}', 'authentication required but authentication attempt'),
+    ('client_condition = yes\n client_set_id = ${nosuch{x}}', 'A=c'),
     ('client_condition = 1', 'A=c'),
     ('client_condition = anything', 'A=c'),
 ])
 def test_client_condition(martlet, options, want):
     server = martlet(authenticators='p:\n driver = plaintext\n public_name = PLAIN\n server_condition = yes\n server_prompts = :\n')
     m = martlet(smarthost=f'127.0.0.1::{server.port}', client='hosts_require_auth = *', retry='* * F,1h,1h',
-                authenticators=f'c:\n driver = plaintext\n public_name = PLAIN\n client_send = ^a^b\n {options}\n')
+                allow_panic='failed to expand condition "\\${nosuch{x}}" for c client authenticator: |unknown expansion item|nosuch', authenticators=f'c:\n driver = plaintext\n public_name = PLAIN\n client_send = ^a^b\n {options}\n')
     m.run('-odi', '-f', 'u1@local.test', 'u0@relay.test', input='Subject: x\n\nx\n')
     m.wait_log(('=> u0@relay.test ' if want == 'A=c' else '== u0@relay.test ') + '.*' + want)
 

@@ -42,15 +42,18 @@ static bool offered(struct smtp_connection *n, struct str name) {
   return false;
 }
 
-/* client_condition: OUTCOME_OK, OUTCOME_FAIL (this one is skipped), or OUTCOME_ERROR with c->error. */
-static int wanted(struct ctx *c, const struct instance *i) {
+/* client_condition; when it does not expand this one is skipped, too. */
+static bool wanted(struct ctx *c, const struct instance *i) {
   const struct authenticator_options *g = i->generic;
   struct str value;
   int rc = expand_option(c, &g->client_condition, &value);
+  if (rc == OUTCOME_ERROR)
+    log_write(LOG_MAIN | LOG_PANIC, c->message, "failed to expand condition \"%.*s\" for %.*s client authenticator: %.*s",
+        STRF(g->client_condition.text), STRF(i->name), STRF(c->error));
   if (rc != 0)
-    return rc == OUTCOME_FORCED ? OUTCOME_FAIL : OUTCOME_ERROR;
+    return false;
   bool no = str_is_set(value) && (value.len == 0 || str_eq_c(value, "0") || str_ieq_c(value, "no") || str_ieq_c(value, "false"));
-  return no ? OUTCOME_FAIL : OUTCOME_OK;
+  return !no;
 }
 
 /* Nothing more can be done with this host for now. */
@@ -84,12 +87,7 @@ enum smtp_auth_result smtp_authenticate(struct ctx *c, struct smtp_connection *n
   enum smtp_auth_result result = SMTP_AUTH_NONE;
   for (const struct instance *i = c->config->drivers[DRIVER_AUTHENTICATOR]; i; i = i->next) {
     const struct authenticator_def *d = (const struct authenticator_def *)i->driver;
-    if (d->not_smtp || !d->client || !d->is_client || !d->is_client(i) || !offered(n, sasl_public_name(i)))
-      continue;
-    int want = wanted(c, i);
-    if (want == OUTCOME_ERROR)
-      return give_up(n, i, c->error);
-    if (want != OUTCOME_OK)
+    if (d->not_smtp || !d->client || !d->is_client || !d->is_client(i) || !offered(n, sasl_public_name(i)) || !wanted(c, i))
       continue;
     struct str text = STR_EMPTY;
     const struct instance *saved = c->authenticator;
