@@ -81,3 +81,46 @@ def test_examples_of_the_manual_load(martlet):
     m = martlet(daemon=False, configuration=f'spool_directory = @DIR@/spool\nlog_file_path = @DIR@/log/%slog\n{sections["main"]}\n{rest}')
     done = subprocess.run(m._command(['-C', m.conf, '-bP', 'transports']), capture_output=True, text=True)
     assert done.returncode == 0 and 'arc_sign = lists.example.org' in done.stdout and 'dkim_timestamps = 1209600' in done.stdout, done
+
+
+def test_others_read_the_header(check, nameserver):
+    """python3-authres takes the Authentication-Results field apart as it was meant."""
+    authres = pytest.importorskip('authres')
+    domainkey = b'DomainKey-Signature: a=rsa-sha1; c=nofws; d=a.ex; s=k; b=AAAA\r\n'
+    arc = b''.join(b'ARC-%s: i=1; cv=none; a=rsa-sha256; d=a.ex; s=k; h=from; bh=AAAA; b=AAAA\r\n' % k for k in (
+        b'Seal', b'Message-Signature', b'Authentication-Results'))
+    for ip, message in (('192.0.2.1', check.signed), ('192.0.2.2', domainkey + arc + check.signed), ('2001:db8::1', b'Sender: x@"y;\r\n' + check.signed)):
+        got = json.loads(check('--json', '--ip', ip, '--sender', '"a;b c"@a.ex', '--helo', 'h.ex', '--resolver', check.resolver, message=message).stdout)
+        parsed = authres.AuthenticationResultsHeader.parse(got['authentication_results'].replace('\n', ' ').replace('\t', ' '))
+        assert parsed.authserv_id == 'mx.martlet.test'
+        found = {r.method: r for r in parsed.results}
+        words = {'accept': 'pass', 'reject': 'fail'}
+        assert found['spf'].result == got['spf'] and found['dkim'].result == got['dkim'][0]['result'] == 'pass' and found['dmarc'].result == words[got['dmarc']]
+        properties = {(p.type, p.name): p.value for p in found['dkim'].properties}
+        assert properties[('header', 'd')] == 'a.ex' and properties[('header', 's')] == 'k'
+        if b'ARC-' in message:
+            assert found['arc'].result == 'fail' and found['domainkeys'].result == 'fail'
+
+
+def test_spfquery_agrees(martlet, nameserver):
+    """libspf2's tool, for policies that it judges by the RFC."""
+    import shutil
+    if not shutil.which('spfquery'):
+        pytest.skip('spfquery is not installed')
+    policies = {'fail': '-all', 'soft': '~all', 'neutral': '?all', 'pass': 'ip4:192.0.2.0/24 -all', 'inc': 'include:pass.ex -all', 'a': 'a:h.ex -all',
+                'mx': 'mx:h.ex ~all', 'red': 'redirect=fail.ex', 'exists': 'exists:%{ir}.%{v}.list.ex -all'}
+    for name, text in policies.items():
+        nameserver.add(f'{name}.ex', 'TXT', 'v=spf1 ' + text)
+    nameserver.add('h.ex', 'A', '192.0.2.1').add('h.ex', 'MX', (1, 'h.ex')).add('1.2.0.192.in-addr.list.ex', 'A', '127.0.0.2')
+    nameserver.add('nothing.ex', 'A', '192.0.2.5')
+    m = martlet(resolver=nameserver.address, daemon=False, main='dns_retrans = 2s\ndns_retry = 1')
+    cases = [(ip, f'a-b@{name}.ex') for name in [*policies, 'nothing'] for ip in ('192.0.2.1', '198.51.100.9')]
+    got = m.run('-be', input=''.join(f'${{lookup{{{sender}}}spf{{{ip}}}}}\n' for ip, sender in cases), err=False)
+    got = [line.removeprefix('> ') for line in got.strip('\n').split('\n')][:len(cases)]
+    wanted = []
+    for ip, sender in cases:
+        done = subprocess.run(m.place.command(['spfquery', '-ip', ip, '-sender', sender, '-helo', 'h.ex']), capture_output=True, text=True, timeout=60)
+        wanted.append(done.stdout.split('\n')[0].replace('StartError', 'none'))  # its word where there is no record
+    for c, g, w in zip(cases, got, wanted):
+        assert g == w, (c, g, w)
+    assert len(set(got)) == 5
