@@ -304,7 +304,7 @@ static const struct option_def options[] = {
   {"tls_privatekey", OPTION_EXPR, AT(tls_privatekey)},
   {"tls_remember_esmtp", OPTION_BOOL, AT(tls_remember_esmtp)},
   {"tls_require_ciphers", OPTION_EXPR, AT(tls_require_ciphers)},
-  {"tls_resumption_hosts", OPTION_LIST, AT(tls_resumption_hosts), .flags = OPTION_LATER, .list = LIST_HOST},
+  {"tls_resumption_hosts", OPTION_LIST, AT(tls_resumption_hosts), .list = LIST_HOST},
   {"tls_try_verify_hosts", OPTION_LIST, AT(tls_try_verify_hosts), .list = LIST_HOST},
   {"tls_verify_certificates", OPTION_EXPR, AT(tls_verify_certificates), "system"},
   {"tls_verify_hosts", OPTION_LIST, AT(tls_verify_hosts), .list = LIST_HOST},

@@ -38,7 +38,7 @@ static void add_tls(struct ctx *c, struct buf *b) {
   if (!t)
     return;
   if (log_selected(LOGSEL_tls_cipher) && str_is_set(t->cipher))
-    buf_printf(b, " X=%.*s", STRF(t->cipher));
+    buf_printf(b, " X=%.*s%s", STRF(t->cipher), log_selected(LOGSEL_tls_resumption) && t->resumption & 16 ? "*" : "");
   if (log_selected(LOGSEL_tls_certificate_verified) && t->verify_wanted)
     buf_printf(b, " CV=%s", t->peer_verified ? "yes" : "no");
   if (log_selected(LOGSEL_tls_peerdn) && str_is_set(t->peer_dn))

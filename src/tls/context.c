@@ -9,6 +9,7 @@ and kept until an option or a file is another one. */
 #include "base/arena.h"
 #include "base/buf.h"
 #include "tls/ocsp.h"
+#include "tls/resume.h"
 #include "tls/tls_internal.h"
 
 #define CACHE_MAX 64
@@ -281,6 +282,7 @@ static int fill_context(struct job *j) {
     if (!tls_dh_use(ctx, p->dhparam, p->dh_max_bits, j->error))
       r = -EINVAL;
     tls_session_callbacks(ctx);
+    tls_tickets_use(ctx);
     if (r == 0)
       r = load_proofs(j, ctx);
   }
@@ -288,6 +290,8 @@ static int fill_context(struct job *j) {
     r = -ENOMEM;
   if (r == 0 && !j->server)
     tls_proofs_watch(ctx);
+  if (r == 0 && !j->server)
+    tls_tickets_collect(ctx);
   return r;
 }
 

@@ -25,13 +25,19 @@ static int check(struct config_reader *r, void *block) {
 #define MACROS_MAX 128
 
 static const char *macros[MACROS_MAX + 1] = {"_HAVE_TLS", "_HAVE_OPENSSL", "_HAVE_TLS_ALPN", "_HAVE_TLS1_3", "_HAVE_OCSP", "_HAVE_TLS_OCSP",
-    "_HAVE_TLS_OCSP_LIST", "_HAVE_TLS_CA_CACHE"};
+    "_HAVE_TLS_OCSP_LIST", "_HAVE_TLS_CA_CACHE", "_HAVE_TLS_RESUME",
+    /* Element N of the list is what the value N of $tls_in_resumption means. */
+    "_RESUME_DECODE=not requested or offered : 0x02 :client requested, no server ticket: 0x04 : 0x05 : 0x06 "
+    ":client offered session, no server action: 0x08 :no client request: 0x0A :client requested new ticket, server provided"
+    ": 0x0C :client offered session, not used: 0x0E :client offered session, server only provided new ticket"
+    ": 0x10 :session resumed unasked: 0x12 :session resumed unasked: 0x14 : 0x15 : 0x16 :session resumed"
+    ": 0x18 :session resumed unasked: 0x1A :session resumed unasked: 0x1C :session resumed: 0x1E :session resumed, also new ticket"};
 
 /* One for each item of openssl_options: _OPT_OPENSSL_NO_TICKET_X. */
 __attribute__((constructor)) static void make_macros(void) {
   static char texts[MACROS_MAX][96];
   char name[64];
-  size_t n = 8;
+  size_t n = 10;
   for (size_t i = 0; n < MACROS_MAX && tls_option_macro_name(i, name); i++, n++) {
     snprintf(texts[i], sizeof texts[i], "_OPT_OPENSSL_%s_X", name);
     macros[n] = texts[i];
@@ -45,7 +51,7 @@ static const struct library_def libraries[] = {{"OpenSSL", OPENSSL_VERSION_TEXT,
 const struct module tls_module = {
     .name = "tls",
     .summary = "TLS with OpenSSL",
-    .support = "OpenSSL OCSP",
+    .support = "OpenSSL OCSP TLS_resume",
     .main_check = check,
     .macros = macros,
     .libraries = libraries,

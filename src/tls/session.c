@@ -6,8 +6,10 @@
 #include <stdlib.h>
 #include "base/arena.h"
 #include "base/buf.h"
+#include "base/ip.h"
 #include "tls/dane.h"
 #include "tls/ocsp.h"
+#include "tls/resume.h"
 #include "tls/tls_internal.h"
 
 #define DN_MAX 1024
@@ -16,13 +18,15 @@ struct tls_session {
   SSL *ssl;
   struct stream *stream;
   struct tls_context context;
+  void (*on_session)(void *session_arg, struct str session, int64_t until); /* NULL: sessions are not kept */
+  void *session_arg;
   bool broken; /* after a fatal error nothing more may be sent */
   /* During the handshake only: */
   const struct tls_params *p;
   struct tls_params sni_params; /* as on_sni changed them */
   struct arena *arena;
   bool verify_failed;
-  int ocsp;
+  int ocsp, resumption;
   char error[TLS_ERROR_MAX]; /* ours, better than OpenSSL's */
 };
 
@@ -52,6 +56,11 @@ static const char *verify_error_text(int error) {
 }
 
 static bool host_matches(X509 *cert, struct str host) {
+  struct ip_addr ip;
+  if (ip_parse(host, &ip))
+    return X509_check_ip(cert, ip.bytes, ip.family == AF_INET ? 4 : 16, 0) == 1;
+  if (host.len && host.p[host.len - 1] == '.')
+    host = str_slice(host, 0, host.len - 1);
   const unsigned flags = X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_SINGLE_LABEL_SUBDOMAINS;
   return X509_check_host(cert, host.p, host.len, flags, NULL) == 1;
 }
@@ -76,8 +85,7 @@ static int on_verify(int ok, X509_STORE_CTX *store) {
     snprintf(text, sizeof text, "SSL verify denied by event-action: depth=%d cert=%s", depth, dn);
     report_verify(t, text);
     ERR_clear_error();
-    if (required)
-      X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
+    X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
     return !required;
   }
   ERR_clear_error(); /* others may have run meanwhile: the queue is the thread's */
@@ -86,8 +94,7 @@ static int on_verify(int ok, X509_STORE_CTX *store) {
     return 1;
   snprintf(text, sizeof text, "SSL verify error: certificate name mismatch: DN=\"%s\" H=\"%.*s\"", dn, STRF(host));
   report_verify(t, text);
-  if (required)
-    X509_STORE_CTX_set_error(store, X509_V_ERR_HOSTNAME_MISMATCH);
+  X509_STORE_CTX_set_error(store, X509_V_ERR_HOSTNAME_MISMATCH); /* where it may pass, too: a session that is resumed knows it */
   return !required;
 }
 
@@ -100,13 +107,13 @@ static void set_verify(struct tls_session *t) {
   SSL_set_verify(t->ssl, mode, on_verify);
 }
 
-static int on_servername(SSL *ssl, int *alert, void *arg) {
+/* The client named a server: other options may hold. 0, or -1. */
+static int choose_context(SSL *ssl, struct str name) {
   struct tls_session *t = session_of(ssl);
-  const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
-  if (!name || !t || !t->p->on_sni)
-    return SSL_TLSEXT_ERR_OK;
+  if (!name.len || !t->p->on_sni)
+    return 0;
   t->sni_params = *t->p;
-  int r = t->p->on_sni(t->p->arg, str_tainted(str_dup(t->arena, str_c(name))), &t->sni_params);
+  int r = t->p->on_sni(t->p->arg, str_tainted(str_dup(t->arena, name)), &t->sni_params);
   if (r == 1) {
     struct tls_context c;
     char error[TLS_ERROR_MAX];
@@ -124,7 +131,31 @@ static int on_servername(SSL *ssl, int *alert, void *arg) {
     }
   }
   ERR_clear_error(); /* others may have run meanwhile: the queue is the thread's */
-  return r < 0 ? SSL_TLSEXT_ERR_ALERT_FATAL : SSL_TLSEXT_ERR_OK;
+  return r < 0 ? -1 : 0;
+}
+
+/* Before anything else of the hello counts: which ticket may be taken depends on the name. */
+static int on_hello(SSL *ssl, int *alert, void *arg) {
+  struct str name = tls_hello_name(ssl);
+  *alert = SSL_AD_INTERNAL_ERROR;
+  if (choose_context(ssl, name) < 0)
+    return SSL_CLIENT_HELLO_ERROR;
+  struct tls_session *t = session_of(ssl);
+  if (t->p->resumption)
+    tls_tickets_bind(ssl, t->p, name);
+  return SSL_CLIENT_HELLO_SUCCESS;
+}
+
+static int on_servername(SSL *ssl, int *alert, void *arg) { return SSL_TLSEXT_ERR_OK; }
+
+void tls_session_note_resumption(SSL *ssl, int bits) { session_of(ssl)->resumption |= bits; }
+
+void tls_session_note_ticket(SSL *ssl, struct str session, int64_t until) {
+  struct tls_session *t = session_of(ssl);
+  if (!t->on_session)
+    return;
+  t->resumption |= TLS_RESUME_TICKET;
+  t->on_session(t->session_arg, session, until);
 }
 
 void tls_session_note_ocsp(SSL *ssl, enum tls_ocsp_status status) { session_of(ssl)->ocsp = status; }
@@ -181,6 +212,7 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, 
 }
 
 void tls_session_callbacks(SSL_CTX *ctx) {
+  SSL_CTX_set_client_hello_cb(ctx, on_hello, NULL);
   SSL_CTX_set_tlsext_servername_callback(ctx, on_servername);
   SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
 }
@@ -290,6 +322,17 @@ static void channel_binding(struct arena *a, SSL *ssl, struct tls_info *info) {
   info->channel_binding = str_dup(a, str_n((char *)bytes, n));
 }
 
+static int resumption_of(struct tls_session *t) {
+  int bits = TLS_RESUME_SUPPORTED;
+  if (!t->p->resumption)
+    return bits;
+  bits |= t->resumption;
+  if (SSL_session_reused(t->ssl))
+    return bits | TLS_RESUME_ASKED | TLS_RESUME_OFFERED | TLS_RESUME_RESUMED;
+  /* A server that was not asked for one would have given it: so Exim counts. */
+  return SSL_is_server(t->ssl) && !(bits & TLS_RESUME_ASKED) ? bits | TLS_RESUME_TICKET : bits;
+}
+
 static struct tls_info *collect_info(struct tls_session *t) {
   SSL *ssl = t->ssl;
   struct arena *a = t->arena;
@@ -319,12 +362,16 @@ static struct tls_info *collect_info(struct tls_session *t) {
   SSL_get0_alpn_selected(ssl, &alpn, &alpn_len);
   if (alpn_len)
     info->alpn = str_tainted(str_dup(a, str_n((const char *)alpn, alpn_len)));
+  if (SSL_session_reused(ssl)) {
+    t->verify_failed = SSL_get_verify_result(ssl) != X509_V_OK;
+    t->ocsp = info->server ? t->ocsp : (int)t->p->session_ocsp;
+  }
   info->verify_wanted = t->p->verify != TLS_VERIFY_NONE;
   info->peer_verified = info->verify_wanted && info->peer_cert && !t->verify_failed;
   info->dane = info->peer_verified && t->p->tlsa_n && tls_dane_verified(ssl);
   info->verified_name = str_tainted(str_dup(a, str_c(SSL_get0_peername(ssl))));
   info->ocsp = t->ocsp;
-  info->resumption = SSL_session_reused(ssl) ? 16 : 0;
+  info->resumption = resumption_of(t);
   channel_binding(a, ssl, info);
   return info;
 }
@@ -407,7 +454,19 @@ static int prepare(struct tls_session *t, bool server) {
     return -ENOMEM;
   if (server) {
     SSL_set_accept_state(t->ssl);
+    if (t->p->resumption) {
+      SSL_clear_options(t->ssl, SSL_OP_NO_TICKET);
+      SSL_set_num_tickets(t->ssl, 1);
+    }
     return 0;
+  }
+  if (t->p->resumption) {
+    SSL_clear_options(t->ssl, SSL_OP_NO_TICKET);
+    t->on_session = t->p->on_session;
+    t->session_arg = t->p->session_arg;
+    t->resumption = TLS_RESUME_ASKED;
+    if (t->p->session.len && tls_ticket_offer(t->ssl, t->p->session))
+      t->resumption |= TLS_RESUME_OFFERED;
   }
   SSL_set_connect_state(t->ssl);
   if (t->p->tlsa_n && tls_dane_prepare(t->ssl, t->arena, t->p)) {

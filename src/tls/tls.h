@@ -37,6 +37,8 @@ struct tls_params {
   int (*on_certificate)(void *arg, struct x509_st *cert, int depth, bool good);
   void *arg;               /* for the callbacks */
 
+  bool resumption;         /* tls_resumption_hosts: tickets are given and taken (RFC 5077); never where a client must be verified */
+
   /* Of a server. */
   struct str ocsp_file;    /* tls_ocsp_file: proofs for the certificates, whichever they belong to */
   struct str groups;       /* tls_eccurve */
@@ -58,6 +60,12 @@ struct tls_params {
   /* Of a client. */
   struct str sni;          /* sent if not empty */
   enum tls_ocsp_wish ocsp; /* required: no handshake without a good proof; a revoked certificate is never taken if asked for */
+  struct str session;      /* with `resumption`: one to resume, from on_session; empty: none */
+  enum tls_ocsp_status session_ocsp; /* what was known in it */
+  /* With `resumption`: a session that may be resumed until then (seconds since 1970). Also called later, when the stream is read;
+  session_arg must live as long. The text is secret and lives during the call. May not suspend. */
+  void (*on_session)(void *session_arg, struct str session, int64_t until);
+  void *session_arg;
   int *ocsp_status;        /* gets the result, also of a handshake that fails; may be NULL */
   struct str verify_host;  /* the name for which the certificate must be; empty: any */
   /* DANE (tls/dane.h), when tlsa_n > 0: the certificates that match decide, not the system's, and `verify` must be REQUIRED.

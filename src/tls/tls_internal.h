@@ -23,6 +23,9 @@ void tls_session_callbacks(SSL_CTX *ctx);
 /* For the callbacks of ocsp.c: the result for a server's session; what a client thinks of the answer, as OpenSSL wants to know it. */
 void tls_session_note_ocsp(SSL *ssl, enum tls_ocsp_status status);
 int tls_session_check_staple(SSL *ssl);
+/* For those of resume.c: more bits; a ticket for a client. */
+void tls_session_note_resumption(SSL *ssl, int bits);
+void tls_session_note_ticket(SSL *ssl, struct str session, int64_t until);
 
 /* The made certificate for this name, with its key; valid for *ret_seconds. */
 bool tls_self_signed_use(SSL_CTX *ctx, struct str name, int lifetime, usec_t *ret_until);

@@ -24,6 +24,8 @@ struct smtp_offers {
   struct str auth_mechanisms; /* blank-separated */
 };
 
+struct tls_params; /* tls/tls.h */
+
 struct smtp_reply {
   int code;         /* 0: none */
   struct str text;  /* all lines, code included, joined by "\n"; tainted */
@@ -49,6 +51,8 @@ struct smtp_connection {
   char steps[16];              /* log selector protocol_detail: s STARTTLS, e EHLO, h HELO, l LHLO, a AUTH, as they were sent */
   bool esmtp, tls, authenticated, used_auth_needed;
   struct tls_info *tls_info;
+  int ocsp_status;             /* enum tls_ocsp_status: of the present handshake */
+  struct str session_key;      /* of its TLS session in the hints; unset: it is not kept */
   struct client_proxy *proxy;  /* SOCKS; NULL: none */
   struct str auth_name, auth_id, auth_sender;
   enum smtp_requiretls requiretls; /* what was asked of it */
@@ -82,6 +86,10 @@ struct smtp_connection {
   struct smtp_connection *next;
   usec_t idle_since;
 };
+
+/* --- TLS sessions that may be resumed (resume.c) --- */
+/* Whether, and what the hints have of it, into `p`, whose other options are set. [suspends] */
+void smtp_resume_prepare(struct ctx *c, struct smtp_connection *n, const struct smtp_client_options *o, struct tls_params *p);
 
 /* --- replies --- */
 /* Reads one reply. [suspends] SMTP_OK with conn->reply, or SMTP_BROKEN with error and error_text. */

@@ -401,13 +401,13 @@ static int start_tls_layer(struct attempt *t, struct str *ret_error) {
   const char *why; /* certificates and SNI have names in ASCII (RFC 6066 3, RFC 6125 6.4.2) */
   (void)idn_domain_to_ascii(c->arena, p.verify_host, &p.verify_host, &why);
   (void)idn_domain_to_ascii(c->arena, p.sni, &p.sni, &why);
-  int ocsp_status = TLS_OCSP_NOT_ASKED;
+  smtp_resume_prepare(c, t->n, o, &p);
   struct tls_info *info = NULL;
-  p.ocsp_status = &ocsp_status;
+  p.ocsp_status = &t->n->ocsp_status;
   int e = tls_client_start(t->n->stream, &p, deadline_in(o->command_timeout), t->n->arena, &info, ret_error);
   if (e) {
     struct tls_info seen = c->tls_out ? *c->tls_out : (struct tls_info){0};
-    seen.ocsp = ocsp_status; /* what is left of it for the events that follow */
+    seen.ocsp = t->n->ocsp_status; /* what is left of it for the events that follow */
     c->tls_out = tls_info_copy(c->arena, &seen);
     return e;
   }

@@ -112,6 +112,7 @@ static int make_params(struct smtp_session *s, struct tls_params *ret) {
     p.verify = TLS_VERIFY_REQUIRED;
   else if (smtp_match_host(s, &s->o->tls_try_verify_hosts))
     p.verify = TLS_VERIFY_OPTIONAL;
+  p.resumption = p.verify != TLS_VERIFY_REQUIRED && smtp_match_host(s, &s->o->tls_resumption_hosts);
   p.require_alpn = smtp_match_host(s, &s->o->hosts_require_alpn);
   *ret = p;
   struct str error = STR_UNSET;
