@@ -565,7 +565,8 @@ static void log_connection(struct smtp_session *s) {
 static bool greeting_out_of_sync(struct smtp_session *s) {
   const struct acl_session *as = acl_session(s->c);
   bool enforce = as->enforce_sync_set ? as->enforce_sync : s->o->smtp_enforce_sync;
-  s->may_be_early = s->p->kind == SESSION_SMTP && smtp_match_host(s, &s->o->pipelining_connect_advertise_hosts);
+  s->may_be_early = (s->p->kind == SESSION_SMTP || s->p->kind == SESSION_TEST) &&
+      smtp_match_host(s, &s->o->pipelining_connect_advertise_hosts);
   if (s->p->kind != SESSION_SMTP || s->p->tls_on_connect)
     return false;
   s->was_early = s->may_be_early && stream_input_pending(s->stream);
