@@ -19,6 +19,8 @@ struct sasl_io {
   /* Server: sends a challenge ("334 …", base64 of `challenge`), gets the decoded response. 0; OUTCOME_FAIL with *ret_reply
   set ("501 …"): cancelled or not base64; OUTCOME_ERROR: the connection is gone. */
   int (*challenge)(void *arg, struct str challenge, struct str *ret_response, struct str *ret_reply);
+  /* The same with a text that is no base64, as mechanisms from outside of SASL have it. */
+  int (*prompt)(void *arg, struct str text, struct str *ret_response, struct str *ret_reply);
   /* Client: sends "AUTH NAME [initial]" (first call: `line` is the whole command) or a response line; gets the server's
   reply code and decoded text. */
   int (*converse)(void *arg, struct str line, int *ret_code, struct str *ret_text);

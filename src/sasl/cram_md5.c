@@ -54,14 +54,17 @@ static enum sasl_result server(struct ctx *c, const struct instance *i, struct s
     struct str *ret_text) {
   const struct cram_md5_options *o = i->options;
   struct str response, user, digest, secret;
-  if (str_is_set(initial) && initial.len > 0)
+  if (str_is_set(initial)) /* "=", too */
     return SASL_UNEXPECTED;
   struct str challenge = make_challenge(c);
   int rc = io->challenge(io->arg, challenge, &response, ret_text);
   if (rc != 0)
     return rc == OUTCOME_FAIL ? SASL_CANCELLED : SASL_GONE;
-  if (!split_response(response, &user, &digest))
+  if (!split_response(response, &user, &digest)) {
+    ptrdiff_t blank = str_rfind_byte(response, ' ');
+    sasl_set_auth(c, 1, blank < 0 ? response : str_slice(response, 0, (size_t)blank)); /* for server_set_id */
     return SASL_FAIL;
+  }
   sasl_set_auth(c, 1, user);
   rc = expand_option(c, &o->server_secret, &secret);
   if (rc == OUTCOME_FORCED)

@@ -24,8 +24,7 @@ static bool is_server(const struct instance *i) { return has(&((const struct spa
 
 static bool is_client(const struct instance *i) { return has(&((const struct spa_options *)i->options)->client_username); }
 
-static enum sasl_result challenge(const struct sasl_io *io, struct str text, struct str *ret, struct str *ret_text) {
-  int rc = io->challenge(io->arg, text, ret, ret_text);
+static enum sasl_result asked(int rc) {
   return rc == 0 ? SASL_OK : rc == OUTCOME_FAIL ? SASL_CANCELLED : SASL_GONE;
 }
 
@@ -36,7 +35,7 @@ static enum sasl_result server(struct ctx *c, const struct instance *i, struct s
   struct ntlm_response response;
   uint32_t flags;
   unsigned char nonce[NTLM_CHALLENGE];
-  enum sasl_result r = str_is_set(initial) ? SASL_OK : challenge(io, STR("NTLM supported"), &message, ret_text);
+  enum sasl_result r = str_is_set(initial) ? SASL_OK : asked(io->prompt(io->arg, STR("NTLM supported"), &message, ret_text));
   if (r != SASL_OK)
     return r;
   if (!ntlm_read_negotiate(message, &flags))
@@ -44,7 +43,8 @@ static enum sasl_result server(struct ctx *c, const struct instance *i, struct s
   random_bytes(nonce, sizeof nonce);
   uint32_t ours = (flags & NTLM_UNICODE ? NTLM_UNICODE : NTLM_OEM) | NTLM_NTLM | NTLM_TARGET_TYPE_SERVER | NTLM_TARGET_INFO |
                   (flags & (NTLM_REQUEST_TARGET | NTLM_ALWAYS_SIGN));
-  r = challenge(io, ntlm_write_challenge(c->arena, ours, nonce, main_options(c->config)->primary_hostname), &message, ret_text);
+  struct str offer = ntlm_write_challenge(c->arena, ours, nonce, main_options(c->config)->primary_hostname);
+  r = asked(io->challenge(io->arg, offer, &message, ret_text));
   if (r != SASL_OK)
     return r;
   if (!ntlm_read_response(c->arena, message, &response) || memchr(response.user.p, 0, response.user.len))

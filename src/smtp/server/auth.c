@@ -11,11 +11,11 @@
 
 #define AUTH_DATA_MAX 12288 /* of a response, in base64 (RFC 4954, section 4) */
 
-/* A challenge goes out, the response comes in decoded. */
-static int challenge(void *arg, struct str text, struct str *ret_response, struct str *ret_reply) {
+/* A text goes out, the response comes in decoded. */
+static int prompt(void *arg, struct str text, struct str *ret_response, struct str *ret_reply) {
   struct smtp_session *s = arg;
   struct str line;
-  smtp_say(s, "334 %.*s", STRF(base64_encode(s->c->arena, text)));
+  smtp_say(s, "334 %.*s", STRF(text));
   if (smtp_flush(s) < 0)
     return OUTCOME_ERROR;
   int rc = smtp_read_line(s, &line);
@@ -36,6 +36,11 @@ static int challenge(void *arg, struct str text, struct str *ret_response, struc
   }
   ret_response->taint = STR_TAINTED;
   return 0;
+}
+
+static int challenge(void *arg, struct str text, struct str *ret_response, struct str *ret_reply) {
+  struct smtp_session *s = arg;
+  return prompt(arg, base64_encode(s->c->arena, text), ret_response, ret_reply);
 }
 
 static bool was_offered(struct smtp_session *s, struct str name) {
@@ -161,7 +166,7 @@ enum smtp_next smtp_verb_auth(struct smtp_session *s, struct str args) {
       return result(s, i, SASL_CANCELLED, STR("501 Invalid base64 data"));
     initial.taint = STR_TAINTED;
   }
-  const struct sasl_io io = {.arg = s, .challenge = challenge};
+  const struct sasl_io io = {.arg = s, .challenge = challenge, .prompt = prompt};
   enum sasl_result r = sasl_server_run(c, i, initial, &io, &text);
   return result(s, i, r, text);
 }
@@ -173,7 +178,7 @@ static int no_challenge(void *arg, struct str text, struct str *ret_response, st
 void smtp_tls_authenticate(struct smtp_session *s) {
   struct ctx *c = s->c;
   const struct instance *i = sasl_server_tls(c);
-  const struct sasl_io io = {.challenge = no_challenge};
+  const struct sasl_io io = {.challenge = no_challenge, .prompt = no_challenge};
   struct str text = STR_UNSET;
   if (!i || !c->client->tls || (str_is_set(c->client->host_authenticated) && c->client->host_authenticated.len > 0))
     return;
