@@ -528,9 +528,9 @@ static void make_room_for_sessions(void) {
       more = (struct rlimit){r.rlim_max, r.rlim_max};
       (void)setrlimit(RLIMIT_NOFILE, &more);
     }
-    int64_t fit = (int64_t)more.rlim_cur - SESSIONS_FILES;
-    if (fit < wanted)
-      wanted = fit > 16 ? fit : 16;
+    int64_t files = (int64_t)more.rlim_cur, others = files / 4 < SESSIONS_FILES ? files / 4 : SESSIONS_FILES;
+    if (files - others < wanted)
+      wanted = files - others;
   }
   w.sessions_max = (int)wanted;
 }
