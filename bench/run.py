@@ -7,6 +7,7 @@ Scenarios:
   idle    1,000 sessions that have said EHLO and wait
   queue   200,000 deferred messages to 2,000 destinations: start, count, listing, memory (bench/queue_bench.py; not Postfix)
   sessions  10,000 sessions at one time, one in five slow, in clear and with TLS (Martlet only)
+  mime    the MIME ACL over 10 MiB with 200 parts (bench/mime.py; not Postfix)
   auth    logins per second, PLAIN and CRAM-MD5, a connection each (bench/logins.py; not Postfix)
   mailauth  signatures and SPF in a loop, beside libopendkim, libspf2 and what OpenSSL alone needs (no servers)
   expansion  the same lines for `-be`: a policy line, lookups in a file of 50,000 lines, a process's first lookup (Exim only)
@@ -41,6 +42,7 @@ from support.util import free_port, listening, read, wait_for, write     # noqa:
 import expansion                                            # noqa: E402
 import logins                                               # noqa: E402
 import mailauth                                             # noqa: E402
+import mime                                                 # noqa: E402
 import queue_bench                                          # noqa: E402
 import sessions                                             # noqa: E402
 
@@ -51,7 +53,7 @@ class Martlet:
     """Martlet with the configuration that Exim gets, with root's help for the mailboxes of system users."""
     binary = None
 
-    def __init__(self, directory, peers, domain='martlet.test', smarthost='127.0.0.1::1', main='', users=USERS):
+    def __init__(self, directory, peers, domain='martlet.test', smarthost='127.0.0.1::1', main='', users=USERS, acl=''):
         self.port, self.domain = free_port(), domain
         self.place = Place(directory, (), ['martlet'] + [(f'u{n}', f'/home/u{n}') for n in range(users)])
         for d in ('var/spool/martlet', 'var/log/martlet', 'run/martlet'):
@@ -60,7 +62,7 @@ class Martlet:
             os.chown(path, self.place.uid('martlet'), self.place.uid('martlet'))
         own = 'exim_user = martlet\nexim_group = martlet\nspool_directory = /var/spool/martlet\ntls_advertise_hosts =\n'
         text = CONFIGURATION.format(hostname=domain, domain=domain, port=self.port, smarthost=smarthost, main=own + main,
-                                    acl='', routers='', client='', log='')
+                                    acl=acl, routers='', client='', log='')
         self.conf = write(os.path.join(directory, 'conf'), text.replace('/var/log/exim4', '/var/log/martlet'))
         self.program = os.path.join(directory, 'martlet')
         shutil.copy(self.binary, self.program)
@@ -289,7 +291,7 @@ def arguments():
     p.add_argument('--peers', default=os.path.join(TOP, 'build', 'peers'))
     p.add_argument('--rounds', type=int, default=3)
     p.add_argument('--servers', default='martlet,exim,postfix')
-    p.add_argument('--scenarios', default='local,relay,idle,queue,sessions,auth,expansion,mailauth')
+    p.add_argument('--scenarios', default='local,relay,idle,queue,sessions,auth,mime,expansion,mailauth')
     p.add_argument('--only', metavar='SCENARIO', help='the same as --scenarios with one')
     p.add_argument('--messages', help='for all servers (default: enough for some seconds each)', type=int)
     p.add_argument('--sessions', type=int, default=20)
@@ -317,7 +319,7 @@ def main():
     Martlet.binary = os.path.abspath(a.binary)
     if 'martlet' in a.servers and not os.path.exists(Martlet.binary):
         sys.exit(f'bench/run.py: {Martlet.binary} is not built')
-    results, flows, good = {}, [s for s in a.scenarios if s not in ('expansion', 'queue', 'sessions', 'auth', 'mailauth')], True
+    results, flows, good = {}, [s for s in a.scenarios if s not in ('expansion', 'queue', 'sessions', 'auth', 'mailauth', 'mime')], True
     base = tempfile.mkdtemp(prefix='martlet-bench-', dir=a.scratch)
     os.chmod(base, 0o755)
     print(f'{os.cpu_count()} cores; a synced write takes {sync_time(base):.2f} ms')
@@ -349,6 +351,8 @@ def main():
         if 'sessions' in a.scenarios:
             good, more = sessions.run(a, base, Martlet)
             results.update(more)
+        if 'mime' in a.scenarios:
+            results.update(mime.run(a, base, KINDS))
         if 'auth' in a.scenarios:
             results.update(((f'auth {s}', n), r) for (s, n), r in logins.run(a, base, KINDS).items())
         if 'mailauth' in a.scenarios:

@@ -1,5 +1,6 @@
 /* The MIME ACLs, `decode`, and the variables of a part (Exim manual, section "Scanning MIME parts"). */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include "expand/expand.h"
 #include "expand/rfc2047.h"
 #include "log/log.h"
+#include "loop/fiber.h"
 #include "message/message.h"
 #include "scan/mime_part.h"
 
@@ -115,49 +117,89 @@ static int check_message(struct ctx *c, int *ret_where, const char **ret_what) {
 
 /* ---- decoding ---- */
 
+/* The file is made with the first piece that is written: small parts cost one call to a thread. */
 struct decoding {
+  struct ctx *c;
   struct mime_decoder decoder;
+  struct str path;        /* of the file; numbered: of its directory, until it is made */
+  bool numbered;
   char *out;
   size_t n;
   int fd;
   uint64_t size;
+  char *start;
+  size_t started;
 };
 
-static int flush(struct decoding *d) {
-  int rc = scan_write(d->fd, str_n(d->out, d->n));
+struct piece_call {
+  const char *path;
+  struct str data;
+  int fd;
+  bool last;
+};
+
+static int piece_offloaded(void *arg) {
+  struct piece_call *k = arg;
+  if (k->fd < 0 && (k->fd = open(k->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0640)) < 0)
+    return -errno;
+  int rc = 0;
+  while (k->data.len > 0 && rc == 0) {
+    ssize_t n = write(k->fd, k->data.p, k->data.len);
+    rc = n < 0 && errno != EINTR ? -errno : 0;
+    k->data = str_from(k->data, n > 0 ? (size_t)n : 0);
+  }
+  if (k->last || rc < 0) {
+    if (close(k->fd) < 0 && rc == 0)
+      rc = -errno;
+    k->fd = -1;
+  }
+  return rc;
+}
+
+static int flush(struct decoding *d, bool last) {
+  struct mime_state *s = state_of(d->c);
+  struct str directory = d->path;
+  size_t more = MIME_START_MAX - d->started < d->n ? MIME_START_MAX - d->started : d->n;
+  memcpy(d->start + d->started, d->out, more);
+  d->started += more;
+  bool made = d->fd >= 0;
+  int rc = -EEXIST;
+  for (int i = 0; rc == -EEXIST && i < (d->numbered && !made ? FILES_MAX : 1); i++) {
+    if (d->numbered && !made)
+      d->path = str_printf(s->walk->part_arena, "%.*s/%s-%05u", STRF(directory), d->c->message->id, s->files++);
+    struct piece_call k = {.path = d->path.p, .data = str_n(d->out, d->n), .fd = d->fd, .last = last};
+    rc = fiber_offload(piece_offloaded, &k);
+    d->fd = k.fd;
+  }
   d->size += d->n;
   d->n = 0;
   return rc;
 }
 
-static int decode_into(struct ctx *c, struct mime_part *p, int fd) {
+static int decode_into(struct decoding *d, struct mime_part *p) {
   struct arena *a = arena_new("decode");
   struct mime_content content;
-  struct decoding d = {.decoder = {.encoding = mime_encoding_of(&p->header)}, .fd = fd};
   struct str line;
   bool first;
-  int rc = mime_current_content(c, a, &content) ? 0 : -EINVAL;
-  d.out = arena_bytes(a, OUT_PIECE + MIME_DECODED_MAX(SCAN_LINE_MAX));
+  int rc = mime_current_content(d->c, a, &content) ? 0 : -EINVAL;
+  d->fd = -1;
+  d->start = arena_bytes(state_of(d->c)->walk->part_arena, MIME_START_MAX);
+  d->decoder.encoding = mime_encoding_of(&p->header);
+  d->out = arena_bytes(a, OUT_PIECE + MIME_DECODED_MAX(SCAN_LINE_MAX));
   while (rc == 0 && (rc = mime_content_line(&content, &line, &first)) > 0) {
-    d.n += mime_decode(&d.decoder, line, d.out + d.n);
-    rc = d.n >= OUT_PIECE ? flush(&d) : 0;
+    d->n += mime_decode(&d->decoder, line, d->out + d->n);
+    rc = d->n >= OUT_PIECE ? flush(d, false) : 0;
   }
-  mime_decode_end(&d.decoder);
+  mime_decode_end(&d->decoder);
   if (rc == 0)
-    rc = flush(&d);
+    rc = flush(d, true);
+  if (d->fd >= 0)
+    close(d->fd);
+  p->start = str_tainted(str_n(d->start, d->started));
   arena_free(a);
-  p->decoded_size = d.size;
-  p->anomaly = !d.decoder.broken ? 0 : d.decoder.encoding == MIME_BASE64 ? 2 : 1;
+  p->decoded_size = d->size;
+  p->anomaly = !d->decoder.broken ? 0 : d->decoder.encoding == MIME_BASE64 ? 2 : 1;
   return rc;
-}
-
-static int create_numbered(struct ctx *c, struct mime_state *s, struct str directory, struct str *ret) {
-  int fd = -EEXIST;
-  for (int i = 0; fd == -EEXIST && i < FILES_MAX; i++) {
-    *ret = str_printf(s->walk->part_arena, "%.*s/%s-%05u", STRF(directory), c->message->id, s->files++);
-    fd = scan_create(*ret);
-  }
-  return fd;
 }
 
 static bool is_directory(struct ctx *c, struct str path) {
@@ -165,45 +207,42 @@ static bool is_directory(struct ctx *c, struct str path) {
   return stat(str_dup_c(c->arena, path), &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* Where `decode` puts it. fd, or negative with c->log_message. */
-static int create_file(struct ctx *c, struct mime_state *s, struct str how, struct str *ret_path) {
-  struct str directory = STR_EMPTY;
-  int fd;
-  if (how.len > 0 && !str_eq_c(how, "default") && str_is_tainted(how)) {
-    c->log_message = str_printf(c->arena, "Tainted filename for decode: '%.*s'", STRF(how));
+/* Where `decode` puts it. 0, or negative. */
+static int choose_place(struct decoding *d, struct arena *a, struct str how) {
+  struct str directory;
+  bool standard = how.len == 0 || str_eq_c(how, "default");
+  if (!standard && str_is_tainted(how))
     return -EPERM;
-  }
   if (how.len > 0 && how.p[0] == '/') {
-    *ret_path = str_dup(s->walk->part_arena, how);
-    fd = is_directory(c, how) ? create_numbered(c, s, how, ret_path) : scan_create(how);
-  } else if ((fd = scan_directory(c, &directory)) >= 0) {
-    bool named = how.len > 0 && !str_eq_c(how, "default");
-    if (named)
-      *ret_path = str_printf(s->walk->part_arena, "%.*s/%.*s", STRF(directory), STRF(how));
-    fd = named ? scan_create(*ret_path) : create_numbered(c, s, directory, ret_path);
+    d->path = str_dup(a, how);
+    d->numbered = is_directory(d->c, how);
+    return 0;
   }
-  if (fd < 0)
-    c->log_message = str_printf(c->arena, "decode: cannot create a file in %.*s: %s", STRF(how.len ? how : directory), strerror(-fd));
-  return fd;
+  int rc = scan_directory(d->c, &directory);
+  if (rc < 0)
+    return rc;
+  d->numbered = standard;
+  d->path = standard ? directory : str_printf(a, "%.*s/%.*s", STRF(directory), STRF(how));
+  return 0;
 }
 
 int mime_decode_part(struct ctx *c, struct str how) {
   struct mime_state *s = state_of(c);
   struct mime_part *p = mime_current(c);
-  struct str path = STR_EMPTY;
+  struct decoding d = {.c = c, .path = STR_EMPTY};
   if (!p)
     return OUTCOME_FAIL;
-  int fd = create_file(c, s, str_is_set(how) ? how : STR_EMPTY, &path);
-  int rc = fd < 0 ? fd : decode_into(c, p, fd);
-  if (fd >= 0 && close(fd) < 0 && rc == 0)
-    rc = -errno;
+  how = str_is_set(how) ? how : STR_EMPTY;
+  int rc = choose_place(&d, s->walk->part_arena, how);
+  if (rc == 0)
+    rc = decode_into(&d, p);
   if (rc < 0) {
-    if (fd >= 0)
-      c->log_message = str_printf(c->arena, "decode: cannot write %.*s: %s", STRF(path), strerror(-rc));
+    c->log_message = rc == -EPERM && str_is_tainted(how) ? str_printf(c->arena, "Tainted filename for decode: '%.*s'", STRF(how))
+                                                         : str_printf(c->arena, "decode: cannot write %.*s: %s", STRF(d.path), strerror(-rc));
     log_write(LOG_MAIN | LOG_PANIC, c->message, "%.*s", STRF(log_printable(c->arena, c->log_message)));
     return OUTCOME_DEFER;
   }
-  p->decoded = path;
+  p->decoded = d.path;
   return OUTCOME_OK;
 }
 

@@ -8,6 +8,8 @@
 #define MIME_PARTS_MAX 100000       /* of one message, attached ones included */
 #define MIME_MESSAGES_MAX 1000      /* attached messages */
 
+#define MIME_START_MAX 32768        /* of a decoded part, what mime_regex looks at */
+
 /* A multipart that is open. */
 struct mime_level {
   struct str boundary;
@@ -24,6 +26,7 @@ struct mime_part {
   uint64_t body, end;       /* where its content begins; where the message that it is in ends */
   struct str decoded;       /* path of the file that holds it decoded; unset: none */
   uint64_t decoded_size;    /* bytes */
+  struct str start;         /* its first MIME_START_MAX bytes */
   int anomaly;
 };
 

@@ -1,8 +1,6 @@
 /* The conditions regex and mime_regex (Exim manual, section "Scanning with regular expressions"). */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "acl/acl.h"
 #include "base/pcre.h"
@@ -15,7 +13,6 @@
 
 #define REGEX_MAX 100          /* expressions of one condition */
 #define REGEX_VARIABLES 9
-#define CONTENT_MAX 32768      /* of a part that mime_regex looks at */
 
 struct regex_state {
   struct arena *arena;         /* of the values; emptied by each match */
@@ -138,23 +135,6 @@ static int eval_regex(struct ctx *c, const struct acl_clause *clause, struct str
   return OUTCOME_DEFER;
 }
 
-struct start_call {
-  const char *path;
-  char *to;
-  ssize_t n;
-};
-
-static int read_start(void *arg) {
-  struct start_call *k = arg;
-  int fd = open(k->path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0)
-    return -errno;
-  k->n = pread(fd, k->to, CONTENT_MAX, 0);
-  int rc = k->n < 0 ? -errno : 0;
-  close(fd);
-  return rc;
-}
-
 static int eval_mime_regex(struct ctx *c, const struct acl_clause *clause, struct str arg) {
   struct regex_state *s = state_of(c);
   struct mime_part *part = mime_current(c);
@@ -168,19 +148,10 @@ static int eval_mime_regex(struct ctx *c, const struct acl_clause *clause, struc
       return rc;
   }
   struct arena *a = arena_new("mime_regex condition");
-  struct start_call k = {.path = part->decoded.p, .to = arena_bytes(a, CONTENT_MAX)};
-  int rc = fiber_offload(read_start, &k);
-  bool found = false;
-  if (rc == 0) {
-    compile(c, a, arg, &p);
-    found = match(s, &p, str_tainted(str_n(k.to, (size_t)k.n)));
-  }
+  compile(c, a, arg, &p);
+  bool found = match(s, &p, part->start);
   arena_free(a);
-  if (rc == 0)
-    return found ? OUTCOME_OK : OUTCOME_FAIL;
-  c->log_message = str_printf(c->arena, "mime_regex acl condition warning - can't open '%.*s' for reading", STRF(part->decoded));
-  log_write(LOG_MAIN | LOG_PANIC, c->message, "%.*s", STRF(c->log_message));
-  return OUTCOME_DEFER;
+  return found ? OUTCOME_OK : OUTCOME_FAIL;
 }
 
 /* ---- the module ---- */

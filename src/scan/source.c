@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -91,7 +92,10 @@ static int fill(struct scan_reader *r) {
     return 0;
   struct read_call k = {.fd = r->source->fd, .to = r->window + r->n, .room = left < room ? (size_t)left : room,
     .at = (off_t)(r->source->start + from)};
-  int rc = fiber_offload(read_offloaded, &k);
+  /* What the page cache has is there at once; only what must come from the disk is worth a thread. */
+  struct iovec piece = {k.to, k.room};
+  k.got = preadv2(k.fd, &piece, 1, k.at, RWF_NOWAIT);
+  int rc = k.got < 0 ? fiber_offload(read_offloaded, &k) : 0;
   if (rc < 0)
     return rc;
   if (k.got == 0)
