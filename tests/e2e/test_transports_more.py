@@ -247,6 +247,13 @@ def test_a_host_that_serves_nobody_is_passed_over(martlet, smtp_server):
     m = martlet(daemon=False, smarthost=f'127.0.0.1::{closed.port}:127.0.0.1::{s.port}')
     send(m, 'x@relay.test')
     assert len(s.messages) == 1 and re.search(r'H=127\.0\.0\.1 \[127\.0\.0\.1\]: SMTP error from .* after initial connection: 554 no', m.log()), m.log()
+    # The other host may be there again later.
+    later = martlet(daemon=False, smarthost=f'127.0.0.1::1:127.0.0.1::{closed.port}')
+    send(later, 'x@relay.test')
+    assert re.search(r'== x@relay\.test ', later.log()) and len(later.queue()) == 1, later.log()
+    both = martlet(daemon=False, smarthost=f'127.0.0.1::{closed.port}:127.0.0.1::{closed.port}')
+    send(both, 'x@relay.test', sender='')
+    assert re.search(r'\*\* x@relay\.test .*554 no smtp service here', both.log()), both.log()
     alone = martlet(daemon=False, smarthost=f'127.0.0.1::{closed.port}')
     send(alone, 'x@relay.test', sender='')
     assert re.search(r'\*\* x@relay\.test .*after initial connection: 554 no smtp service here', alone.log()), alone.log()

@@ -43,7 +43,7 @@ struct delivery {
   struct host *last;
   int last_error;
   struct str last_text;
-  bool last_refused; /* the last one said 5xx instead of a greeting */
+  int refused;      /* of those that failed: they said 5xx instead of a greeting */
   struct smtp_connection *over; /* that alone may be used; taken by the first attempt */
   bool only_over;
 };
@@ -340,7 +340,6 @@ static enum smtp_stage_result send_all(struct delivery *d, struct smtp_connectio
 }
 
 static void host_failed(struct delivery *d, struct host *h, int error, struct str text) {
-  d->last_refused = false;
   d->last = h;
   d->last_error = error;
   d->last_text = text;
@@ -454,14 +453,14 @@ static struct smtp_connection *take_connection(struct delivery *d, int port) {
 (RFC 5321, 3.1). */
 static void host_refused(struct delivery *d, struct host *h, int error, struct str text, bool no_greeting) {
   log_host_error(d, h, error, text);
-  if (!no_greeting || !h->next) {
+  if (!no_greeting || (!h->next && !d->failed && !d->skipped)) {
     settle_pending(d, OUTCOME_FAIL, error, text, h);
     return;
   }
   d->last = h;
   d->last_error = error;
   d->last_text = text;
-  d->last_refused = true;
+  d->refused++;
   d->failed++;
 }
 
@@ -653,7 +652,8 @@ static void finish(struct delivery *d) {
     bool unreached = d->last_error > 0 && str_eq_c(d->last_text, strerror(d->last_error)); /* nobody has said anything */
     if (vetoed || unreached || d->last_error == ERROR_AUTH_FAIL || d->last_error == ERROR_DNS_DEFER)
       d->last = NULL;
-    settle_pending(d, d->last_refused || (gone && d->tried_total == 0) ? OUTCOME_FAIL : OUTCOME_DEFER, d->last_error, d->last_text, d->last);
+    bool refused = d->refused > 0 && d->refused == d->failed && !d->skipped; /* by all there are */
+    settle_pending(d, refused || (gone && d->tried_total == 0) ? OUTCOME_FAIL : OUTCOME_DEFER, d->last_error, d->last_text, d->last);
     return;
   }
   if (d->skipped && retry_hosts_exhausted(d->c, d->t, d->chain))
