@@ -69,6 +69,7 @@ struct host {
   int mx;                /* preference, -1: none */
   int sort_key;
   bool dnssec, is_local, local_mx_skip;
+  bool tls_service;      /* an SRV record of the service smtp-tls has named it: TLS is mandatory */
   struct str certname;   /* for certificate checks */
   struct host *next;
   /* filled by delivery: */

@@ -139,8 +139,11 @@ static enum host_find find_records(struct search *s, enum dns_type type, struct 
     bool seen = false;
     for (size_t k = 0; k < s->hosts.n && !seen; k++)
       seen = str_ieq(s->hosts.v[k]->name, target) && s->hosts.v[k]->port == answer.v[i].port;
-    if (!seen)
-      add_host(s, target, answer.v[i].preference, answer.v[i].port)->dnssec = answer.secure && s->request_secure;
+    if (seen)
+      continue;
+    struct host *h = add_host(s, target, answer.v[i].preference, answer.v[i].port);
+    h->dnssec = answer.secure && s->request_secure;
+    h->tls_service = srv && str_eq_c(s->p->srv_service, "smtp-tls");
   }
   if (!srv)
     *ret_full = answer.qualified;

@@ -198,16 +198,9 @@ static enum route_result dnslookup_route(struct ctx *c, const struct instance *r
   return ROUTE_OK;
 }
 
-static int dnslookup_init(struct config_reader *cr, struct instance *i) {
-  const struct dnslookup *o = i->options;
-  if (str_is_set(o->check_srv.text) && str_find(o->check_srv.text, STR("smtp-tls")) >= 0)
-    return config_error_at(cr, i->where, "%.*s router: \"smtp-tls\" in check_srv is not supported yet", STRF(i->name));
-  return 0;
-}
-
 const struct router_def router_dnslookup_def = {
     .driver = {.name = "dnslookup", .class = DRIVER_ROUTER, .options = options, .options_size = sizeof(struct dnslookup),
-        .summary = "routes by MX, SRV and address records", .init = dnslookup_init},
+        .summary = "routes by MX, SRV and address records"},
     .flags = ROUTER_NEEDS_TRANSPORT,
     .route = dnslookup_route,
 };

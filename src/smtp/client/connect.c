@@ -28,6 +28,7 @@ struct attempt {
   const struct smtp_client_options *o;
   struct str interface;
   enum smtp_requiretls requiretls;
+  bool on_connect; /* TLS without STARTTLS */
 };
 
 static bool host_in(struct attempt *t, const struct option_expr *list) {
@@ -445,11 +446,12 @@ static enum smtp_stage_result require_tls(struct attempt *t, const char *why) {
 /* STARTTLS when it is offered and not avoided; what is demanded must come (RFC 3207). *ret_clear_again: the handshake failed
 and the options allow another connection without TLS. */
 static enum smtp_stage_result starttls(struct attempt *t, bool avoid, bool *ret_clear_again) {
-  bool required = t->requiretls == REQUIRETLS_NEEDED || t->n->dane.tls_required || t->n->sts.mode == STS_ENFORCE ||
+  bool required = t->requiretls == REQUIRETLS_NEEDED || t->n->dane.tls_required || t->n->sts.mode == STS_ENFORCE || t->c->host->tls_service ||
                   host_in(t, &t->o->hosts_require_tls);
   bool lenient = t->o->tls_tempfail_tryclear || t->requiretls == REQUIRETLS_RELAXED;
   *ret_clear_again = false;
-  if (!t->n->offers.starttls || avoid || host_in(t, &t->o->hosts_avoid_tls))
+  avoid = avoid || host_in(t, &t->o->hosts_avoid_tls) || (t->o->callout && host_in(t, &t->o->hosts_verify_avoid_tls));
+  if (!t->n->offers.starttls || avoid)
     return required ? require_tls(t, "the server did not offer TLS support") : SMTP_OK;
   smtp_note_step(t->n, 's');
   enum smtp_stage_result r = smtp_command(t->c, t->n, true, "STARTTLS");
@@ -565,7 +567,7 @@ static enum smtp_stage_result set_up(struct attempt *t, bool avoid_tls, bool *re
   helo = helo.len ? helo : default_helo(c);
   t->n->helo_name = str_dup(t->n->arena, idn_domain_to_ascii(c->arena, helo, &ascii, &why) ? ascii : helo);
   smtp_early_prepare(c, t->n, t->interface);
-  if (t->o->tls_on_connect) {
+  if (t->on_connect) {
     struct str error = STR_EMPTY;
     if (start_tls_layer(t, &error))
       return tls_failed(t, error);
@@ -611,10 +613,22 @@ struct smtp_connection *smtp_connect(struct ctx *c, const struct instance *t, in
   return smtp_connect_told(c, t, port, ret_why, ret_errno, ret_text, &command, &reply);
 }
 
+/* Where STARTTLS is tried when TLS on connect to a host of the service smtp-tls does not work: the transport's port, or 25. */
+static int port_for_starttls(struct ctx *c, const struct smtp_client_options *o) {
+  struct str text;
+  uint64_t port;
+  bool given = str_is_set(o->port.text) && !expand_option(c, &o->port, &text) && str_to_u64(text, &port) && port > 0 && port < 65536;
+  return given ? (int)port : 25;
+}
+
 struct smtp_connection *smtp_connect_told(struct ctx *c, const struct instance *t, int port, enum smtp_stage_result *ret_why,
     int *ret_errno, struct str *ret_text, struct str *ret_command, struct str *ret_reply) {
   struct attempt at = {.c = c, .o = smtp_client_options(t), .interface = STR_UNSET};
   bool avoid_tls = false;
+  bool by_service = c->host->tls_service && !at.o->lmtp && port != 25;
+  at.on_connect = at.o->tls_on_connect || by_service;
+  if (c->host->tls_service && !by_service)
+    at.on_connect = false;
   at.requiretls = smtp_requiretls_mode(c, at.o);
   if (expand_option(c, &at.o->interface, &at.interface)) {
     *ret_why = SMTP_BROKEN;
@@ -640,7 +654,12 @@ struct smtp_connection *smtp_connect_told(struct ctx *c, const struct instance *
     bool talking = at.n->error == ERROR_AUTH_FAIL || at.n->error == ERROR_TLS_REQUIRED || (at.n->error == ERROR_STS_POLICY && !at.n->tls) || at.n->error == ERROR_EVENT || at.n->error == ERROR_REQUIRETLS;
     bool said_no = *ret_why != SMTP_BROKEN || talking, stale = at.n->stale;
     smtp_disconnect(at.n, said_no);
-    if (!clear_again && !stale)
+    bool starttls_instead = by_service && *ret_why == SMTP_BROKEN && *ret_errno != ERROR_EVENT && !stale;
+    if (starttls_instead) {
+      by_service = at.on_connect = false;
+      port = port_for_starttls(c, at.o);
+    }
+    if (!clear_again && !stale && !starttls_instead)
       return NULL;
     avoid_tls |= clear_again;
   }
