@@ -351,6 +351,8 @@ static int begin(struct ctx *c, const char *db, bool write, struct access *ret) 
   e = store.dbs_n < DATABASES_MAX ? mdb_dbi_open(ret->txn, db, write ? MDB_CREATE : 0, &ret->dbi) : MDB_DBS_FULL;
   if (e == MDB_NOTFOUND) {
     mdb_txn_abort(ret->txn);
+    if (c && c->message && !has_mark(db)) /* scripts remove it where a delivery has been, whether there were records or not */
+      make_mark(db);
     return OUTCOME_FAIL;
   }
   if (e != 0) {
