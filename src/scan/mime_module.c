@@ -45,6 +45,7 @@ bool mime_current_content(struct ctx *c, struct arena *a, struct mime_content *r
   if (!s || !s->walk)
     return false;
   mime_content_init(ret, a, &s->walk->part, s->walk->levels, s->walk->depth);
+  ret->budget = &s->walk->budget;
   return true;
 }
 

@@ -35,6 +35,7 @@ struct mime_content {
   struct scan_reader reader;
   const struct mime_level *levels;
   size_t n;
+  int64_t *budget;          /* bytes that may still be read; NULL: any number */
 };
 void mime_content_init(struct mime_content *k, struct arena *a, const struct mime_part *p, const struct mime_level *levels, size_t n);
 /* The next line or piece of one. 1, 0 at the end of the part, or -errno. [suspends] */
@@ -51,6 +52,7 @@ struct mime_walk {
   size_t depth;
   struct arena *arena;           /* of the walk */
   struct arena *part_arena;      /* emptied for each part */
+  int64_t budget;                /* bytes that conditions may still read: parts in each other could be read over and over */
   int (*visit)(struct mime_walk *w); /* 0 goes on; above 0 ends the walk */
 };
 #define MIME_TOO_COMPLEX (-100000)

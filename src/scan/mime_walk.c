@@ -13,6 +13,8 @@
 room of the message itself. */
 #define DECODED_TIMES 4
 #define DECODED_LEAST (1u << 20)
+#define BUDGET_TIMES 40
+#define BUDGET_LEAST (64 << 20)
 #define DECODE_PIECE (64u << 10)
 
 /* A message to be looked at: a range of a source. */
@@ -63,6 +65,8 @@ void mime_content_init(struct mime_content *k, struct arena *a, const struct mim
 int mime_content_line(struct mime_content *k, struct str *ret, bool *ret_first) {
   bool end;
   int rc = scan_reader_line(&k->reader, ret, ret_first);
+  if (rc > 0 && k->budget && (*k->budget -= ret->len) < 0)
+    return -EFBIG;
   return rc > 0 && *ret_first && mime_level_of(k->levels, k->n, *ret, &end) ? 0 : rc;
 }
 
@@ -270,6 +274,7 @@ int mime_walk(struct mime_walk *w, int *ret_last) {
   *ret_last = -1;
   int rc = scan_source_body(w->c, &k->body), ignored;
   k->decoded_max = k->body.size * DECODED_TIMES + DECODED_LEAST;
+  w->budget = (int64_t)k->body.size * BUDGET_TIMES + BUDGET_LEAST;
   if (rc == 0)
     vec_push(w->arena, &k->jobs, ((struct job){&k->body, 0, k->body.size}));
   for (k->job = 0; rc == 0 && k->job < k->jobs.n; k->job++)

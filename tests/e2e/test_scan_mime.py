@@ -183,6 +183,18 @@ def test_too_complex(steady):
     assert 'too complex' in send(m, HEAD + 'Content-Type: multipart/mixed; boundary=b\n\n' + '--b\nContent-Type: message/rfc822\n\n' * 1100, 550)
 
 
+def test_parts_in_each_other_are_not_read_for_ever(steady):
+    m = steady(main=MAIN, acl="""
+mime:
+  accept decode = default
+data:
+  accept
+""", allow_panic='File too large')
+    deep = HEAD + ''.join(f'Content-Type: multipart/mixed; boundary=b{i}\n\n--b{i}\n' for i in range(200))
+    send(m, deep + '\n' + 'line of text\n' * 150000, 451)
+    assert 'File too large' in m.log() and scan_is_empty(m)
+
+
 @pytest.mark.parametrize('encoding, text, anomaly', [
     ('base64', random.Random(1).randbytes(300000).replace(b'\n', b'').replace(b'\0', b''), 2), ('base64', b'====\n' * 10000, 2), ('base64', b'YQ==\n', 0),
     ('quoted-printable', b'=XY' * 50000, 1), ('quoted-printable', b'=' * 50000, 1), ('quoted-printable', b'a=\n' * 5000, 0),
