@@ -4,7 +4,7 @@ files and start no programs. */
 
 #include <errno.h>
 #include <event2/event.h>
-#include <fcntl.h>
+#include <grp.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -84,7 +84,10 @@ static void on_request(evutil_socket_t fd, short what, void *arg) {
 static void drop_root(void) {
   uid_t real = getuid(), uid = geteuid() != 0 ? geteuid() : real != 0 ? real : NOBODY;
   gid_t real_gid = getgid(), gid = getegid() != 0 ? getegid() : real_gid != 0 ? real_gid : NOBODY;
-  if (geteuid() == 0 && setresgid(gid, gid, gid))
+  bool root = geteuid() == 0;
+  if (root && setgroups(0, NULL))
+    _exit(1);
+  if (setresgid(gid, gid, gid) && root)
     _exit(1);
   if (setresuid(uid, uid, uid) || geteuid() == 0)
     _exit(1);

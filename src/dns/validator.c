@@ -16,6 +16,7 @@
 #define PENDING_MAX 512
 #define SECONDS_DEFAULT 30
 #define RESTART_PAUSE USEC_PER_SEC
+#define TELL_PAUSE (60 * USEC_PER_SEC)
 
 struct pending {
   struct pending *next;
@@ -34,7 +35,7 @@ static struct {
   struct pending *pending;
   int pending_n;
   uint32_t last_id;
-  usec_t started, last_reply;
+  usec_t started, last_reply, told;
 } state = {.fd = -1};
 
 static void answer(struct pending *p, const unsigned char *bytes, size_t n) {
@@ -72,6 +73,11 @@ static void on_readable(evutil_socket_t fd, short what, void *arg) {
       return;
     if (n < (ssize_t)sizeof head) {
       DEBUG(resolver, "the validating resolver has ended\n");
+      if (state.last_reply < state.started && state.started > state.told + TELL_PAUSE) {
+        state.told = state.started;
+        log_write(LOG_MAIN, NULL, "the validating resolver ended before it answered anything (are the files of dns_trust_anchor and "
+                                  "dns_validator_config there, and right?)");
+      }
       hang_up(false);
       return;
     }

@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from support import dnssec, procs
+from support.smtp import Client
 from support.util import free_loopback, read, wait_for, write
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(not dnssec.SIGN or not dnssec.Nsd.program, reason='the name server is not installed')]
@@ -113,3 +114,14 @@ def test_wrong_options(martlet, wrong, text):
     m = martlet(main=wrong, daemon=False)
     done = m.run('-bV', check=False)
     assert done.returncode != 0 and text in done.stdout
+
+
+def test_files_that_are_not_there(martlet, world, talk):
+    """Queries fail for the moment, and the log says what may be wrong."""
+    options = world[1].replace('dns_trust_anchor = ', 'dns_trust_anchor = /nonexistent')
+    m = martlet(resolver=free_loopback(), main=options, arguments=[], acl_rcpt='  accept set acl_m_x = ${lookup dnsdb{a=h.good.test}}\n')
+    with Client(m.port) as c:
+        c.ehlo()
+        c.expect(250, 'MAIL FROM:<a@b.test>')
+        c.expect(451, 'RCPT TO:<u0@local.test>')
+    m.wait_log(r'the validating resolver ended before it answered anything')

@@ -71,7 +71,7 @@ bool tlsrpt_decode(struct str key, struct str value, struct tlsrpt_result *ret) 
 static struct str policy_text(struct ctx *c, const struct smtp_connection *n, bool tlsa) {
   struct buf b;
   if (!tlsa)
-    return n->sts.text;
+    return str_is_set(n->sts.text) ? n->sts.text : STR_EMPTY;
   buf_init(&b, c->arena, POLICY_MAX);
   for (size_t i = 0; i < n->dane.records_n; i++) {
     const struct tls_tlsa *r = &n->dane.records[i];
