@@ -4,6 +4,7 @@
 #include "acl/acl.h"
 #include "base/buf.h"
 #include "base/vec.h"
+#include "core/main_options.h"
 #include "expand/expand.h"
 #include "log/log.h"
 #include "mailauth/arc.h"
@@ -116,6 +117,19 @@ static int eval_verify(struct ctx *c, struct str options) {
   return result_words_match(c, "verify = arc", list, s->verdict.state, state_words);
 }
 
+/* control = remove_authresults[/ID]: nobody else may have spoken in our name. */
+static int control_remove(struct ctx *c, struct str option) {
+  struct str id = str_trim(option), results;
+  if (c->message == NULL)
+    return OUTCOME_OK;
+  if (id.len == 0)
+    id = main_options(c->config)->primary_hostname;
+  for (struct header *h = c->message->headers; h; h = h->next)
+    if (h->type != HEADER_DELETED && arc_results_of(h->text, id, &results))
+      h->type = HEADER_DELETED;
+  return OUTCOME_OK;
+}
+
 /* ---- variables ---- */
 
 enum { V_STATE, V_REASON, V_DOMAINS, V_OLDEST };
@@ -208,11 +222,14 @@ static bool read_spool(struct spool_reader *r, struct message *m, void *state, s
   ACL_ONLY(ACL_BIT(ACL_DATA) | ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_PRDR) | ACL_BIT(ACL_MIME) | ACL_BIT(ACL_NOT_SMTP_MIME))
 static const struct acl_verify_def verifies[] = {{"arc", AFTER_DATA, eval_verify}, {0}};
 
+static const struct acl_control_def controls[] = {{"remove_authresults", true, AFTER_DATA, 0, control_remove}, {0}};
+
 const struct module arc_module = {
   .name = "arc",
   .summary = "Authenticated Received Chains",
   .support = "Experimental_ARC",
   .acl_verifies = verifies,
+  .acl_controls = controls,
   .variables = variables,
   .macros = (const char *const[]){"_EXP_ARC", "_HAVE_ARC", NULL},
   .message_state = {.size = sizeof(struct arc_message_state), .write_spool = write_spool, .read_spool = read_spool},

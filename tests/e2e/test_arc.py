@@ -211,3 +211,16 @@ def test_unverified_chain_is_not_vouched_for(hops, keys):
 def test_trouble_leaves_it_unsealed(hops, option, line):
     m, through = hops(option, allow_panic='ARC')
     assert b'ARC-Seal' not in through(MESSAGE) and line in m.log()
+
+
+def test_others_may_not_speak_in_our_name(martlet):
+    """control = remove_authresults"""
+    m = martlet(daemon=False, main='acl_smtp_data = check_data', acl_rcpt='  accept', acl="""check_data:
+  warn   control = remove_authresults/us.ex
+  accept add_header = :at_start:Authentication-Results: us.ex; none
+""")
+    claims = [b'us.ex; spf=pass', b'US.EX 1; dkim=pass', b' us.ex(really);\r\n\tspf=pass', b'other.ex; spf=pass (us.ex; spf=pass)', b'us.ex.other.ex; none']
+    message = b''.join(b'authentication-results: ' + x + b'\r\n' for x in claims) + MESSAGE
+    judged(m, message)
+    out = m.run('-Mvc', re.search(r'(\S+) <= ', m.log())[1])
+    assert re.findall(r'(?im)^Authentication-Results:\s*(\S+?)[;( ]', out) == ['us.ex', 'other.ex', 'us.ex.other.ex'], out
