@@ -51,8 +51,15 @@ def term(r):
 
 def policies(r, ns):
     for i in range(60):
-        # pyspf refuses a record that includes itself at sight; by the RFC an earlier term may decide.
-        terms = [t for t in (term(r) for _ in range(r.randrange(1, 7))) if f'd{i}.ex' not in t]
+        # pyspf refuses a record that includes itself at sight; by the RFC an earlier term may decide. It also refuses modifiers that it
+        # does not know when they come twice, which are to be ignored "no matter where, or how often" (RFC 7208, section 6).
+        terms, seen = [], set()
+        for t in (term(r) for _ in range(r.randrange(1, 7))):
+            unknown = t.split('=')[0].lower() if '=' in t and ':' not in t.split('=')[0] and not t.startswith(('redirect=', 'exp=')) else None
+            if f'd{i}.ex' in t or ('include:%{' in t and t.endswith('}')) or unknown in seen:
+                continue
+            seen.add(unknown or t + '!')
+            terms.append(t)
         ns.add(f'd{i}.ex', 'TXT', 'v=spf1 ' + ' '.join(terms))
         if r.random() < 0.03:
             ns.add(f'd{i}.ex', 'TXT', r.choice(['v=spf1 -all', 'something else', 'v=spf10']))
