@@ -190,7 +190,7 @@ mime:
 data:
   accept
 """, allow_panic='File too large')
-    deep = HEAD + ''.join(f'Content-Type: multipart/mixed; boundary=b{i}\n\n--b{i}\n' for i in range(200))
+    deep = HEAD + ''.join(f'Content-Type: multipart/mixed; boundary=b{i:03}\n\n--b{i:03}\n' for i in range(200))
     send(m, deep + '\n' + 'line of text\n' * 150000, 451)
     assert 'File too large' in m.log() and scan_is_empty(m)
 
