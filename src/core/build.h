@@ -50,6 +50,7 @@ struct build_hooks {
   bool no_version_in_debug;          /* debugging output does not begin with the version and what is supported */
   int64_t tls_ticket_period, tls_ticket_life; /* seconds that a key makes session tickets, and that these live; 0: an hour, two */
   bool quiet_about_proofs;           /* a server does not log that an OCSP proof is not good */
+  bool remote_by_turns;              /* parallel deliveries begin together, but talk one after the other, and log at the end */
   bool no_connection_pool;           /* outgoing connections end with their message */
   int64_t refused_is_timeout_at;     /* connect_timeout with which a refused connection counts as timed out; 0: none */
 };

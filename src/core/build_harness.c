@@ -44,6 +44,7 @@ const struct build_hooks build = {
   .tls_ticket_period = 4,
   .tls_ticket_life = 9,
   .quiet_about_proofs = true,
+  .remote_by_turns = true,
   .no_connection_pool = true,
   .no_dsn_extra_info = true,
   .refused_is_timeout_at = 999999,

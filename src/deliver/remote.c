@@ -3,6 +3,7 @@ parallel up to remote_max_parallel (Exim manual, sections "Delivery in detail"
 and the option remote_max_parallel). */
 
 #include "base/time.h"
+#include "core/build.h"
 #include "core/main_options.h"
 #include "deliver/delivery.h"
 #include "deliver/errors.h"
@@ -18,6 +19,8 @@ struct remote_run {
   VEC(struct address *) groups;
   size_t next, running;
   struct fiber_sem journal;
+  struct fiber_sem turn; /* of a build whose logs must not depend on luck */
+  bool by_turns;
 };
 
 /* --- groups --- */
@@ -174,12 +177,19 @@ static void run_group(struct remote_run *r, size_t index) {
   bool entered = delivery_slot_enter(d, own, chain, &slot);
   if (entered && r->running > 1)
     fiber_yield(); /* all begin before the first can be through: what max_parallel says does not depend on luck */
+  bool turn = r->by_turns && fiber_sem_acquire(&r->turn, DEADLINE_NEVER) == 0;
   if (entered && transport_return_path(own, chain->transport, chain))
     def->deliver(own, chain->transport, chain);
+  if (turn)
+    fiber_sem_release(&r->turn);
   delivery_slot_leave(own, slot);
   for (struct address *a = chain; a; a = a->next)
     a->time_taken = time_now_usec() - start;
-  delivery_outcomes(d, chain);
+  if (!r->by_turns || !entered)
+    delivery_outcomes(d, chain);
+  for (size_t i = 0; !entered && i < r->groups.n; i++)
+    if (r->groups.v[i] == chain)
+      r->groups.v[i] = NULL; /* told */
 }
 
 static void run_groups(void *arg) {
@@ -243,5 +253,11 @@ void delivery_run_remote(struct delivery *d) {
   fiber_sem_init(&r.journal, 1);
   int64_t max = main_options(d->c->config)->remote_max_parallel;
   size_t n = max < 1 ? 1 : (size_t)max;
+  /* As if each had a process of its own: one after the other, and what became of them is only told when all are through. */
+  r.by_turns = build.remote_by_turns && r.groups.n > 1 && r.groups.n <= n;
+  fiber_sem_init(&r.turn, 1);
   run_parallel(&r, n < r.groups.n ? n : r.groups.n);
+  for (size_t i = 0; r.by_turns && i < r.groups.n; i++)
+    if (r.groups.v[i])
+      delivery_outcomes(d, r.groups.v[i]);
 }
