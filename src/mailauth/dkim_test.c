@@ -178,10 +178,75 @@ static void test_keys(void **state) {
   arena_free(a);
 }
 
+/* RFC 8463, appendix A: one message, signed with Ed25519 and RSA. */
+static void test_rfc8463(void **state) {
+  static const char rest[] = "From: Joe SixPack <joe@football.example.com>\nTo: Suzie Q <suzie@shopping.example.net>\nSubject: Is dinner ready?\n"
+                             "Date: Fri, 11 Jul 2003 21:00:37 -0700 (PDT)\nMessage-ID: <20030712040037.46341.5F8J@football.example.com>\n";
+  static const struct {
+    const char *field, *record;
+  } cases[] = {
+    {"DKIM-Signature: v=1; a=ed25519-sha256; c=relaxed/relaxed;\n d=football.example.com; i=@football.example.com;\n"
+     " q=dns/txt; s=brisbane; t=1528637909; h=from : to :\n subject : date : message-id : from : subject : date;\n"
+     " bh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=;\n b=/gCrinpcQOoIfuHNQIbq4pgh9kyIK3AQUdt9OdqQehSwhEIug4D11Bus\n"
+     " Fa3bT3FY5OsU7ZbnKELq+eXdp1Q1Dw==\n", "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="},
+    {"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed;\n d=football.example.com; i=@football.example.com;\n"
+     " q=dns/txt; s=test; t=1528637909; h=from : to : subject :\n date : message-id : from : subject : date;\n"
+     " bh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=;\n b=F45dVWDfMbQDGHJFlXUNB2HKfbCeLRyhDXgFpEL8GwpsRe0IeIixNTe3\n"
+     " DhCVlUrSjV4BwcVcOF6+FF3Zo9Rpo1tFOeS9mPYQTnGdaSGsgeefOsk2Jz\n dA+L10TeYt9BgDfQNZtKdN1WO//KgIqXP7OdEFE4LjFYNcUxZQ4FADY+8=\n",
+     "v=DKIM1; k=rsa; p=MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDkHlOQoBTzWRiGs5V6NpP3idY6Wk08a5qhdR6wy5bdOKb2jLQiY/J16JYi0Qvx/byYzCNb3W91y3FutACD"
+     "fzwQ/BC/e/8uBsCR+yz1Lxj+PL6lHvqMKrM3rG4hstT5QjvHO9PzoxZyVYLzBfO2EeC3Ip3G+2kryOTIKT+l/K4w3QIDAQAB"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    struct arena *a = arena_new("test");
+    struct str fields[5], text = str_c(rest);
+    size_t n = 0;
+    while (text.len > 0 && n < 5) {
+      ptrdiff_t end = str_find_byte(text, '\n');
+      fields[n++] = str_slice(text, 0, (size_t)end + 1);
+      text = str_from(text, (size_t)end + 1);
+    }
+    struct dkim_signature *s = dkim_signature_parse(a, str_c(cases[i].field));
+    struct body_hashes hashes = {.arena = a};
+    assert_non_null(s);
+    s->hash = body_hash_want(&hashes, s->md, s->body_canon, s->body_length);
+    body_hashes_add(&hashes, STR("Hi.\n\nWe lost the game.  Are you hungry yet?\n\nJoe.\n"));
+    body_hashes_end(&hashes);
+    assert_true(dkim_body_holds(s));
+    assert_non_null(s->key = dkim_key_parse(a, str_c(cases[i].record)));
+    dkim_verify(header_index_new(a, fields, n), s, 0);
+    assert_int_equal(s->status, DKIM_PASS);
+    fields[2] = STR("Subject: Is lunch ready?\n");
+    dkim_verify(header_index_new(a, fields, n), s, 0);
+    assert_int_equal(s->status, DKIM_FAIL);
+    arena_free(a);
+  }
+}
+
+/* The body's form does not depend on where its pieces end, nor on how long its lines are. */
+static void test_relaxed_pieces(void **state) {
+  struct arena *a = arena_new("test");
+  static const char body[] = "a line of more than sixteen bytes, with a word or two\n with a blank in front of it\nshort\n\tx\n two  blanks in the middle of this one\n"
+                             "and here a tab\tthat counts as one\nwhat is at the end goes      \t \n                \n123456789012345 \n1234567890123456\n\n\n";
+  unsigned char wanted[EVP_MAX_MD_SIZE];
+  for (size_t piece = 1; piece < sizeof body; piece++) {
+    struct body_hashes hashes = {.arena = a};
+    struct body_hash *h = body_hash_want(&hashes, EVP_sha256(), CANON_RELAXED, DKIM_BODY_ALL);
+    struct str rest = str_c(body);
+    for (; rest.len > 0; rest = str_from(rest, piece))
+      body_hashes_add(&hashes, str_slice(rest, 0, piece));
+    body_hashes_end(&hashes);
+    if (piece == 1)
+      memcpy(wanted, h->digest, h->digest_n);
+    assert_memory_equal(wanted, h->digest, h->digest_n);
+  }
+  arena_free(a);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_tags), cmocka_unit_test(test_headers), cmocka_unit_test(test_bodies), cmocka_unit_test(test_body_hashes),
     cmocka_unit_test(test_signatures), cmocka_unit_test(test_selection), cmocka_unit_test(test_keys),
+    cmocka_unit_test(test_rfc8463), cmocka_unit_test(test_relaxed_pieces),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
