@@ -16,11 +16,14 @@ chapter "The Exim command line"). */
 #include "config/version.h"
 #include "core/build.h"
 #include "core/main_options.h"
+#include "daemon/daemon.h"
 #include "daemon/load.h"
 #include "dns/validator.h"
 #include "expand/perl.h"
 #include "log/log.h"
 #include "loop/fiber.h"
+#include "message/message.h"
+#include "queue/spool.h"
 #include "transport/identity.h"
 #include "transport/plan.h"
 
@@ -129,6 +132,9 @@ static void become_caller(void) {
   }
 }
 
+static const struct config *changes_of;
+static void tell_daemon(const struct message *m) { (void)daemon_notify_changed(changes_of, m->id, m->queue_name); }
+
 static int start(struct process *p) {
   if (p->cli.mode == MODE_DEMO)
     return mode_demo(p);
@@ -161,6 +167,12 @@ static int start(struct process *p) {
   }
   if (submission_needed(p))
     return submission_send(p);
+  if (submission_try_count(p, &status))
+    return status;
+  if (mode != MODE_DAEMON && mode != MODE_QUEUE_DAEMON && mode != MODE_INETD_WAIT) {
+    changes_of = p->config;
+    spool_changed = tell_daemon;
+  }
   if (str_is_set(p->cli.log_line))
     return mode_log_line(p);
   if (p->cli.mode == MODE_DAEMON || p->cli.mode == MODE_QUEUE_DAEMON || p->cli.mode == MODE_INETD_WAIT)

@@ -23,6 +23,7 @@ struct process {
   bool trusted, admin;
   FILE *out, *err;               /* standard output and error, or what stands for them */
   bool served;                   /* in the daemon, for a caller of the local socket: nothing process-wide may be changed */
+  const struct local_caller *caller; /* then */
   struct stream *stream;         /* his input and output then; NULL: descriptors 0 and 1 */
 };
 

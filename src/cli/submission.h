@@ -27,6 +27,8 @@ bool submission_needed(const struct process *p);
 /* Before the configuration is read, which ordinary users perhaps may not read: true: it was done, *ret_status is the exit
 status; false: no daemon answered. */
 bool submission_try_default(struct process *p, int *ret_status);
+/* For those who could do it themselves, but a running daemon is quicker at it: -bpc. False: there is none. */
+bool submission_try_count(struct process *p, int *ret_status);
 /* Through the daemon of p's configuration. Exit status; EX_TEMPFAIL when there is none. */
 int submission_send(struct process *p);
 

@@ -197,12 +197,30 @@ bool submission_try_default(struct process *p, int *ret_status) {
   return true;
 }
 
+static int connect_to_daemon(struct process *p, struct str path[2], int *ret_n) {
+  int fd = -ENOENT;
+  *ret_n = local_socket_paths(p->config, local_config_is_default(p->cli.config_given, p->cli.config_files), p->arena, path);
+  for (int i = 0; i < *ret_n && fd < 0; i++)
+    fd = local_socket_connect(path[i]);
+  return fd;
+}
+
+bool submission_try_count(struct process *p, int *ret_status) {
+  struct str path[2];
+  int n;
+  if (p->cli.mode != MODE_QUEUE_LIST || str_find_byte(p->cli.mode_arg, 'c') < 0 || p->cli.macros.n || p->cli.debug)
+    return false;
+  int fd = connect_to_daemon(p, path, &n);
+  if (fd < 0)
+    return false;
+  *ret_status = relay(p, fd);
+  close(fd);
+  return true;
+}
+
 int submission_send(struct process *p) {
   struct str path[2];
-  int n = local_socket_paths(p->config, local_config_is_default(p->cli.config_given, p->cli.config_files), p->arena, path);
-  int fd = -ENOENT;
-  for (int i = 0; i < n && fd < 0; i++)
-    fd = local_socket_connect(path[i]);
+  int n, fd = connect_to_daemon(p, path, &n);
   if (fd >= 0) {
     int status = relay(p, fd);
     close(fd);

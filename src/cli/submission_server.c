@@ -88,7 +88,7 @@ static void serve(struct process *p, const struct local_caller *who, struct stre
 void submission_serve(const struct local_caller *who, int fd) {
   struct arena *a = arena_new("local submission");
   struct process p = {.arena = a, .config = who->config, .ctx = ctx_new(a, who->config), .real_uid = who->uid, .real_gid = who->gid,
-      .served = true};
+      .served = true, .caller = who};
   struct str request;
   const char *error = NULL;
   int e = local_read_request(fd, a, deadline_in(REQUEST_SECONDS), &request);

@@ -266,7 +266,7 @@ static void take_notifications(struct master *m, int channel) {
       tell_workers(m, &msg);
       continue;
     }
-    if (msg.type != DAEMON_NEW_MESSAGE)
+    if (msg.type != DAEMON_NEW_MESSAGE && msg.type != DAEMON_CHANGED_MESSAGE)
       continue;
     int owner = daemon_owner(msg.id, m->count);
     for (int i = 0; i < m->workers_n; i++)

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -65,24 +66,35 @@ struct str daemon_notifier_path(const struct config *c, struct arena *a) {
   return str_printf(a, "%.*s/exim_daemon_notify", STRF(main_options(c)->spool_directory));
 }
 
-bool daemon_notify(const struct config *c, const char *id, struct str queue_name) {
+static bool notify(const struct config *c, enum daemon_message_type type, const char *id, struct str queue_name) {
   struct arena *a = arena_new("notify");
   struct str path = daemon_notifier_path(c, a);
   struct sockaddr_un sa = {.sun_family = AF_UNIX};
-  struct daemon_message m = {.type = DAEMON_NEW_MESSAGE};
-  bool ok = false;
+  struct daemon_message m = {.type = type};
+  bool ok = false, wait = type == DAEMON_CHANGED_MESSAGE;
   if (path.len && path.len < sizeof sa.sun_path && queue_name.len < sizeof m.queue_name) {
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     memcpy(sa.sun_path, path.p, path.len);
     memcpy(m.queue_name, queue_name.p ? queue_name.p : "", queue_name.len);
     strncpy(m.id, id, sizeof m.id - 1);
     if (fd >= 0) {
-      ok = sendto(fd, &m, sizeof m, MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&sa, sizeof sa) == sizeof m;
+      struct timeval patience = {.tv_usec = 200000};
+      if (wait)
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+      ok = sendto(fd, &m, sizeof m, MSG_NOSIGNAL | (wait ? 0 : MSG_DONTWAIT), (struct sockaddr *)&sa, sizeof sa) == sizeof m;
       close(fd);
     }
   }
   arena_free(a);
   return ok;
+}
+
+bool daemon_notify(const struct config *c, const char *id, struct str queue_name) {
+  return notify(c, DAEMON_NEW_MESSAGE, id, queue_name);
+}
+
+bool daemon_notify_changed(const struct config *c, const char *id, struct str queue_name) {
+  return notify(c, DAEMON_CHANGED_MESSAGE, id, queue_name);
 }
 
 int daemon_owner(const char *id, int n) {

@@ -16,7 +16,7 @@ struct worker_slot {
   _Atomic int pid;
   _Atomic int sessions;           /* connections now open */
   _Atomic int deliveries;         /* messages in delivery now */
-  _Atomic int queued;             /* messages in this worker's queue */
+  _Atomic int queued;             /* messages in this worker's queue, without named queues */
   _Atomic uint64_t received, delivered;
   /* Hash of each open connection's client address, 0: free. Counting per host is a scan over these; a collision only makes
   a limit a little stricter. */

@@ -33,6 +33,7 @@ of one thread (DESIGN §4). */
 #include "loop/stream.h"
 #include "message/message.h"
 #include "queue/queue.h"
+#include "queue/retry.h"
 #include "queue/spool.h"
 #include "smtp/client/client.h"
 #include "smtp/server/server.h"
@@ -66,8 +67,8 @@ static void wake_scheduler(void) {
 #define LOCKED_SECONDS 60 /* another process works on the message: look again then */
 
 /* Another worker is to look after this message from now on: the master tells its owner. [suspends] */
-static void hand_over(const char *id, struct str queue_name) {
-  struct daemon_message msg = {.type = DAEMON_NEW_MESSAGE};
+static void tell_master(enum daemon_message_type type, const char *id, struct str queue_name) {
+  struct daemon_message msg = {.type = type};
   if (queue_name.len >= sizeof msg.queue_name)
     return;
   memcpy(msg.id, id, strnlen(id, sizeof msg.id - 1));
@@ -78,6 +79,23 @@ static void hand_over(const char *id, struct str queue_name) {
     (void)fiber_sleep(USEC_PER_SEC / 100);
 }
 
+static void hand_over(const char *id, struct str queue_name) { tell_master(DAEMON_NEW_MESSAGE, id, queue_name); }
+
+/* By a command that this worker serves. [suspends] */
+static void changed(const struct message *m) { tell_master(DAEMON_CHANGED_MESSAGE, m->id, m->queue_name); }
+
+static void tell_queued(void) { atomic_store(&w.slot->queued, (int)queue_count_default()); }
+
+/* When the message is to be looked at again without being asked. */
+static void wait_again(struct queue_entry *e, const struct message *m) {
+  int64_t retry = m->next_attempt, event = deliver_next_event(w.config, m);
+  int64_t due = m->frozen ? 0 : retry < 0 ? -retry : retry;
+  if (event > 0 && (due == 0 || event < due))
+    due = event;
+  queue_put_back(e, w.p.daemon->runs_n && due > 0 ? due : QUEUE_NEVER, m->frozen);
+  e->timed = !m->frozen && retry > 0 && w.p.daemon->runs_n && e->due > 0;
+}
+
 static void attempt_ended(struct queue_entry *e, struct message *m, enum deliver_result end) {
   if (end == DELIVER_COMPLETE) {
     queue_remove(e);
@@ -85,9 +103,9 @@ static void attempt_ended(struct queue_entry *e, struct message *m, enum deliver
   } else if (!m) {
     queue_put_back(e, time(NULL) + LOCKED_SECONDS, e->frozen);
   } else {
-    queue_put_back(e, w.p.daemon->runs_n && m->next_attempt > 0 ? m->next_attempt : QUEUE_NEVER, m->frozen);
+    wait_again(e, m);
   }
-  atomic_store(&w.slot->queued, (int)queue_count());
+  tell_queued();
 }
 
 /* Messages that are delivered before their time because a connection to their host is open. */
@@ -104,6 +122,7 @@ static void release(void *claimed, const struct message *m, enum deliver_result 
   e->first = before.first;
   e->forced = before.forced;
   e->forced_frozen = before.forced_frozen;
+  e->timed = before.timed;
   wake_scheduler();
 }
 
@@ -241,10 +260,10 @@ void daemon_take_message(struct ctx *c, struct message *m, bool queue, const str
   bool soon = !queue && !how->queue_smtp && !how->no_delivery;
   if (!soon)
     msglog_begin(c, m);
-  queue_put_back(e, soon ? time(NULL) : QUEUE_NEVER, m->frozen);
   (void)spool_rest(c, m);
+  queue_put_back(e, soon ? time(NULL) : QUEUE_NEVER, m->frozen);
   message_free(m);
-  atomic_store(&w.slot->queued, (int)queue_count());
+  tell_queued();
   if (w.draining && soon)
     hand_over(e->id, e->queue_name);
 }
@@ -372,11 +391,21 @@ static void drain(void) {
     fiber_cancel(w.control_fiber);
 }
 
+/* What others have put into the spool belongs to it, too. [suspends] */
 static void start_queue_run(const struct daemon_message *m) {
-  struct queue_run r = {.queue_name = str_dup(w.arena, str_c(m->queue_name)), .first_only = m->run.first_only, .force = m->run.force,
+  static uint64_t known_cleared;
+  struct arena *a = arena_new("queue run");
+  struct ctx *c = ctx_new(a, w.config);
+  struct queue_run r = {.queue_name = str_dup(a, str_c(m->queue_name)), .first_only = m->run.first_only, .force = m->run.force,
       .force_frozen = m->run.force_frozen};
   run_starts(m);
+  uint64_t cleared = retry_cleared(c);
+  r.all = cleared != known_cleared;
+  known_cleared = cleared;
+  queue_refresh(c, r.queue_name, w.p.index, w.p.count, daemon_owner);
   queue_start_run(&r, time(NULL));
+  tell_queued();
+  arena_free(a);
   wake_scheduler();
 }
 
@@ -401,6 +430,10 @@ static void control_fiber(void *arg) {
       queue_add(m.id, str_c(m.queue_name), time(NULL));
       wake_scheduler();
       break;
+    case DAEMON_CHANGED_MESSAGE:
+      queue_changed(m.id, str_c(m.queue_name), spool_exists(str_c(m.queue_name), m.id));
+      tell_queued();
+      break;
     case DAEMON_QUEUE_RUN:
       start_queue_run(&m);
       break;
@@ -424,6 +457,14 @@ static void control_fiber(void *arg) {
       close(fd);
   }
   w.control_fiber = NULL;
+}
+
+size_t daemon_queued(const struct local_caller *who) {
+  const struct scoreboard *s = who->worker->p.board;
+  size_t n = 0;
+  for (int i = 0; i < s->workers; i++)
+    n += (size_t)atomic_load(&s->worker[i].queued);
+  return n;
 }
 
 /* --- start --- */
@@ -481,6 +522,7 @@ static int worker_main(void *arg) {
   deliver_take_over = submitted;
   deliver_write_patience = 600;
   deliver_claims = &claims;
+  spool_changed = changed;
   smtp_wait_is_ours = waits_here;
   if (main_options(w.config)->perl_at_start && perl_start_early(c) != 0)
     log_write(LOG_MAIN | LOG_PANIC, NULL, "%.*s", STRF(c->error));
@@ -499,7 +541,7 @@ static int worker_main(void *arg) {
   after a crash of this worker alone what it had taken on goes on. */
   int64_t due = w.p.daemon->runs_n || w.p.restarted ? time(NULL) : QUEUE_NEVER;
   (void)queue_load(c, STR_EMPTY, w.p.index, w.p.count, daemon_owner, due);
-  atomic_store(&w.slot->queued, (int)queue_count());
+  tell_queued();
   scheduler(NULL);
   /* The work in hand may still need the agent; when nobody is left but who waits for its answers, that ends too. */
   while (agent_client_listens() && fiber_count() > 2 && fiber_sleep(DRAIN_LOOK) == 0)

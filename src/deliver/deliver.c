@@ -16,6 +16,35 @@
 #include "smtp/client/client.h"
 #include "transport/event.h"
 
+/* --- waiting --- */
+
+static int64_t sooner(int64_t a, int64_t b) { return b > 0 && (a == 0 || b < a) ? b : a; }
+
+int64_t deliver_next_event(const struct config *config, const struct message *m) {
+  const struct main_options *o = main_options(config);
+  int64_t arrived = m->received_time.tv_sec, at = 0;
+  if (!m->frozen)
+    return delivery_next_warning(o, m);
+  if (o->timeout_frozen_after > 0)
+    at = sooner(at, arrived + o->timeout_frozen_after);
+  if (!m->reverse_path.len)
+    at = sooner(at, arrived + o->ignore_bounce_errors_after);
+  if (o->auto_thaw > 0 && !m->manual_thaw)
+    at = sooner(at, m->frozen_time + o->auto_thaw);
+  return at;
+}
+
+static bool waits_for_time(const struct delivery *d) {
+  if (d->duplicates || d->m->deliver_bypassed)
+    return false;
+  for (const struct address *a = d->deferred; a; a = a->next) {
+    bool retry = a->basic_errno == ERROR_ROUTING_RETRY || a->basic_errno == ERROR_LOCAL_RETRY || a->basic_errno == ERROR_HOST_RETRY;
+    if (a->waits || a->panic || (a->basic_errno <= ERROR_RETRY_BASE && !retry))
+      return false;
+  }
+  return true;
+}
+
 /* --- frozen messages --- */
 
 static int64_t age_of(const struct message *m) { return time(NULL) - m->received_time.tv_sec; }
@@ -251,6 +280,9 @@ static enum deliver_result finish(struct delivery *d) {
       return DELIVER_TROUBLE;
     }
   }
+  /* A queue run before that time has nothing to do if each address waits for a retry record's time. */
+  if (m->next_attempt > 0 && !waits_for_time(d))
+    m->next_attempt = -m->next_attempt;
   return m->frozen ? DELIVER_FROZEN : DELIVER_DEFERRED;
 }
 

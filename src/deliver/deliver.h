@@ -7,6 +7,8 @@ states of an address and of a message. */
 #include "core/ctx.h"
 #include "message/message.h"
 
+struct config;
+
 struct deliver_how {
   bool first;          /* straight after reception: retry times do not count, host retry times do */
   bool queue_run;      /* retry times count */
@@ -35,6 +37,10 @@ enum deliver_result {
 /* The message belongs to the caller, who holds its lock and frees it afterwards. `c` gives the configuration; the
 delivery has a context and an arena of its own. [suspends] */
 enum deliver_result deliver_message(struct ctx *c, struct message *m, const struct deliver_how *how);
+
+/* When something about the message itself is due whatever its addresses wait for: a warning, or the end of its being
+frozen. Seconds; 0: nothing. */
+int64_t deliver_next_event(const struct config *config, const struct message *m);
 
 /* Who takes over a message that Martlet made itself (bounces): the worker's queue. NULL: it is delivered at once, in
 the fiber that made it (one-shot commands). The message is the callee's from then on. */

@@ -89,3 +89,6 @@ void delivery_notify_success(struct delivery *d);
 void delivery_bounce(struct delivery *d);
 /* A warning to the sender when it is time for one. [suspends] */
 void delivery_warn(struct delivery *d);
+/* When the next one may be due; 0: never. */
+struct main_options;
+int64_t delivery_next_warning(const struct main_options *o, const struct message *m);

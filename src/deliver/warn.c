@@ -38,6 +38,19 @@ static struct str common_domain(const struct delivery *d) {
   return d->deferred->domain;
 }
 
+int64_t delivery_next_warning(const struct main_options *o, const struct message *m) {
+  const struct option_times *times = &o->delay_warning;
+  int64_t queued = time(NULL) - m->received_time.tv_sec, arrived = m->received_time.tv_sec;
+  if (!times->n || !m->reverse_path.len)
+    return 0;
+  for (size_t i = 0; i < times->n; i++)
+    if (times->v[i] > queued)
+      return arrived + times->v[i];
+  int64_t last = times->v[times->n - 1];
+  int64_t step = times->n > 1 ? last - times->v[times->n - 2] : last;
+  return step > 0 ? arrived + last + ((queued - last) / step + 1) * step : 0;
+}
+
 static bool wanted(struct delivery *d) {
   const struct main_options *o = main_options(d->c->config);
   struct str value;

@@ -83,7 +83,7 @@ struct message {
   bool allow_unqualified_sender, allow_unqualified_recipient;
   bool local_submission, sender_local;
   int64_t frozen_time;
-  int64_t next_attempt;              /* after a delivery attempt: when something is due again, seconds; 0: unknown */
+  int64_t next_attempt;              /* after a delivery attempt: when something is due, seconds; 0: unknown; negative: or in any queue run */
   int warnings_sent;                 /* warning_count */
   int dsn_ret;
   struct str dsn_envid;

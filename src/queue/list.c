@@ -4,8 +4,13 @@
 #include <string.h>
 #include <time.h>
 #include "base/map.h"
+#include "loop/fiber.h"
 #include "message/message.h"
 #include "queue/spool.h"
+#include "queue/summary.h"
+
+/* Fewer messages are read from their files. */
+#define SUMMARIES_FROM 50
 
 /* " 5m", "90m", "70h", " 4d". */
 static void print_age(FILE *out, int64_t seconds) {
@@ -40,12 +45,15 @@ static void print_size(FILE *out, uint64_t n) {
 
 static int compare_addresses(const void *a, const void *b) { return str_cmp(*(const struct str *)a, *(const struct str *)b); }
 
+static void print_recipient(const struct queue_list *l, struct str address, bool done, FILE *out) {
+  if (!done || !l->undelivered_only)
+    fprintf(out, "        %s %.*s\n", done ? "D" : " ", STRF(address));
+}
+
 static void print_recipients(const struct queue_list *l, const struct message *m, FILE *out) {
   for (size_t i = 0; i < m->recipients.n; i++) {
     struct str address = m->recipients.v[i].address;
-    bool done = message_is_nonrecipient(m, address);
-    if (!done || !l->undelivered_only)
-      fprintf(out, "        %s %.*s\n", done ? "D" : " ", STRF(address));
+    print_recipient(l, address, message_is_nonrecipient(m, address), out);
   }
   if (!l->with_generated || !m->nonrecipients)
     return;
@@ -65,15 +73,36 @@ static void print_recipients(const struct queue_list *l, const struct message *m
     fprintf(out, "       +D %.*s\n", STRF(more.v[i]));
 }
 
+/* The first line; login: unset unless an ordinary user said who the sender is. */
+static void print_head(const char *id, int64_t received, uint64_t size, struct str login, struct str sender, bool frozen, FILE *out) {
+  print_age(out, time(NULL) - received);
+  print_size(out, size);
+  fprintf(out, " %s ", id);
+  if (str_is_set(login))
+    fprintf(out, "(%.*s) ", STRF(login));
+  fprintf(out, "<%.*s>%s\n", STRF(sender), frozen ? " *** frozen ***" : "");
+}
+
 static void print_message(const struct queue_list *l, const struct message *m, FILE *out) {
-  print_age(out, time(NULL) - m->received_time.tv_sec);
-  print_size(out, m->size);
-  fprintf(out, " %s ", m->id);
-  if (m->reverse_path_set_untrusted)
-    fprintf(out, "(%.*s) ", STRF(m->originator_login));
-  fprintf(out, "<%.*s>%s\n", STRF(m->reverse_path), m->frozen ? " *** frozen ***" : "");
+  print_head(m->id, m->received_time.tv_sec, m->size, m->reverse_path_set_untrusted ? m->originator_login : STR_UNSET,
+    m->reverse_path, m->frozen, out);
   print_recipients(l, m, out);
   fputc('\n', out);
+}
+
+/* Without its files. False: they must be read. */
+static bool print_summary(const struct queue_list *l, const struct spool_entry *e, struct summaries *known, FILE *out) {
+  struct summary s;
+  struct summary_recipient r;
+  if (!known || e->journal || !summaries_find(known, e->id, e->inode, &s) || (s.generated && l->with_generated))
+    return false;
+  if (l->own_only && s.uid != l->uid)
+    return true;
+  print_head(e->id, s.received, s.size, s.login, s.sender, s.frozen, out);
+  while (summary_next_recipient(&s, &r))
+    print_recipient(l, r.address, r.done, out);
+  fputc('\n', out);
+  return true;
 }
 
 static void print_bad(struct ctx *c, const struct queue_list *l, struct str id, enum spool_read got, FILE *out) {
@@ -87,7 +116,10 @@ static void print_bad(struct ctx *c, const struct queue_list *l, struct str id, 
     fputs("    *** spool format error ***\n\n", out);
 }
 
-static void list_one(struct ctx *c, const struct queue_list *l, struct str id, FILE *out) {
+static void list_one(struct ctx *c, const struct queue_list *l, const struct spool_entry *e, struct summaries *known, FILE *out) {
+  struct str id = str_c(e->id);
+  if (print_summary(l, e, known, out))
+    return;
   struct message *m;
   enum spool_read got = spool_read_message(c, l->queue_name, id, false, &m);
   if (got == SPOOL_NOT_FOUND)
@@ -99,6 +131,8 @@ static void list_one(struct ctx *c, const struct queue_list *l, struct str id, F
   }
   if (!l->own_only || m->originator_uid == l->uid)
     print_message(l, m, out);
+  if (known && !e->journal)
+    summaries_add(known, m, e->inode);
   message_free(m);
 }
 
@@ -109,11 +143,35 @@ static bool wanted(const struct queue_list *l, struct str id) {
   return l->n == 0;
 }
 
+struct load_job {
+  struct arena *a;
+  struct str queue_name;
+  struct summaries *loaded;
+};
+
+static int load(void *arg) {
+  struct load_job *job = arg;
+  job->loaded = summaries_load(job->a, job->queue_name);
+  return 0;
+}
+
+static struct summaries *load_summaries(struct arena *a, struct str queue_name) {
+  struct load_job job = {a, queue_name, NULL};
+  (void)fiber_offload(load, &job);
+  return job.loaded;
+}
+
+static int save_summaries(void *arg) {
+  summaries_save(arg);
+  return 0;
+}
+
 int queue_list(struct ctx *c, const struct queue_list *l, FILE *out) {
   struct arena *a = arena_new("queue list"), *saved = c->arena;
   struct spool_entry *v;
   size_t n;
   int rc = spool_scan(c, l->queue_name, a, &v, &n);
+  struct summaries *known = rc == 0 && n >= SUMMARIES_FROM && !l->ids_only ? load_summaries(a, l->queue_name) : NULL;
   for (size_t i = 0; rc == 0 && i < n; i++) {
     struct str id = str_c(v[i].id);
     if (!wanted(l, id))
@@ -123,10 +181,12 @@ int queue_list(struct ctx *c, const struct queue_list *l, FILE *out) {
       continue;
     }
     c->arena = arena_new("queue list entry");
-    list_one(c, l, id, out);
+    list_one(c, l, &v[i], known, out);
     arena_free(c->arena);
     c->arena = saved;
   }
+  if (known)
+    (void)fiber_offload(save_summaries, known);
   arena_free(a);
   return rc;
 }

@@ -288,6 +288,8 @@ bool queue_manage(struct ctx *c, struct str id, const struct queue_manage *q, FI
     fputs("Permission denied\n", out);
   else
     done = copy ? show_copy(c, m, out) : change(c, m, q, out);
+  if (done && !copy && spool_changed)
+    spool_changed(m);
   message_free(m);
   return done;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/vec.h"
 #include "core/ctx.h"
 #include "queue/spool.h"
 
@@ -12,7 +13,8 @@ static struct {
   struct queue_entry **heap;
   size_t n, cap;
   struct queue_entry **hash;
-  size_t buckets, count;
+  size_t buckets, count, in_default;
+  uint32_t clock; /* counts what changes */
 } q;
 
 static struct str known_names[16]; /* named queues are few; their names are kept for the life of the process */
@@ -121,6 +123,8 @@ static struct queue_entry *make(const char *id, struct str queue_name) {
   e->next = q.hash[b];
   q.hash[b] = e;
   q.count++;
+  q.in_default += e->queue_name.len == 0;
+  e->touched = ++q.clock;
   return e;
 }
 
@@ -135,7 +139,23 @@ void queue_add(const char *id, struct str queue_name, int64_t due) {
   else
     e = make(id, queue_name);
   e->due = due;
+  e->timed = false;
+  e->touched = ++q.clock;
   heap_add(e);
+}
+
+void queue_changed(const char *id, struct str queue_name, bool exists) {
+  struct queue_entry *e = find(id);
+  if (!exists) {
+    if (e && !e->active)
+      queue_remove(e);
+  } else if (!e || (!e->active && !str_eq(e->queue_name, queue_name))) {
+    if (e)
+      queue_remove(e);
+    queue_add(id, queue_name, QUEUE_NEVER);
+  } else {
+    e->frozen = e->timed = false;
+  }
 }
 
 struct queue_entry *queue_take(int64_t now) {
@@ -163,7 +183,8 @@ void queue_put_back(struct queue_entry *e, int64_t due, bool frozen) {
   e->active = false;
   e->first = false;
   e->frozen = frozen;
-  e->forced = e->forced_frozen = false;
+  e->forced = e->forced_frozen = e->timed = false;
+  e->touched = ++q.clock;
   e->due = e->run_again ? 0 : due;
   e->run_again = false;
   heap_add(e);
@@ -177,6 +198,7 @@ void queue_remove(struct queue_entry *e) {
     p = &(*p)->next;
   *p = e->next;
   q.count--;
+  q.in_default -= e->queue_name.len == 0;
   free(e);
 }
 
@@ -187,7 +209,7 @@ void queue_start_run(const struct queue_run *r, int64_t now) {
     struct queue_entry *e = q.heap[i];
     if (!str_eq(e->queue_name, str_is_set(r->queue_name) ? r->queue_name : STR_EMPTY) || (r->first_only && !e->first))
       continue;
-    if (e->frozen && !r->force_frozen)
+    if ((e->frozen && !r->force_frozen) || (e->timed && !r->force && !r->all))
       continue;
     if (e->due > now)
       e->due = now;
@@ -199,6 +221,7 @@ void queue_start_run(const struct queue_run *r, int64_t now) {
 }
 
 size_t queue_count(void) { return q.count; }
+size_t queue_count_default(void) { return q.in_default; }
 
 void queue_clear(void) {
   for (size_t i = 0; i < q.buckets; i++)
@@ -226,4 +249,30 @@ int queue_load(struct ctx *c, struct str queue_name, int index, int count, int (
     }
   arena_free(a);
   return loaded;
+}
+
+void queue_refresh(struct ctx *c, struct str queue_name, int index, int count, int (*owner)(const char *id, int n)) {
+  struct arena *a = arena_new("queue refresh");
+  struct spool_entry *v;
+  size_t n = 0;
+  uint32_t start = q.clock, mark = ++q.clock;
+  int rc = spool_scan(c, queue_name, a, &v, &n);
+  for (size_t i = 0; rc == 0 && i < n; i++) {
+    if (owner && owner(v[i].id, count) != index)
+      continue;
+    struct queue_entry *e = find(v[i].id);
+    if (!e) {
+      queue_add(v[i].id, queue_name, QUEUE_NEVER);
+      e = find(v[i].id);
+    }
+    e->seen = mark;
+  }
+  struct str name = str_is_set(queue_name) ? queue_name : STR_EMPTY;
+  VEC(struct queue_entry *) gone = {0};
+  for (size_t i = 0; rc == 0 && i < q.n; i++)
+    if (q.heap[i]->seen != mark && q.heap[i]->touched <= start && str_eq(q.heap[i]->queue_name, name))
+      vec_push(a, &gone, q.heap[i]);
+  for (size_t i = 0; i < gone.n; i++)
+    queue_remove(gone.v[i]);
+  arena_free(a);
 }

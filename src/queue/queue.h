@@ -19,6 +19,8 @@ struct queue_entry {
   bool frozen;
   bool forced, forced_frozen;/* the run that woke it: -qf, -qff */
   bool first;                /* never tried yet */
+  bool timed;                /* before `due` an ordinary queue run finds nothing to do */
+  uint32_t touched, seen;    /* of queue_refresh */
   size_t place;              /* in the heap */
   struct queue_entry *next;  /* hash chain */
 };
@@ -29,8 +31,11 @@ void queue_add(const char *id, struct str queue_name, int64_t due);
 struct queue_entry *queue_take(int64_t now);
 /* Marks a message active without waiting for its time (fresh in memory, -M); NULL: it is active already. */
 struct queue_entry *queue_take_now(const char *id, struct str queue_name);
-/* After an attempt: due again at `due`, or QUEUE_NEVER (waits for a queue run). */
+/* After an attempt: due again at `due`, or QUEUE_NEVER (waits for a queue run). Its files must be there. */
 void queue_put_back(struct queue_entry *e, int64_t due, bool frozen);
+/* Another process has changed the message's files, or removed (`exists` false) or made them: what was known of it is
+forgotten, and the next queue run looks at it. */
+void queue_changed(const char *id, struct str queue_name, bool exists);
 /* The message is complete or gone. */
 void queue_remove(struct queue_entry *e);
 /* When the next one is due; QUEUE_NEVER: none. */
@@ -39,11 +44,18 @@ int64_t queue_next_due(void);
 struct queue_run {
   struct str queue_name;
   bool first_only, force, force_frozen;
+  bool all;                  /* those too that are known to wait for a time: retry records have gone since */
 };
-/* A queue run: all that wait (in that queue) become due. O(n log n), once a run. */
+/* A queue run: all that wait (in that queue) become due, but for those of which is known that their time has not come.
+O(n), once a run. */
 void queue_start_run(const struct queue_run *r, int64_t now);
 size_t queue_count(void);
+/* Without named queues. */
+size_t queue_count_default(void);
 void queue_clear(void);
 
 /* Fills the queue with what is on disk and belongs to worker `index` of `count` by owner(id, count). Returns the number. [suspends] */
 int queue_load(struct ctx *c, struct str queue_name, int index, int count, int (*owner)(const char *id, int n), int64_t due);
+/* The same for a queue that is in memory already: adds what others have put on disk (first tried in the next run), drops
+what they have removed. Reads directories, no files. [suspends] */
+void queue_refresh(struct ctx *c, struct str queue_name, int index, int count, int (*owner)(const char *id, int n));

@@ -16,6 +16,9 @@
 #include "transport/options.h"
 
 #define DATABASE "retry"
+/* How many records were removed since the hints were begun. */
+#define CLEARED_DATABASE "state"
+#define CLEARED_KEY STR("retry-cleared")
 
 /* --- records --- */
 
@@ -28,10 +31,23 @@ static bool record_get(struct ctx *c, struct str key, struct hint_retry *ret) {
   return time(NULL) - ret->last_try <= main_options(c->config)->retry_data_expire;
 }
 
+static int add_one(struct arena *a, struct str *value, void *arg) {
+  *value = str_printf(a, "%llu", str_is_set(*value) ? strtoull(str_dup_c(a, *value), NULL, 10) + 1 : 1);
+  return 1;
+}
+
+/* Whoever waited for the record's time may be looked at again. */
 static void record_forget(struct ctx *c, struct str key) {
   struct str value;
-  if (hints_get(c, DATABASE, key, c->arena, &value) == OUTCOME_OK)
-    hints_delete(c, DATABASE, key);
+  if (hints_get(c, DATABASE, key, c->arena, &value) != OUTCOME_OK)
+    return;
+  hints_delete(c, DATABASE, key);
+  (void)hints_update(c, CLEARED_DATABASE, CLEARED_KEY, add_one, NULL);
+}
+
+uint64_t retry_cleared(struct ctx *c) {
+  struct str value;
+  return hints_get(c, CLEARED_DATABASE, CLEARED_KEY, c->arena, &value) == OUTCOME_OK ? strtoull(str_dup_c(c->arena, value), NULL, 10) : 0;
 }
 
 /* When something of the message that c delivers is due again. */

@@ -25,6 +25,11 @@ bool retry_address_deferred(struct ctx *c, struct address *a);
 /* It was routed or delivered: the records of its failures go. Cheap when there are none. */
 void retry_address_succeeded(struct ctx *c, const struct address *a);
 
+/* --- for queue runs --- */
+
+/* Changes when a retry record has gone: what waited for its time may go now. */
+uint64_t retry_cleared(struct ctx *c);
+
 /* --- for the smtp transport --- */
 
 /* May the host be tried now? (Host record, and that of this message with this host.) */

@@ -11,6 +11,7 @@
 #include "log/log.h"
 #include "queue/spool_internal.h"
 #include "queue/spool_wal.h"
+#include "queue/summary.h"
 
 static void release(void *arg) {
   struct spool_state *s = arg;
@@ -141,7 +142,10 @@ struct commit_job {
 static int commit_files(void *arg) {
   struct commit_job *job = arg;
   job->files.dir = message_dir(job->m, true);
-  return job->files.dir < 0 ? job->files.dir : spool_files_create(&job->files);
+  int rc = job->files.dir < 0 ? job->files.dir : spool_files_create(&job->files);
+  if (rc == 0)
+    summary_note(job->m, job->files.dir);
+  return rc;
 }
 
 /* The session outlives neither the message nor a restart. */
@@ -235,6 +239,7 @@ int spool_settle(struct message *m) {
     return rc;
   }
   s->has_files = s->has_data = true;
+  summary_note(m, f.dir);
   wal_settled(s->wal);
   return 0;
 }
@@ -260,6 +265,13 @@ int spool_recover(struct ctx *c) {
   return rc ? rc : wal_recover(NULL, NULL);
 }
 
+void (*spool_changed)(const struct message *m);
+
+static void changed(const struct message *m) {
+  if (spool_changed && !wal_active())
+    spool_changed(m);
+}
+
 /* --- commit --- */
 
 int spool_commit(struct ctx *c, struct message *m) {
@@ -270,6 +282,8 @@ int spool_commit(struct ctx *c, struct message *m) {
     rc = create_files(m, true);
   if (rc)
     spool_abandon(c, m);
+  else
+    changed(m);
   return rc;
 }
 
@@ -302,6 +316,8 @@ static int replace_header(void *arg) {
   if (dir < 0)
     return dir;
   int rc = spool_file_replace_header(dir, job->m->id, job->text, job->sync);
+  if (rc == 0)
+    summary_note(job->m, dir);
   if (rc || !s->has_journal)
     return rc;
   char name[SPOOL_NAME_MAX];
@@ -341,6 +357,7 @@ int spool_write_header(struct ctx *c, struct message *m, bool durable) {
     if (s->journal_fd >= 0)
       close(s->journal_fd);
     s->journal_fd = -1;
+    changed(m);
   }
   return rc;
 }
@@ -408,5 +425,7 @@ int spool_remove(struct ctx *c, struct message *m) {
     close(m->data_fd);
   m->data_fd = -1;
   s->has_files = s->has_data = s->has_journal = false;
+  if (rc == 0)
+    changed(m);
   return rc;
 }

@@ -9,6 +9,7 @@ Invariants (docs/internals/spool.md says more):
  5. Who works on a message with files holds a write lock on its -D. */
 #pragma once
 
+#include <sys/types.h>
 #include "base/arena.h"
 #include "base/outcome.h"
 #include "message/message.h"
@@ -81,10 +82,18 @@ void spool_remove_log(struct ctx *c, const struct message *m);
 struct spool_entry {
   char id[24];
   char subdir[2];
+  bool journal;  /* there is a -J: what -H says is not all */
+  ino_t inode;   /* of -H */
 };
 int spool_scan(struct ctx *c, struct str queue_name, struct arena *a, struct spool_entry **ret, size_t *ret_n);
 /* May this be the name of a queue? It becomes a directory's name. */
 bool spool_queue_name_valid(struct str name);
+
+/* So that the daemon can be told: called in one-shot commands after they have made, changed or removed a message's files, and
+after an administrator's change to one. NULL: nobody is told. */
+extern void (*spool_changed)(const struct message *m);
+/* Is there a message of that id? Does not suspend. */
+bool spool_exists(struct str queue_name, const char *id);
 
 /* For modules' own -H lines: `-name value`, with a second hyphen if the value is tainted. A newline becomes a blank. */
 void spool_write_item(struct spool_writer *w, const char *name, struct str value);

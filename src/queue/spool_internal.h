@@ -76,3 +76,8 @@ struct spool_state *spool_state(struct message *m);
 int spool_settle(struct message *m);
 /* The text of -H, in `a`. 0 or -errno. */
 int spool_header_text(const struct message *m, struct arena *a, struct str *ret);
+
+/* --- finding (spool_read.c) --- */
+
+/* As spool_scan, without a context and without suspension; *ret is to be freed. */
+int spool_scan_names(struct str queue_name, struct spool_entry **ret, size_t *ret_n);

@@ -176,6 +176,18 @@ enum spool_read spool_read_message(struct ctx *c, struct str queue_name, struct 
   return result;
 }
 
+static int find_header(int dir, char letter, void *arg) {
+  char name[SPOOL_NAME_MAX];
+  spool_name(name, arg, 'H');
+  return faccessat(dir, name, F_OK, 0) ? -errno : 0;
+}
+
+bool spool_exists(struct str queue_name, const char *id) {
+  char copy[24] = "";
+  memcpy(copy, id, strnlen(id, sizeof copy - 1));
+  return message_id_valid(str_c(copy)) && each_place(queue_name, copy, find_header, copy) == 0;
+}
+
 struct file_job {
   const char *id;
   char which, *text;
@@ -247,24 +259,28 @@ int spool_open_body(struct ctx *c, const struct message *m) {
 
 /* --- scan --- */
 
-struct scan_job {
-  struct str queue_name;
+struct scan_ids {
   struct spool_entry *v;
   size_t n, cap;
 };
+struct scan_job {
+  struct str queue_name;
+  struct scan_ids headers, journals;
+};
 
-static void scan_name(struct scan_job *job, const char *name, char letter) {
-  struct str s = str_c(name);
-  if (!str_ends(s, STR("-H")) || !message_id_valid(str_slice(s, 0, s.len - 2)) || job->n >= SCAN_MAX)
+static void scan_name(struct scan_job *job, const struct dirent *d, char letter) {
+  struct str s = str_c(d->d_name);
+  bool journal = str_ends(s, STR("-J"));
+  struct scan_ids *to = journal ? &job->journals : &job->headers;
+  if ((!journal && !str_ends(s, STR("-H"))) || !message_id_valid(str_slice(s, 0, s.len - 2)) || to->n >= SCAN_MAX)
     return;
-  if (job->n == job->cap) {
-    job->cap = job->cap ? job->cap * 2 : 256;
-    job->v = xrealloc(job->v, job->cap * sizeof *job->v);
+  if (to->n == to->cap) {
+    to->cap = to->cap ? to->cap * 2 : 256;
+    to->v = xrealloc(to->v, to->cap * sizeof *to->v);
   }
-  struct spool_entry *e = &job->v[job->n++];
-  snprintf(e->id, sizeof e->id, "%.*s", (int)(s.len - 2), s.p);
-  e->subdir[0] = letter;
-  e->subdir[1] = '\0';
+  struct spool_entry *e = &to->v[to->n++];
+  *e = (struct spool_entry){.subdir = {letter}, .inode = d->d_ino};
+  memcpy(e->id, s.p, s.len - 2);
 }
 
 static int scan_dir(struct scan_job *job, const char *subdir, char *ret_subdirs) {
@@ -285,7 +301,7 @@ static int scan_dir(struct scan_job *job, const char *subdir, char *ret_subdirs)
     if (ret_subdirs && e->d_name[0] != '.' && e->d_name[1] == '\0' && subdirs < 62)
       ret_subdirs[subdirs++] = e->d_name[0];
     else
-      scan_name(job, e->d_name, subdir[0]);
+      scan_name(job, e, subdir[0]);
   }
   closedir(d);
   return 0;
@@ -313,9 +329,25 @@ static int scan(void *arg) {
     char subdir[2] = {subdirs[i], '\0'};
     rc = scan_dir(job, subdir, NULL);
   }
-  if (job->n)
-    qsort(job->v, job->n, sizeof *job->v, compare_entries);
+  if (job->headers.n)
+    qsort(job->headers.v, job->headers.n, sizeof *job->headers.v, compare_entries);
+  for (size_t i = 0; i < job->journals.n && job->headers.n; i++) {
+    struct spool_entry *e = bsearch(&job->journals.v[i], job->headers.v, job->headers.n, sizeof *e, compare_entries);
+    if (e)
+      e->journal = true;
+  }
+  free(job->journals.v);
   return rc == -ENOTDIR ? 0 : rc;
+}
+
+int spool_scan_names(struct str queue_name, struct spool_entry **ret, size_t *ret_n) {
+  struct scan_job job = {.queue_name = queue_name};
+  int rc = scan(&job);
+  if (rc)
+    free(job.headers.v);
+  *ret = rc ? NULL : job.headers.v;
+  *ret_n = rc ? 0 : job.headers.n;
+  return rc;
 }
 
 int spool_scan(struct ctx *c, struct str queue_name, struct arena *a, struct spool_entry **ret, size_t *ret_n) {
@@ -325,10 +357,11 @@ int spool_scan(struct ctx *c, struct str queue_name, struct arena *a, struct spo
     (void)wal_recover(NULL, NULL); /* it says in the log what it cannot do */
   if (rc == 0)
     rc = fiber_offload(scan, &job);
+  struct scan_ids *found = &job.headers;
   if (rc == 0) {
-    *ret = job.n ? arena_memdup(a, job.v, job.n * sizeof *job.v) : NULL;
-    *ret_n = job.n;
+    *ret = found->n ? arena_memdup(a, found->v, found->n * sizeof *found->v) : NULL;
+    *ret_n = found->n;
   }
-  free(job.v);
+  free(found->v);
   return rc;
 }

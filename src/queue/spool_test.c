@@ -34,10 +34,10 @@ static int teardown(void **state) {
   return nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-/* Number of files in the whole spool. */
+/* Number of files in the whole spool, less the cache of summaries. */
 static int files;
 static int count_one(const char *path, const struct stat *st, int flag, struct FTW *ftw) {
-  files += flag == FTW_F;
+  files += flag == FTW_F && !strstr(path, "/summary/");
   return 0;
 }
 static int count_files(void) {

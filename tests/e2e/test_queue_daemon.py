@@ -1,0 +1,118 @@
+"""The daemon's queue beside what others do to the spool: commands, administrators' hands, and runs that have nothing to do."""
+import os
+import re
+import socket
+
+import pytest
+
+from support.util import wait_for
+
+pytestmark = pytest.mark.plain
+
+HEADER = 'Subject: x\n\nx\n'
+
+
+@pytest.fixture
+def server(smtp_server, martlet):
+    """server(client='…'): a daemon with queue runs every second and a next hop."""
+    def make(run='-q1s', **gaps):
+        hop = smtp_server()
+        m = martlet(smarthost='127.0.0.1', client=f'port = {hop.port}', arguments=[run], **gaps)
+        return m, hop
+    return make
+
+
+def a_run(m):
+    """A run of the daemon's queue, from its start: it delivers what a command has left."""
+    before = len(m.mail('u0'))
+    m.run('-odq', '-f', 's@b.test', 'u0@local.test', input=HEADER)
+    wait_for(lambda: len(m.mail('u0')) > before, lambda: 'a queue run' + m.logs())
+
+
+def submit(m, rcpt='a@relay.test', how='-odq'):
+    m.run(how, '-f', 's@b.test', rcpt, input=HEADER)
+    ids = m.run('-bpi').split()
+    return ids[-1] if ids else None
+
+
+def test_message_that_a_command_left_on_the_queue_goes_in_the_next_run(server):
+    m, hop = server()
+    m.run('-odq', '-f', 's@b.test', 'a@relay.test', input=HEADER)
+    wait_for(lambda: len(hop.messages) == 1, lambda: 'a queue run to deliver it' + m.logs())
+    wait_for(lambda: m.run('-bpc').strip() == '0', lambda: 'the queue to be empty' + m.logs())
+
+
+def test_files_put_into_the_spool_by_hand_go_in_the_next_run(server):
+    m, hop = server()
+    ident = '1vMARt-00000000001-0001'
+    text = {'D': f'{ident}-D\nbody\n',
+            'H': f'{ident}-H\nroot 0 0\n<s@b.test>\n1700000000 0\n-received_time_usec .000001\n-local\n-body_linecount 1\nXX\n1\n'
+                 'a@relay.test\n\n017  Subject: by hand\n'}
+    directory = m._own('spool/input')
+    for which in 'DH':
+        path = f'{directory}/{ident}-{which}'
+        with open(path + '.new', 'w') as f:
+            f.write(text[which])
+        if os.geteuid() == 0:
+            os.chown(path + '.new', m.uid, m.gid)
+        os.rename(path + '.new', path)
+    wait_for(lambda: len(hop.messages) == 1, lambda: 'a queue run to deliver it' + m.logs())
+    assert 'by hand' in str(hop.messages[0]), hop.messages[0]
+
+
+def test_frozen_and_thawed(smtp_server, martlet):
+    hop = smtp_server()
+    m = martlet(smarthost='127.0.0.1', client=f'port = {hop.port}', arguments=['-q1s'], acl='acl_freeze:\n  accept senders = frozen@b.test\n         control = freeze\n  accept',
+                main='acl_not_smtp = acl_freeze')
+    m.run('-f', 'frozen@b.test', 'a@relay.test', input=HEADER)
+    ident = m.run('-bpi').strip()
+    assert '*** frozen ***' in m.run('-bp')
+    a_run(m)
+    assert not hop.messages
+    assert 'no longer frozen' in m.run('-Mt', ident)
+    wait_for(lambda: len(hop.messages) == 1, lambda: 'the thawed message to go' + m.logs())
+
+
+def test_removed_by_a_command(martlet):
+    m = martlet(arguments=['-q30m'])
+    ident = submit(m)
+    assert m.run('-bpc').strip() == '1'
+    assert 'has been removed' in m.run('-Mrm', ident)
+    assert m.run('-bpc').strip() == '0'
+
+
+def test_run_with_nothing_due_looks_at_no_message(martlet):
+    """The hop refuses connections; then runs find in memory that its time has not come."""
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        closed = s.getsockname()[1]
+    m = martlet(smarthost='127.0.0.1', client=f'port = {closed}', arguments=['-q1s'], retry='* * F,2h,1h',
+                main='log_selector = +retry_defer')
+    m.run('-f', 's@b.test', 'a@relay.test', input=HEADER)
+    wait_for(lambda: re.search(r'== a@relay.test .*Connection refused', m.log()), lambda: 'the first attempt' + m.logs())
+    for _ in range(3):
+        a_run(m)
+    assert m.log().count('== a@relay.test') == 1, m.logs()
+    # A forced run does look.
+    m.run('-qf')
+    wait_for(lambda: m.log().count('== a@relay.test') >= 2, lambda: 'a forced attempt' + m.logs())
+
+
+def test_long_list_is_the_same_with_and_without_what_is_known(martlet):
+    m = martlet(daemon=False)
+    for i in range(60):
+        m.run('-odq', '-f', f's{i}@b.test', f'a{i}@relay.test', 'b@relay.test', input=HEADER)
+    known = m.run('-bp')
+    assert known.count('<s') == 60 and known.count('@relay.test\n') == 120
+    os.unlink(m.outside('spool/summary/messages'))
+    assert m.run('-bp') == known
+    assert os.path.getsize(m.outside('spool/summary/messages')) > 60 * 50
+    assert m.run('-bp') == known
+    # What is changed shows.
+    first = m.run('-bpi').split()[0]
+    m.run('-Mf', first)
+    m.run('-Mmd', first, 'b@relay.test')
+    changed = m.run('-bp')
+    assert changed.count('*** frozen ***') == 1 and changed.count('D b@relay.test') == 1
+    m.run('-Mt', first)
+    assert m.run('-bp').count('*** frozen ***') == 0
