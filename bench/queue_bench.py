@@ -2,7 +2,7 @@
 
 start   from the command to an answered EHLO, with the queue there (and with an empty one, for comparison)
 count   -bpc
-list    -bp, all of it
+list    -bp, all of it; first: when each message must still be opened (a spool that was filled from elsewhere)
 idle    CPU of the daemon in ten quiet seconds
 memory  of the daemon with the queue, less that with an empty one, a message
 
@@ -117,6 +117,7 @@ def measure(a, make, kind, scratch):
         got['memory_B'] = (settle(server) - empty) * 1024 / n
         nothing = min(timed(server, ['true'], lambda out: True) for _ in range(5))
         got['count_ms'] = 1000 * (min(timed(server, program(kind, server) + ['-bpc'], lambda out: int(out) == n) for _ in range(3)) - nothing)
+        got['first_list_s'] = timed(server, program(kind, server) + ['-bp'], lambda out: len(re.findall(rb'bench\.test\n', out)) >= n) - nothing
         got['list_s'] = min(timed(server, program(kind, server) + ['-bp'], lambda out: len(re.findall(rb'bench\.test\n', out)) >= n)
                             for _ in range(2)) - nothing
         before = procs.cpu(server.place.processes())

@@ -398,11 +398,11 @@ static void start_queue_run(const struct daemon_message *m) {
   struct ctx *c = ctx_new(a, w.config);
   struct queue_run r = {.queue_name = str_dup(a, str_c(m->queue_name)), .first_only = m->run.first_only, .force = m->run.force,
       .force_frozen = m->run.force_frozen};
-  run_starts(m);
   uint64_t cleared = retry_cleared(c);
   r.all = cleared != known_cleared;
   known_cleared = cleared;
   queue_refresh(c, r.queue_name, w.p.index, w.p.count, daemon_owner);
+  run_starts(m);
   queue_start_run(&r, time(NULL));
   tell_queued();
   arena_free(a);

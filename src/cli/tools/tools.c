@@ -13,7 +13,7 @@
 
 #define ANSWER_MAX (1u << 30)
 #define ANSWER_SECONDS 3600
-#define WORDS_MAX 64
+#define WORDS_MAX 256
 #define LINE_MAX_BYTES (16u << 20)
 
 extern char **environ;
@@ -22,8 +22,8 @@ int (*tool_find(const char *name))(struct tool *t) {
   static const struct {
     const char *name;
     int (*run)(struct tool *t);
-  } tools[] = {{"exicyclog", tool_exicyclog}, {"exigrep", tool_exigrep}, {"exim_checkaccess", tool_checkaccess}, {"exinext", tool_exinext},
-      {"exiqgrep", tool_exiqgrep}, {"exiqsumm", tool_exiqsumm}};
+  } tools[] = {{"exicyclog", tool_exicyclog}, {"exigrep", tool_exigrep}, {"exim_checkaccess", tool_checkaccess}, {"exim_lock", tool_lock}, {"exinext", tool_exinext},
+      {"exiqgrep", tool_exiqgrep}, {"exiqsumm", tool_exiqsumm}, {"queue", tool_queue}};
   for (size_t i = 0; i < sizeof tools / sizeof *tools; i++)
     if (!strcmp(name, tools[i].name))
       return tools[i].run;
