@@ -90,12 +90,17 @@ def test_run_with_nothing_due_looks_at_no_message(martlet):
                 main='log_selector = +retry_defer')
     m.run('-f', 's@b.test', 'a@relay.test', input=HEADER)
     wait_for(lambda: re.search(r'== a@relay.test .*Connection refused', m.log()), lambda: 'the first attempt' + m.logs())
+    # A run may have had it before the command's word about it came.
+    for _ in range(2):
+        a_run(m)
+    before = m.log().count('== a@relay.test')
+    assert before <= 2, m.logs()
     for _ in range(3):
         a_run(m)
-    assert m.log().count('== a@relay.test') == 1, m.logs()
+    assert m.log().count('== a@relay.test') == before, m.logs()
     # A forced run does look.
     m.run('-qf')
-    wait_for(lambda: m.log().count('== a@relay.test') >= 2, lambda: 'a forced attempt' + m.logs())
+    wait_for(lambda: m.log().count('== a@relay.test') > before, lambda: 'a forced attempt' + m.logs())
 
 
 def test_long_list_is_the_same_with_and_without_what_is_known(martlet):
