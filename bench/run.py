@@ -9,6 +9,7 @@ Scenarios:
   sessions  10,000 sessions at one time, one in five slow, in clear and with TLS (Martlet only)
   mime    the MIME ACL over 10 MiB with 200 parts (bench/mime.py; not Postfix)
   auth    logins per second, PLAIN and CRAM-MD5, a connection each (bench/logins.py; not Postfix)
+  tls     handshakes, full and resumed, a second of CPU (bench/tls.py; not Postfix)
   mailauth  signatures and SPF in a loop, beside libopendkim, libspf2 and what OpenSSL alone needs (no servers)
   expansion  the same lines for `-be`: a policy line, lookups in a file of 50,000 lines, a process's first lookup (Exim only)
 
@@ -45,6 +46,7 @@ import mailauth                                             # noqa: E402
 import mime                                                 # noqa: E402
 import queue_bench                                          # noqa: E402
 import sessions                                             # noqa: E402
+import tls                                                  # noqa: E402
 
 USERS = 10
 
@@ -291,7 +293,7 @@ def arguments():
     p.add_argument('--peers', default=os.path.join(TOP, 'build', 'peers'))
     p.add_argument('--rounds', type=int, default=3)
     p.add_argument('--servers', default='martlet,exim,postfix')
-    p.add_argument('--scenarios', default='local,relay,idle,queue,sessions,auth,mime,expansion,mailauth')
+    p.add_argument('--scenarios', default='local,relay,idle,queue,sessions,auth,tls,mime,expansion,mailauth')
     p.add_argument('--only', metavar='SCENARIO', help='the same as --scenarios with one')
     p.add_argument('--messages', help='for all servers (default: enough for some seconds each)', type=int)
     p.add_argument('--sessions', type=int, default=20)
@@ -319,7 +321,7 @@ def main():
     Martlet.binary = os.path.abspath(a.binary)
     if 'martlet' in a.servers and not os.path.exists(Martlet.binary):
         sys.exit(f'bench/run.py: {Martlet.binary} is not built')
-    results, flows, good = {}, [s for s in a.scenarios if s not in ('expansion', 'queue', 'sessions', 'auth', 'mailauth', 'mime')], True
+    results, flows, good = {}, [s for s in a.scenarios if s not in ('expansion', 'queue', 'sessions', 'auth', 'tls', 'mailauth', 'mime')], True
     base = tempfile.mkdtemp(prefix='martlet-bench-', dir=a.scratch)
     os.chmod(base, 0o755)
     print(f'{os.cpu_count()} cores; a synced write takes {sync_time(base):.2f} ms')
@@ -355,6 +357,8 @@ def main():
             results.update(mime.run(a, base, KINDS))
         if 'auth' in a.scenarios:
             results.update(((f'auth {s}', n), r) for (s, n), r in logins.run(a, base, KINDS).items())
+        if 'tls' in a.scenarios:
+            results.update(tls.run(a, base, KINDS))
         if 'mailauth' in a.scenarios:
             same, more = mailauth.run(a, base)
             good = good and same
