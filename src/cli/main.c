@@ -18,9 +18,11 @@ chapter "The Exim command line"). */
 #include "core/main_options.h"
 #include "daemon/daemon.h"
 #include "daemon/load.h"
+#include "daemon/sandbox.h"
 #include "dns/validator.h"
 #include "expand/perl.h"
 #include "log/log.h"
+#include "smtp/client/sts.h"
 #include "loop/fiber.h"
 #include "message/message.h"
 #include "queue/spool.h"
@@ -204,7 +206,12 @@ int main(int argc, char **argv) {
   int status;
   if (argc == 4 && !strcmp(argv[1], VALIDATOR_ARGUMENT)) { /* nothing of what follows is its business */
     arena_free(arena);
-    return validator_run(argv[2], argv[3]);
+    _exit(validator_run(argv[2], argv[3]));
+  }
+  if (argc == 5 && !strcmp(argv[1], STS_FETCH_ARGUMENT)) {
+    arena_free(arena);
+    sandbox_drop_root();
+    _exit(sts_fetch_run(argv[2], argv[3], argv[4]));
   }
   open_standard_fds();
   signal(SIGPIPE, SIG_IGN);

@@ -1,6 +1,7 @@
 #include "daemon/sandbox.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stdbool.h>
@@ -18,6 +19,8 @@
 #define LEAK_CHECKER 1
 #endif
 #endif
+
+#define NOBODY 65534
 
 /* By name, since some are not there on every architecture or in older headers. */
 static const char *const refused[] = {
@@ -129,4 +132,16 @@ int sandbox_enter_alone(void) {
     e = seccomp_load(f);
   seccomp_release(f);
   return e;
+}
+
+void sandbox_drop_root(void) {
+  uid_t real = getuid(), uid = geteuid() != 0 ? geteuid() : real != 0 ? real : NOBODY;
+  gid_t real_gid = getgid(), gid = getegid() != 0 ? getegid() : real_gid != 0 ? real_gid : NOBODY;
+  bool root = geteuid() == 0;
+  if (root && setgroups(0, NULL))
+    _exit(1);
+  if (setresgid(gid, gid, gid) && root)
+    _exit(1);
+  if (setresuid(uid, uid, uid) || geteuid() == 0)
+    _exit(1);
 }

@@ -9,3 +9,5 @@ int sandbox_enter(void);
 /* For a process that only talks over sockets that it has or makes: nor may it start programs or processes, signal any, or (where
 the kernel has Landlock) open any file. */
 int sandbox_enter_alone(void);
+/* For a process that needs no root, however it was started: the effective user for good, or the caller, or nobody. */
+void sandbox_drop_root(void);

@@ -4,7 +4,6 @@ files and start no programs. */
 
 #include <errno.h>
 #include <event2/event.h>
-#include <grp.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -14,7 +13,6 @@ files and start no programs. */
 
 #include "daemon/sandbox.h"
 
-#define NOBODY 65534
 #define MEMORY_MAX (1u << 30)
 #define AT_ONCE_MAX 1000
 #define CLASS_IN 1
@@ -80,19 +78,6 @@ static void on_request(evutil_socket_t fd, short what, void *arg) {
   }
 }
 
-/* Root is not needed, however we were started. */
-static void drop_root(void) {
-  uid_t real = getuid(), uid = geteuid() != 0 ? geteuid() : real != 0 ? real : NOBODY;
-  gid_t real_gid = getgid(), gid = getegid() != 0 ? getegid() : real_gid != 0 ? real_gid : NOBODY;
-  bool root = geteuid() == 0;
-  if (root && setgroups(0, NULL))
-    _exit(1);
-  if (setresgid(gid, gid, gid) && root)
-    _exit(1);
-  if (setresuid(uid, uid, uid) || geteuid() == 0)
-    _exit(1);
-}
-
 static void no_result(void *arg, int rcode, void *packet, int n, int sec, char *why_bogus, int was_ratelimited) {}
 
 int validator_run(const char *anchor, const char *config) {
@@ -104,7 +89,7 @@ int validator_run(const char *anchor, const char *config) {
   if ((config[0] && ub_ctx_config(ub, config)) || ub_ctx_add_ta_file(ub, anchor) ||
       ub_resolve_event(ub, "localhost", DNS_A, CLASS_IN, NULL, no_result, NULL))
     return 1;
-  drop_root();
+  sandbox_drop_root();
 #ifndef UNBOUNDED_MEMORY /* the sanitizer's own is much */
   const struct rlimit memory = {MEMORY_MAX, MEMORY_MAX};
   setrlimit(RLIMIT_AS, &memory);

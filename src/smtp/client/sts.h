@@ -31,3 +31,6 @@ void smtp_sts_params(const struct ctx *c, const struct smtp_connection *n, struc
 "[::1],192.0.2.1"; `ca`: "system" or a file. */
 int sts_fetch(struct ctx *c, struct str host, struct str addresses, struct str ca, struct str *ret, struct str *ret_error);
 bool sts_fetch_available(void); /* was it built in? */
+/* In that process: the arguments behind STS_FETCH_ARGUMENT are URL, libcurl's resolve entry, and CA file or "". Its exit status. */
+#define STS_FETCH_ARGUMENT "--sts-fetch"
+int sts_fetch_run(const char *url, const char *resolve, const char *ca);

@@ -9,3 +9,4 @@ int sts_fetch(struct ctx *c, struct str host, struct str addresses, struct str c
 }
 
 bool sts_fetch_available(void) { return false; }
+int sts_fetch_run(const char *url, const char *resolve, const char *ca) { return 1; }
