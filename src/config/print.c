@@ -131,9 +131,20 @@ struct entries {
   size_t n;
 };
 
+/* Hidden options, which few know, are told of when they are set. */
+static bool is_told(const struct option_def *d, const void *block) {
+  const char *place = (const char *)block + d->offset;
+  if (d->flags & OPTION_ALIAS)
+    return false;
+  if (!(d->flags & OPTION_HIDDEN))
+    return true;
+  return d->type == OPTION_BOOL ? *(const bool *)place :
+         d->type == OPTION_EXPR && str_is_set(((const struct option_expr *)place)->text);
+}
+
 static void add_entries(struct entries *e, const struct option_def *defs, const void *block) {
   for (const struct option_def *d = defs; d != NULL && d->name != NULL; d++)
-    if (!(d->flags & (OPTION_ALIAS | OPTION_HIDDEN)) && e->n < sizeof e->v / sizeof *e->v)
+    if (is_told(d, block) && e->n < sizeof e->v / sizeof *e->v)
       e->v[e->n++] = (struct entry){d, block};
 }
 

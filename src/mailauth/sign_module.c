@@ -124,11 +124,11 @@ static bool signs(const struct instance *t) {
 #define AT(field) offsetof(struct sign_options, field)
 static const struct option_def options[] = {
   {"arc_sign", OPTION_EXPR, AT(arc)},
-  {"dk_canon", OPTION_EXPR, AT(dk.canon)},
-  {"dk_domain", OPTION_EXPR, AT(dk.domain)},
-  {"dk_private_key", OPTION_EXPR, AT(dk.private_key)},
-  {"dk_selector", OPTION_EXPR, AT(dk.selector)},
-  {"dk_strict", OPTION_EXPR, AT(dk.strict)},
+  {"dk_canon", OPTION_EXPR, AT(dk.canon), .flags = OPTION_HIDDEN},
+  {"dk_domain", OPTION_EXPR, AT(dk.domain), .flags = OPTION_HIDDEN},
+  {"dk_private_key", OPTION_EXPR, AT(dk.private_key), .flags = OPTION_HIDDEN},
+  {"dk_selector", OPTION_EXPR, AT(dk.selector), .flags = OPTION_HIDDEN},
+  {"dk_strict", OPTION_EXPR, AT(dk.strict), .flags = OPTION_HIDDEN},
   {"dkim_canon", OPTION_EXPR, AT(dkim.canon)},
   {"dkim_domain", OPTION_EXPR, AT(dkim.domain)},
   {"dkim_hash", OPTION_EXPR, AT(dkim.hash), "sha256"},

@@ -7,7 +7,7 @@ struct tls_auth_options {
 
 #define AT(n) offsetof(struct tls_auth_options, param[n])
 static const struct option_def options[] = {
-  {"server_param", OPTION_EXPR, AT(0), .flags = OPTION_HIDDEN},
+  {"server_param", OPTION_EXPR, AT(0), .flags = OPTION_ALIAS | OPTION_HIDDEN, .alias_of = "server_param1"},
   {"server_param1", OPTION_EXPR, AT(0)},
   {"server_param2", OPTION_EXPR, AT(1)},
   {"server_param3", OPTION_EXPR, AT(2)},

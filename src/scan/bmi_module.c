@@ -207,10 +207,10 @@ static const struct option_def options[] = {
   {"bmi_config_file", OPTION_STRING, offsetof(struct bmi_options, file), "/opt/brightmail/etc/brightmail.cfg"}, OPTIONS_END,
 };
 static const struct option_def router_options_table[] = {
-  {"bmi_deliver_alternate", OPTION_BOOL, offsetof(struct bmi_router, deliver_alternate)},
-  {"bmi_deliver_default", OPTION_BOOL, offsetof(struct bmi_router, deliver_default)},
-  {"bmi_dont_deliver", OPTION_BOOL, offsetof(struct bmi_router, dont_deliver)},
-  {"bmi_rule", OPTION_EXPR, offsetof(struct bmi_router, rule)},
+  {"bmi_deliver_alternate", OPTION_BOOL, offsetof(struct bmi_router, deliver_alternate), .flags = OPTION_HIDDEN},
+  {"bmi_deliver_default", OPTION_BOOL, offsetof(struct bmi_router, deliver_default), .flags = OPTION_HIDDEN},
+  {"bmi_dont_deliver", OPTION_BOOL, offsetof(struct bmi_router, dont_deliver), .flags = OPTION_HIDDEN},
+  {"bmi_rule", OPTION_EXPR, offsetof(struct bmi_router, rule), .flags = OPTION_HIDDEN},
   OPTIONS_END,
 };
 static const struct module_driver_options driver_options[] = {{DRIVER_ROUTER, NULL, router_options_table, sizeof(struct bmi_router)}, {0}};
