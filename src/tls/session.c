@@ -94,7 +94,8 @@ static int on_verify(int ok, X509_STORE_CTX *store) {
     return 1;
   snprintf(text, sizeof text, "SSL verify error: certificate name mismatch: DN=\"%s\" H=\"%.*s\"", dn, STRF(host));
   report_verify(t, text);
-  X509_STORE_CTX_set_error(store, X509_V_ERR_HOSTNAME_MISMATCH); /* where it may pass, too: a session that is resumed knows it */
+  if (X509_STORE_CTX_get_error(store) == X509_V_OK) /* where it may pass, too: a session that is resumed knows it */
+    X509_STORE_CTX_set_error(store, X509_V_ERR_HOSTNAME_MISMATCH);
   return !required;
 }
 
