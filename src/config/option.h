@@ -65,7 +65,7 @@ struct option_times {
   size_t n;
 };
 
-#define OPTION_HIDDEN (1u << 0)   /* an old name or internal: accepted, not printed by -bP */
+#define OPTION_HIDDEN (1u << 0)   /* an old name or one that few know: -bP tells it only when it is set */
 #define OPTION_LATER (1u << 1)    /* known, behaviour not there yet: refused with "not supported yet" */
 #define OPTION_ALIAS (1u << 2)    /* an old spelling of `alias_of`: one warning */
 #define OPTION_OBSOLETE (1u << 3) /* known and without effect in current Exim too: accepted silently */
