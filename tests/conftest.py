@@ -12,7 +12,7 @@ TOP = os.path.dirname(HERE)
 sys.path.insert(0, HERE)
 sys.dont_write_bytecode = True
 
-from support import certs, dns, place, procs, smtp          # noqa: E402
+from support import certs, dns, place, procs, scanners, smtp  # noqa: E402
 from support.exim import Exim                               # noqa: E402
 from support.martlet import Martlet                         # noqa: E402
 from support.postfix import Postfix, Sink                   # noqa: E402
@@ -54,6 +54,19 @@ def scratch(request):
     yield path
     if not os.environ.get('MARTLET_TEST_KEEP'):
         shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def stub(scratch):
+    """stub(answer, unix): a server of the test's own (support/scanners.py) on a port or a UNIX socket, stopped at the end."""
+    running = []
+
+    def start(answer, unix=False):
+        running.append(scanners.Stub(answer, os.path.join(scratch, f's{len(running)}') if unix else None))
+        return running[-1]
+    yield start
+    for s in running:
+        s.stop()
 
 
 @pytest.fixture(scope='session')

@@ -1,7 +1,6 @@
 """Brightmail's verdicts (F01): providers with lines and Rspamd, opt-in data, routers, the spool, trouble."""
 import base64
 import json
-import os
 import re
 
 import pytest
@@ -68,18 +67,6 @@ def lines(answer):
         c.stub.requests[:] = [x for x in c.stub.requests if isinstance(x, tuple)] + [(head.decode(), c.exactly(n))]
         c.send(answer)
     return serve
-
-
-@pytest.fixture
-def stub(scratch):
-    running = []
-
-    def start(answer, unix=False):
-        running.append(scanners.Stub(answer, os.path.join(scratch, f's{len(running)}') if unix else None))
-        return running[-1]
-    yield start
-    for s in running:
-        s.stop()
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 """DCC: dccifd's protocol against a server of the tests (F05), the condition, header lines, failover, bad answers."""
-import os
 
 import pytest
 
@@ -29,18 +28,6 @@ def dccifd(text):
         c.all()
         c.send(text)
     return answer
-
-
-@pytest.fixture
-def stub(scratch):
-    running = []
-
-    def start(answer, unix=False):
-        running.append(scanners.Stub(answer, os.path.join(scratch, f's{len(running)}') if unix else None))
-        return running[-1]
-    yield start
-    for s in running:
-        s.stop()
 
 
 @pytest.fixture

@@ -47,18 +47,6 @@ SPAM = 'SPAMD/1.1 0 EX_OK\r\nContent-length: 3\r\nSpam: True ; %s / 5.0\r\n\r\n'
 
 
 @pytest.fixture
-def stub(scratch):
-    running = []
-
-    def start(answer, unix=False):
-        running.append(scanners.Stub(answer, os.path.join(scratch, f's{len(running)}') if unix else None))
-        return running[-1]
-    yield start
-    for s in running:
-        s.stop()
-
-
-@pytest.fixture
 def scanning(steady):
     def start(**specs):
         m = steady(main=LOOKUP, acl=ACL, allow_panic='spam acl condition')
