@@ -200,7 +200,7 @@ static void test_faults_in_changes(void **state) {
 }
 
 static void write_file(const char *name, const char *text) {
-  char path[200];
+  char path[400];
   snprintf(path, sizeof path, "%s/input/%s", root, name);
   FILE *f = fopen(path, "w");
   assert_non_null(f);
