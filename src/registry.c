@@ -3,6 +3,7 @@
 #include "core/module.h"
 #include "daemon/options.h"
 #include "dns/options.h"
+#include "expand/foreign.h"
 #include "expand/modules.h"
 #include "filter/filter.h"
 #include "lookup/types.h"
@@ -74,5 +75,13 @@ const struct module *const modules[] = {
   &transport_module,
   &smtp_client_module,
   &retry_module,
+  NULL,
+};
+
+/* What this program does in processes of its own. */
+const struct foreign_role *const foreign_roles[] = {
+  &dlfunc_role,
+  &pam_role,
+  &dbm_verify_role,
   NULL,
 };

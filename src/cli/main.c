@@ -20,6 +20,7 @@ chapter "The Exim command line"). */
 #include "daemon/load.h"
 #include "daemon/sandbox.h"
 #include "dns/validator.h"
+#include "expand/foreign.h"
 #include "expand/perl.h"
 #include "log/log.h"
 #include "smtp/client/sts.h"
@@ -201,6 +202,7 @@ static int run_as_tool(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+  foreign_main(argc, argv);
   struct arena *arena = arena_new("process");
   struct process p = {.arena = arena, .real_uid = getuid(), .real_gid = getgid(), .out = stdout, .err = stderr};
   int status;

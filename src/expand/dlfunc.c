@@ -2,7 +2,7 @@
 
     int function(unsigned char **yield, int argc, unsigned char *argv[]);
 
-It runs in a child process, so that it may crash or block without harm. The object is loaded anew each time. */
+It runs in a process of its own, so that it may crash or block without harm. The object is loaded anew each time. */
 #include <dlfcn.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,10 +15,11 @@ It runs in a child process, so that it may crash or block without harm. The obje
 
 #define DLFUNC_MAX_RESULT (16u << 20)
 #define DLFUNC_SECONDS 60
+#define DLFUNC_MAX_ARGS 8
 
 /* What a function returns, by number. */
 enum dlfunc_code { DLFUNC_OK = 0, DLFUNC_FAIL = 2, DLFUNC_ERROR = 3, DLFUNC_FAIL_FORCED = 4 };
-/* Which step the child came to: the first byte of its answer. */
+/* Which step it came to: the first byte of its answer. */
 enum dlfunc_step { DLFUNC_LOAD = 'l', DLFUNC_FIND = 'f', DLFUNC_CALLED = 'c' };
 
 struct dlfunc_answer {
@@ -29,36 +30,36 @@ struct dlfunc_answer {
 
 typedef int dlfunc_function(unsigned char **yield, int argc, unsigned char *argv[]);
 
-struct dlfunc_call {
-  char *file, *function, **argv;
-  int argc, out;
-};
+/* --- in its process --- */
 
-/* --- in the child --- */
-
-static void answer(const struct dlfunc_call *call, enum dlfunc_step step, int code, const char *text) {
+static void answer(int out, enum dlfunc_step step, int code, const char *text) {
   struct dlfunc_answer a = {.step = (char)step, .has_text = text != NULL, .code = code};
-  foreign_write(call->out, (const char *)&a, sizeof a);
+  foreign_write(out, (const char *)&a, sizeof a);
   if (text != NULL)
-    foreign_write(call->out, text, strlen(text));
+    foreign_write(out, text, strlen(text));
   _exit(0);
 }
 
-static void run_function(void *arg, int out) {
-  struct dlfunc_call *call = arg;
-  call->out = out;
-  unsigned char *yield = NULL;
-  void *object = dlopen(call->file, RTLD_NOW | RTLD_GLOBAL);
+/* The texts: object, function, arguments. */
+static void run_function(const struct str *v, int n, int out) {
+  unsigned char *yield = NULL, *argv[DLFUNC_MAX_ARGS + 1] = {NULL};
+  if (n < 2 || n - 2 > DLFUNC_MAX_ARGS)
+    _exit(1);
+  void *object = dlopen(v[0].p, RTLD_NOW | RTLD_GLOBAL);
   if (object == NULL)
-    answer(call, DLFUNC_LOAD, 0, dlerror());
+    answer(out, DLFUNC_LOAD, 0, dlerror());
   dlfunc_function *f = NULL;
-  void *symbol = dlsym(object, call->function);
+  void *symbol = dlsym(object, v[1].p);
   if (symbol == NULL)
-    answer(call, DLFUNC_FIND, 0, dlerror());
+    answer(out, DLFUNC_FIND, 0, dlerror());
   memcpy(&f, &symbol, sizeof f);
-  int code = f(&yield, call->argc, (unsigned char **)call->argv);
-  answer(call, DLFUNC_CALLED, code, (const char *)yield);
+  for (int i = 2; i < n; i++)
+    argv[i - 2] = (unsigned char *)(uintptr_t)v[i].p;
+  int code = f(&yield, n - 2, argv);
+  answer(out, DLFUNC_CALLED, code, (const char *)yield);
 }
+
+const struct foreign_role dlfunc_role = {.name = "dlfunc", .run = run_function};
 
 /* --- our side --- */
 
@@ -70,38 +71,33 @@ static int fail_logged(struct ctx *c, struct str text) {
 static int eval_dlfunc(struct ctx *c, const struct expand_item_def *def, const struct expand_args *args, struct buf *out) {
   if (expand_forbidden(c, EXPAND_FORBID_DLFUNC, "dynamically-loaded functions are not permitted"))
     return OUTCOME_ERROR;
-  struct dlfunc_call call = {.argc = args->n - 2, .argv = arena_array(c->arena, char *, args->n)};
   struct str file = args->value[0], function = args->value[1];
   if (str_is_tainted(file))
     return ctx_fail(c, OUTCOME_ERROR, "Tainted filename for dlfunc: '%.*s'", STRF(file));
-  call.file = str_dup_c(c->arena, file);
-  call.function = str_dup_c(c->arena, function);
-  for (int i = 2; i < args->n; i++)
-    call.argv[i - 2] = str_dup_c(c->arena, args->value[i]);
   struct buf b;
   buf_init(&b, c->arena, DLFUNC_MAX_RESULT);
-  int rc = foreign_call(run_function, &call, DLFUNC_SECONDS, &b);
+  int rc = foreign_call(dlfunc_role.name, args->value, args->n, DLFUNC_SECONDS, &b);
   struct dlfunc_answer a;
   if (rc < 0 || b.len < sizeof a)
-    return fail_logged(c, str_printf(c->arena, "dlfunc{%s}{%s} failed: %s", call.file, call.function, foreign_error(rc)));
+    return fail_logged(c, str_printf(c->arena, "dlfunc{%.*s}{%.*s} failed: %s", STRF(file), STRF(function), foreign_error(rc)));
   memcpy(&a, b.p, sizeof a);
   struct str text = a.has_text ? str_from(buf_str(&b), sizeof a) : STR("(no message)");
   if (a.step == DLFUNC_LOAD)
-    return fail_logged(c, str_printf(c->arena, "dlopen \"%s\" failed: %.*s", call.file, STRF(text)));
+    return fail_logged(c, str_printf(c->arena, "dlopen \"%.*s\" failed: %.*s", STRF(file), STRF(text)));
   if (a.step == DLFUNC_FIND)
-    return fail_logged(c, str_printf(c->arena, "dlsym \"%s\" in \"%s\" failed: %.*s", call.function, call.file, STRF(text)));
+    return fail_logged(c, str_printf(c->arena, "dlsym \"%.*s\" in \"%.*s\" failed: %.*s", STRF(function), STRF(file), STRF(text)));
   if (a.code == DLFUNC_OK) {
     if (a.has_text)
       buf_add(out, text);
     return 0;
   }
   if (a.code != DLFUNC_FAIL && a.code != DLFUNC_FAIL_FORCED)
-    log_write(LOG_MAIN | LOG_PANIC, NULL, "dlfunc{%s}{%s} failed (%d): %.*s", call.file, call.function, a.code, STRF(text));
+    log_write(LOG_MAIN | LOG_PANIC, NULL, "dlfunc{%.*s}{%.*s} failed (%d): %.*s", STRF(file), STRF(function), a.code, STRF(text));
   return ctx_fail(c, a.code == DLFUNC_FAIL_FORCED ? OUTCOME_FORCED : OUTCOME_ERROR, "%.*s", STRF(text));
 }
 
 static const struct expand_item_def items[] = {
-  {"dlfunc", 2, 10, 0, NULL, eval_dlfunc},
+  {"dlfunc", 2, DLFUNC_MAX_ARGS + 2, 0, NULL, eval_dlfunc},
   {0},
 };
 

@@ -7,6 +7,7 @@
 #include "config/config.h"
 #include "core/ctx.h"
 #include "expand/expand_test.h"
+#include "expand/foreign.h"
 #include "expand/values.h"
 #include "loop/fiber.h"
 #include "message/message.h"
@@ -335,7 +336,8 @@ static void test_lines(void **state) {
   free(out);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+  foreign_main(argc, argv);
   const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_text), cmocka_unit_test(test_if), cmocka_unit_test(test_lists), cmocka_unit_test(test_fields),
     cmocka_unit_test(test_strings), cmocka_unit_test(test_numbers), cmocka_unit_test(test_digests),

@@ -1,23 +1,43 @@
-/* Code that is not ours and may block, crash or take the process with it (loaded objects, PAM modules, client libraries):
-called in a child process of its own. */
+/* Code that is not ours and may block, crash or take the process with it (loaded objects, PAM modules, client libraries): called
+in a process of its own. That is a new program, this one under another argument, not a fork: a thread of ours may hold a lock
+of OpenSSL or malloc at that moment, which nobody would ever release in the copy. */
 #pragma once
 
 #include "base/buf.h"
 
 struct ctx;
+struct stream;
 
-/* Calls run(arg, out) in a forked child, on a thread with a stack of 8 MiB (a fiber's is too small for foreign code), with
-default signals and no descriptors but 0, 1, 2 and `out`. What it wrote to `out` comes into *answer, up to that buffer's
-maximum. The child ends when run returns, and is killed with its process group after `seconds`. At most 32 at once.
+/* What the program can do when it is started so; without run(), a library was missing at build time. run() gets the texts of foreign_call (each with a NUL behind its end), writes
+its answer to `out` and returns. It has default signals, no other descriptors than 0, 1, 2 and `out`, and standard input at
+its end, or with `reads_on` what more() of foreign_feed sent. */
+struct foreign_role {
+  const char *name;
+  void (*run)(const struct str *v, int n, int out);
+  bool reads_on;
+};
+/* All of them, ended by NULL (src/registry.c). */
+extern const struct foreign_role *const foreign_roles[];
+
+/* The first call of main(). A process that was started for a role does its work here, and ends. Where this has not been called
+(programs of unit tests), foreign_call fails with -ENOSYS. */
+void foreign_main(int argc, char **argv);
+
+/* Has the role run with n texts. What it wrote comes into *answer, up to that buffer's maximum. The process has our effective
+ids for good; it is killed with its process group after `seconds`. At most 32 at once.
 0, -ETIMEDOUT, -EMSGSIZE, -ECHILD (it died, or ended with another code than 0), -ECANCELED, another -errno. [suspends] */
-int foreign_call(void (*run)(void *arg, int out), void *arg, int seconds, struct buf *answer);
-/* In the child: all of it, or the process ends. */
-void foreign_write(int out, const char *p, size_t n);
+int foreign_call(const char *role, const struct str *v, int n, int seconds, struct buf *answer);
+/* The same; more() writes behind the texts what the role reads from its standard input. */
+int foreign_feed(const char *role, const struct str *v, int n, int (*more)(void *arg, struct stream *to), void *arg, int seconds,
+    struct buf *answer);
 /* Why a call failed, for error texts. */
 const char *foreign_error(int error);
 
-/* For conditions that check a password. In the child: the verdict, once; `text` says why there is none. */
+/* In the role's process: all of it, or the process ends. */
+void foreign_write(int out, const char *p, size_t n);
+
+/* For conditions that check a password. In the role's process: the verdict, once; `text` says why there is none. */
 enum foreign_verdict { FOREIGN_YES = 'y', FOREIGN_NO = 'n', FOREIGN_DEFER = 'd', FOREIGN_ERROR = 'e' };
 void foreign_say(int out, enum foreign_verdict verdict, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-/* Calls and waits for the verdict: 0 and *ret, or OUTCOME_DEFER or _ERROR with "NAME: TEXT". [suspends] */
-int foreign_ask(struct ctx *c, const char *name, void (*run)(void *arg, int out), void *arg, int seconds, bool *ret);
+/* Calls and waits for the verdict: 0 and *ret, or OUTCOME_DEFER or _ERROR with "ROLE: TEXT". [suspends] */
+int foreign_ask(struct ctx *c, const char *role, const struct str *v, int n, int seconds, bool *ret);

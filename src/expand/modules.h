@@ -3,6 +3,9 @@
 
 #include "core/module.h"
 
+struct foreign_role; /* expand/foreign.h */
+extern const struct foreign_role dlfunc_role, pam_role;
+
 extern const struct module expand_text_module;
 extern const struct module expand_list_module;
 extern const struct module expand_field_module;

@@ -14,12 +14,12 @@
 #define PAM_ANSWERS_MAX 32
 
 struct pam_call {
-  const char *user, *answer[PAM_ANSWERS_MAX];
+  const struct str *answer;
   int n, next;
   bool ran_out;
 };
 
-/* --- in the child --- */
+/* --- in its process --- */
 
 /* Whatever is asked gets the next answer; what is only said is heard by nobody. */
 static int converse(int n, const struct pam_message **message, struct pam_response **ret, void *arg) {
@@ -38,17 +38,18 @@ static int converse(int n, const struct pam_message **message, struct pam_respon
       free(r);
       return PAM_CONV_ERR;
     }
-    r[i].resp = xstrdup(call->answer[call->next++]);
+    r[i].resp = xstrdup(call->answer[call->next++].p);
   }
   *ret = r;
   return PAM_SUCCESS;
 }
 
-static void run_pam(void *arg, int out) {
-  struct pam_call *call = arg;
-  struct pam_conv conversation = {converse, call};
+/* The texts: user, answers. */
+static void run_pam(const struct str *v, int n, int out) {
+  struct pam_call call = {.answer = v + 1, .n = n - 1};
+  struct pam_conv conversation = {converse, &call};
   pam_handle_t *h = NULL;
-  int e = pam_start(SERVICE, call->user, &conversation, &h);
+  int e = pam_start(SERVICE, n > 0 ? v[0].p : NULL, &conversation, &h);
   if (e != PAM_SUCCESS)
     foreign_say(out, FOREIGN_ERROR, "pam_start failed: %d", e);
   e = pam_authenticate(h, PAM_SILENT);
@@ -65,14 +66,17 @@ static void run_pam(void *arg, int out) {
     foreign_say(out, FOREIGN_NO, "%s", "");
     break;
   default:
-    foreign_say(out, call->ran_out ? FOREIGN_NO : FOREIGN_ERROR, "%s", text);
+    foreign_say(out, call.ran_out ? FOREIGN_NO : FOREIGN_ERROR, "%s", text);
   }
 }
+
+const struct foreign_role pam_role = {.name = "pam", .run = run_pam};
 
 /* --- our side --- */
 
 static int eval_pam(struct ctx *c, const struct expand_condition_def *def, const struct expand_args *args, bool *ret) {
-  struct pam_call call = {.user = NULL};
+  struct str v[PAM_ANSWERS_MAX + 1];
+  int n = 0;
   struct list_iter i;
   struct str item;
   *ret = false;
@@ -80,11 +84,11 @@ static int eval_pam(struct ctx *c, const struct expand_condition_def *def, const
   /* A module that is given no user would ask for one, and one that is given part of a text for something else. */
   if (!list_next(&i, &item) || item.len == 0 || memchr(args->value[0].p, '\0', args->value[0].len))
     return OUTCOME_OK;
-  call.user = str_dup_c(c->arena, item);
-  while (call.n < PAM_ANSWERS_MAX && list_next(&i, &item))
-    call.answer[call.n++] = str_dup_c(c->arena, item);
-  int r = foreign_ask(c, "pam", run_pam, &call, PAM_SECONDS, ret);
-  DEBUG(auth, "pam: user %s: %s\n", call.user, r != OUTCOME_OK ? "no answer" : *ret ? "yes" : "no");
+  do
+    v[n++] = str_dup(c->arena, item);
+  while (n <= PAM_ANSWERS_MAX && list_next(&i, &item));
+  int r = foreign_ask(c, pam_role.name, v, n, PAM_SECONDS, ret);
+  DEBUG(auth, "pam: user %.*s: %s\n", STRF(v[0]), r != OUTCOME_OK ? "no answer" : *ret ? "yes" : "no");
   return r;
 }
 

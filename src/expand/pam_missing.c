@@ -1,4 +1,5 @@
 /* The condition pam where libpam was not there at build time: known, and refused with the library's name. */
+#include "expand/foreign.h"
 #include "expand/internal.h"
 #include "expand/modules.h"
 
@@ -10,6 +11,8 @@ static const struct expand_condition_def conditions[] = {
   {"pam", 1, 1, 0, NULL, eval_missing},
   {0},
 };
+
+const struct foreign_role pam_role = {.name = "pam"};
 
 const struct module expand_pam_module = {
   .name = "expand-pam",

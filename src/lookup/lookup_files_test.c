@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "base/test.h"
+#include "expand/foreign.h"
 #include "lookup/file.h"
 #include "lookup/lookup.h"
 
@@ -356,7 +357,8 @@ static void test_testdb(void **state) {
   refused("testdb", NULL, "defer", OUTCOME_DEFER, "testdb lookup forced DEFER");
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+  foreign_main(argc, argv);
   const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_dbm), cmocka_unit_test(test_dbm_changes), cmocka_unit_test(test_json),
     cmocka_unit_test(test_lmdb), cmocka_unit_test(test_lmdb_named), cmocka_unit_test(test_lmdb_forms), cmocka_unit_test(test_lmdb_changes),

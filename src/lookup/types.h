@@ -27,6 +27,7 @@ extern const struct lookup_def lookup_sqlite;
 extern const struct lookup_def lookup_testdb;
 extern const struct lookup_def lookup_wildlsearch;
 extern const struct module lookup_module;
+extern const struct foreign_role dbm_verify_role; /* expand/foreign.h */
 
 /* Main options of our own. */
 struct lookup_options {

@@ -44,6 +44,12 @@ static bool child_ids(const struct child_spec *s) {
          syscall(SETRESUID, s->uid, s->uid, s->uid) == 0;
 }
 
+static bool child_effective_ids(void) {
+  gid_t gid = getegid();
+  uid_t uid = geteuid();
+  return syscall(SETRESGID, gid, gid, gid) == 0 && syscall(SETRESUID, uid, uid, uid) == 0;
+}
+
 static bool child_limits(void) {
   struct rlimit memory = {CHILD_MEMORY_MAX, CHILD_MEMORY_MAX}, none = {0, 0};
   return setrlimit(RLIMIT_AS, &memory) == 0 && setrlimit(RLIMIT_CORE, &none) == 0;
@@ -77,6 +83,8 @@ static void child_main(struct plan *p) {
     ok = child_limits();
   if (ok && s->set_ids)
     ok = child_ids(s);
+  if (ok && s->effective_ids)
+    ok = child_effective_ids();
   if (s->umask >= 0)
     umask((mode_t)s->umask);
   if (ok && (ok = chdir(s->cwd ? s->cwd : "/") == 0) && (ok = child_fds(p))) {

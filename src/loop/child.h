@@ -23,6 +23,7 @@ struct child_spec {
   unsigned uid, gid;
   const unsigned *groups;   /* NULL with set_ids: none but gid */
   int groups_count;
+  bool effective_ids;       /* the effective ids are to be its only ones; its groups stay */
   bool new_group;           /* own process group (with pid as its id), so that it can be killed whole */
   bool restrict_memory;     /* address space of at most CHILD_MEMORY_MAX, no core file */
 };
