@@ -532,6 +532,8 @@ static int worker_main(void *arg) {
   message_id_set_filter(id_is_ours, NULL);
   (void)fiber_spawn("orphans", orphans_fiber, orphans);
   (void)fiber_spawn("control", control_fiber, NULL);
+  if (w.p.listeners->n > 0)
+    smtp_server_preload(w.config);
   for (int i = 0; i < w.p.listeners->n; i++)
     if (w.p.listeners->v[i].fd >= 0)
       w.accepters[w.accepters_n++] = fiber_spawn("accept", accept_fiber, &w.p.listeners->v[i]);

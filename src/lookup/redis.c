@@ -290,6 +290,14 @@ static int redis_find(struct ctx *c, const struct lookup_def *def, void *handle,
   return db_servers_ask(c, &servers, only, &q);
 }
 
+int redis_call(struct ctx *c, struct str list, const struct str *args, int n, struct str *ret) {
+  struct db_servers servers = {"Redis", "redis_servers", 2, list, ask};
+  struct request q = {.ret = ret, .servers = &servers, .only = STR_UNSET};
+  buf_init(&q.command, c->arena, BUF_MAX_EXPANSION);
+  redis_command(&q.command, args, n);
+  return db_servers_ask(c, &servers, STR_UNSET, &q);
+}
+
 /* White space and backslashes; the double quote, too, which would otherwise begin an argument. */
 static int redis_quote(struct ctx *c, struct str text, struct str option, struct buf *out) {
   if (str_is_set(option))

@@ -29,6 +29,10 @@ extern const struct lookup_def lookup_wildlsearch;
 extern const struct module lookup_module;
 extern const struct foreign_role dbm_verify_role; /* expand/foreign.h */
 
+/* One command for the first of these servers that answers (a list as redis_servers is). [suspends] OUTCOME_OK with the reply in
+c->arena, OUTCOME_FAIL: there is no such thing, OUTCOME_DEFER (c->error). */
+int redis_call(struct ctx *c, struct str list, const struct str *args, int n, struct str *ret);
+
 /* Main options of our own. */
 struct lookup_options {
   struct str redis_tls_verify_certificates;

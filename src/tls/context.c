@@ -16,6 +16,9 @@ and kept until an option or a file is another one. */
 #define FILES_MAX 32
 /* Files are looked at again after this time at the earliest. */
 #define CHECK_EVERY USEC_PER_SEC
+/* A certificate and its key are two files, which nobody can replace at once: what does not load any more is used as it was for so
+long. Then it is an error. */
+#define RENEWAL_GRACE (30 * USEC_PER_SEC)
 
 struct watched {
   char *name;
@@ -31,6 +34,7 @@ struct entry {
   struct watched files[FILES_MAX];
   size_t files_n;
   usec_t checked, used;
+  usec_t outdated; /* since when its files are others, which do not load; 0: they are as they were */
   char note[TLS_ERROR_MAX]; /* what was found out while it was made, not said yet */
   usec_t until; /* DEADLINE_NEVER, or when the made certificate must be made again */
 };
@@ -354,23 +358,42 @@ static bool entry_fresh(struct entry *e) {
   return true;
 }
 
+/* The place of the entry with this key, or CACHE_MAX. */
+static size_t cache_place(struct str key) {
+  size_t i = 0;
+  while (i < CACHE_MAX && !(cache[i] && str_eq(cache[i]->key, key)))
+    i++;
+  return i;
+}
+
 static struct entry *cache_find(struct str key) {
-  for (size_t i = 0; i < CACHE_MAX; i++) {
-    struct entry *e = cache[i];
-    if (!e || !str_eq(e->key, key))
-      continue;
-    if (entry_fresh(e))
-      return e;
-    entry_free(e);
-    cache[i] = NULL;
+  size_t i = cache_place(key);
+  return i < CACHE_MAX && entry_fresh(cache[i]) ? cache[i] : NULL;
+}
+
+/* Its files have changed and cannot be used: the entry goes on for a while. NULL: no more. */
+static struct entry *cache_outdated(struct str key) {
+  size_t i = cache_place(key);
+  if (i == CACHE_MAX)
+    return NULL;
+  struct entry *e = cache[i];
+  usec_t now = loop_now_fresh();
+  if (e->outdated == 0)
+    e->outdated = now;
+  if (now < e->until && now - e->outdated < RENEWAL_GRACE) {
+    e->checked = now;
+    return e;
   }
+  entry_free(e);
+  cache[i] = NULL;
   return NULL;
 }
 
-/* Takes the free place, or that of the one not used for longest. */
+/* Takes the place of the one it replaces, a free one, or that of the one not used for longest. */
 static void cache_add(struct entry *e) {
-  size_t place = 0;
-  for (size_t i = 0; i < CACHE_MAX && cache[place]; i++)
+  size_t place = cache_place(e->key), from = place == CACHE_MAX ? 0 : CACHE_MAX;
+  place = place == CACHE_MAX ? 0 : place;
+  for (size_t i = from; i < CACHE_MAX && cache[place]; i++)
     if (!cache[i] || cache[i]->used < cache[place]->used)
       place = i;
   if (cache[place])
@@ -397,7 +420,10 @@ static int cache_fill(bool server, const struct tls_params *p, struct str key, s
   int r = fiber_offload(make_context, &job);
   if (r < 0) {
     entry_free(e);
-    return r;
+    *ret = cache_outdated(key);
+    if (*ret)
+      error[0] = '\0';
+    return *ret ? 0 : r;
   }
   cache_add(e);
   *ret = e;

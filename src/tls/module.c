@@ -9,7 +9,19 @@
 #include "core/module.h"
 #include "tls/tls.h"
 
+#define PERIOD_MIN 2
+#define PERIOD_MAX (7 * 86400) /* RFC 8446, section 4.6.1 */
+
+static const struct option_def main_table[] = {
+    {"tls_ticket_period", OPTION_TIME, offsetof(struct tls_main_options, tls_ticket_period), "1h"},
+    {"tls_ticket_servers", OPTION_STRING, offsetof(struct tls_main_options, tls_ticket_servers)},
+    {0},
+};
+
+const struct tls_main_options *tls_main_options(const struct config *config) { return config_block(config, &tls_module); }
+
 static int check(struct config_reader *r, void *block) {
+  const struct tls_main_options *own = block;
   const struct main_options *o = main_options(config_reader_config(r));
   struct str ciphers = o->tls_require_ciphers.text, error, bad;
   uint64_t options;
@@ -19,6 +31,8 @@ static int check(struct config_reader *r, void *block) {
   /* What is expanded is only known when it is used. */
   if (ciphers.len && str_find_byte(ciphers, '$') < 0 && !tls_ciphers_valid(config_reader_arena(r), ciphers, &error))
     rc = config_error(r, "tls_require_ciphers invalid: %.*s", STRF(error));
+  if (own->tls_ticket_period < PERIOD_MIN || own->tls_ticket_period > PERIOD_MAX)
+    rc = config_error(r, "tls_ticket_period must be between %d seconds and %d days", PERIOD_MIN, PERIOD_MAX / 86400);
   return rc;
 }
 
@@ -52,6 +66,8 @@ const struct module tls_module = {
     .name = "tls",
     .summary = "TLS with OpenSSL",
     .support = "OpenSSL OCSP TLS_resume",
+    .main_options = main_table,
+    .main_size = sizeof(struct tls_main_options),
     .main_check = check,
     .macros = macros,
     .libraries = libraries,

@@ -4,86 +4,16 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
-#include <pthread.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <time.h>
 #include "base/arena.h"
 #include "core/build.h"
+#include "tls/ticket_keys.h"
 #include "tls/tls_internal.h"
 
-#define PERIOD_DEFAULT 3600
-#define LIFE_DEFAULT 7200
 #define NAME_MAX_LEN 255
 #define SESSION_MAX 16384
 
-static int64_t period(void) { return build.tls_ticket_period ? build.tls_ticket_period : PERIOD_DEFAULT; }
-
-/* --- the keys --- */
-
-struct ticket_key {
-  unsigned char name[16], cipher[32], mac[32];
-  int64_t made; /* seconds since 1970; 0: there is none */
-};
-
-/* In memory that processes share with those they fork: the daemon's workers, of this generation and the next. */
-static struct shared {
-  pthread_mutex_t lock;
-  struct ticket_key now, before;
-} *shared;
-
-__attribute__((constructor)) static void make_shared(void) {
-  pthread_mutexattr_t attr;
-  void *p = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (p == MAP_FAILED)
-    return;
-  (void)madvise(p, sizeof *shared, MADV_DONTDUMP);
-  shared = p;
-  pthread_mutexattr_init(&attr);
-  pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-  pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-  pthread_mutex_init(&shared->lock, &attr);
-  pthread_mutexattr_destroy(&attr);
-}
-
-/* A clock that was set back makes a new key, too. */
-static bool rotate(int64_t now) {
-  struct ticket_key fresh = {.made = now};
-  int64_t age = now - shared->now.made;
-  if (shared->now.made && age >= 0 && age < period())
-    return true;
-  if (RAND_bytes(fresh.name, sizeof fresh.name) != 1 || RAND_bytes(fresh.cipher, sizeof fresh.cipher) != 1 ||
-      RAND_bytes(fresh.mac, sizeof fresh.mac) != 1)
-    return false;
-  if (shared->now.made && age >= 0 && age < 3 * period()) /* no ticket lives longer */
-    shared->before = shared->now;
-  else
-    OPENSSL_cleanse(&shared->before, sizeof shared->before);
-  shared->now = fresh;
-  OPENSSL_cleanse(&fresh, sizeof fresh);
-  return true;
-}
-
-/* A copy of the key of this name, or with NULL of the one in use. 0: unknown; 1; 2: it is the old one. */
-static int key_get(const unsigned char *name, struct ticket_key *ret) {
-  int r = 0;
-  if (!shared)
-    return 0;
-  if (pthread_mutex_lock(&shared->lock) == EOWNERDEAD) { /* a process died in here: what it left may be half a key */
-    memset(&shared->now, 0, sizeof shared->now);
-    memset(&shared->before, 0, sizeof shared->before);
-    pthread_mutex_consistent(&shared->lock);
-  }
-  if (rotate((int64_t)time(NULL))) {
-    if (!name || memcmp(name, shared->now.name, sizeof shared->now.name) == 0)
-      r = 1;
-    else if (shared->before.made && memcmp(name, shared->before.name, sizeof shared->before.name) == 0)
-      r = 2;
-    *ret = r == 2 ? shared->before : shared->now;
-  }
-  pthread_mutex_unlock(&shared->lock);
-  return r;
-}
+/* --- tickets of a server --- */
 
 static bool key_use(struct ticket_key *k, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int enc) {
   OSSL_PARAM params[] = {OSSL_PARAM_octet_string(OSSL_MAC_PARAM_KEY, k->mac, sizeof k->mac),
@@ -94,7 +24,7 @@ static bool key_use(struct ticket_key *k, unsigned char *iv, EVP_CIPHER_CTX *cip
 
 static int on_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int enc) {
   struct ticket_key k;
-  int r = key_get(enc ? NULL : name, &k);
+  int r = ticket_key_get(enc ? NULL : name, &k);
   tls_session_note_resumption(ssl, enc ? TLS_RESUME_ASKED | TLS_RESUME_TICKET : TLS_RESUME_ASKED | TLS_RESUME_OFFERED);
   if (r == 0)
     return 0;
@@ -111,7 +41,7 @@ static int on_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_C
 
 void tls_tickets_use(SSL_CTX *ctx) {
   SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, on_key);
-  SSL_CTX_set_timeout(ctx, build.tls_ticket_life ? build.tls_ticket_life : LIFE_DEFAULT);
+  SSL_CTX_set_timeout(ctx, build.tls_ticket_life ? build.tls_ticket_life : 2 * (long)ticket_period());
 }
 
 /* --- what a ticket is for --- */

@@ -14,9 +14,8 @@ enum {
   TLS_RESUME_RESUMED = 16,
 };
 
-/* Has a server's context make and take tickets, with keys that all processes of a daemon share: they are in memory that is
-inherited, never in a file. A key makes tickets for an hour and takes
-them until the next one is an hour old. */
+/* Has a server's context make and take tickets (keys: ticket_keys.h). A key makes tickets for an hour and takes them until the
+next one is an hour old. */
 void tls_tickets_use(SSL_CTX *ctx);
 /* A session of such a context, before its hello is looked at: tickets are for those with the same certificates, wishes and name. */
 void tls_tickets_bind(SSL *ssl, const struct tls_params *p, struct str name);

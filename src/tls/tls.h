@@ -7,6 +7,7 @@ their options and loaded again when one of their files changes. */
 #include "loop/stream.h"
 
 struct arena;
+struct ctx;
 struct tls_tlsa;
 struct x509_st; /* OpenSSL's X509 */
 
@@ -112,6 +113,10 @@ int tls_client_start(struct stream *s, const struct tls_params *p, usec_t deadli
 
 /* A copy that lives as long as `a`; NULL for NULL. */
 struct tls_info *tls_info_copy(struct arena *a, const struct tls_info *info);
+
+/* Before a server's handshake with `resumption`: where keys of tickets are shared with other daemons (tls_ticket_servers), sees to
+it that those of now are here. Trouble is logged; then tickets are for this host alone. [suspends] */
+void tls_tickets_prepare(struct ctx *c);
 
 /* Does the context load? For the answer to STARTTLS, and to fill the cache.
 [suspends] 0, or -errno and *ret_error as above. */

@@ -54,6 +54,10 @@ struct smtp_params {
 1: some messages were accepted before an error, 2: none. */
 int smtp_server_run(const struct smtp_params *p);
 
+/* Loads certificates and keys before the first client comes, where the options do not depend on the client. [suspends] Trouble is
+for the sessions to tell. */
+void smtp_server_preload(struct config *config);
+
 /* --- tables: the verbs, and the parameters of MAIL and RCPT that modules add --- */
 
 struct smtp_session;

@@ -113,6 +113,8 @@ static int make_params(struct smtp_session *s, struct tls_params *ret) {
   else if (smtp_match_host(s, &s->o->tls_try_verify_hosts))
     p.verify = TLS_VERIFY_OPTIONAL;
   p.resumption = p.verify != TLS_VERIFY_REQUIRED && smtp_match_host(s, &s->o->tls_resumption_hosts);
+  if (!str_is_empty(s->o->tls_resumption_hosts.text))
+    tls_tickets_prepare(s->c);
   p.require_alpn = smtp_match_host(s, &s->o->hosts_require_alpn);
   *ret = p;
   struct str error = STR_UNSET;
@@ -120,6 +122,26 @@ static int make_params(struct smtp_session *s, struct tls_params *ret) {
   if (rc < 0)
     log_tls_error(s, error);
   return rc;
+}
+
+void smtp_server_preload(struct config *config) {
+  const struct main_options *o = main_options(config);
+  const struct option_expr *const options[] = {&o->tls_certificate, &o->tls_privatekey, &o->tls_require_ciphers,
+      &o->tls_verify_certificates, &o->tls_ocsp_file, &o->tls_crl, &o->tls_eccurve, &o->tls_dhparam, &o->tls_alpn, &o->openssl_options};
+  if (str_is_empty(o->tls_certificate.text) || (str_is_empty(o->tls_advertise_hosts.text) && str_is_empty(o->tls_on_connect_ports)))
+    return;
+  for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+    if (str_find_byte(options[i]->text, '$') >= 0)
+      return;
+  struct arena *a = arena_new("tls preload");
+  struct smtp_session s = {.c = ctx_new(a, config), .o = o};
+  struct tls_params p = {.self_signed_name = self_signed_subject(&s), .dh_max_bits = o->tls_dh_max_bits};
+  struct str error;
+  if (!str_is_empty(o->tls_resumption_hosts.text))
+    tls_tickets_prepare(s.c);
+  if (value_of(&s, &o->openssl_options, "openssl_options", &p.openssl_options) && expand_params(&s, &p))
+    (void)tls_server_check(&p, a, &error); /* a session will say so, to its client, too */
+  arena_free(a);
 }
 
 static int run_handshake(struct smtp_session *s, const struct tls_params *p) {
