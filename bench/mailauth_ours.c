@@ -24,7 +24,7 @@ static double now(void) {
 struct bench {
   EVP_PKEY *pkey;
   struct sign_key key;
-  struct str body, record, signature, fields[32];
+  struct str body, canonical, record, signature, fields[32];
   size_t n;
 };
 
@@ -80,11 +80,11 @@ static void verify(struct arena *a, const struct bench *b) {
   }
 }
 
-/* The library's part: the hash of so many bytes, and one operation with the key. */
+/* The library's part: the hash of the bytes that are to be hashed (each line end is two), and one operation with the key. */
 static void primitive_sign(struct arena *a, const struct bench *b) {
   unsigned char digest[EVP_MAX_MD_SIZE];
   unsigned n;
-  EVP_Digest(b->body.p, b->body.len, digest, &n, EVP_sha256(), NULL);
+  EVP_Digest(b->canonical.p, b->canonical.len, digest, &n, EVP_sha256(), NULL);
   (void)sign_make_digest(a, &b->key, EVP_sha256(), digest, n);
 }
 
@@ -92,7 +92,7 @@ static void primitive_verify(struct arena *a, const struct bench *b) {
   unsigned char digest[EVP_MAX_MD_SIZE];
   unsigned n;
   struct dkim_signature *s = dkim_signature_parse(a, b->fields[0]);
-  EVP_Digest(b->body.p, b->body.len, digest, &n, EVP_sha256(), NULL);
+  EVP_Digest(b->canonical.p, b->canonical.len, digest, &n, EVP_sha256(), NULL);
   struct buf data;
   buf_init(&data, a, 1000);
   buf_add_c(&data, "x");
@@ -100,16 +100,33 @@ static void primitive_verify(struct arena *a, const struct bench *b) {
   dkim_verify_data(s, &data, 0);
 }
 
-static void rate(const char *what, const struct bench *b, double seconds, void (*work)(struct arena *a, const struct bench *b)) {
+struct work {
+  const char *what;
+  void (*run)(struct arena *a, const struct bench *b);
+  double best;
+};
+
+static double slice(const struct work *w, const struct bench *b, double seconds) {
   double start = now(), spent;
   long n = 0;
   do {
     struct arena *a = arena_new("bench");
-    work(a, b);
+    w->run(a, b);
     arena_free(a);
     n++;
   } while ((spent = now() - start) < seconds);
-  printf("%s %.1f\n", what, (double)n / spent);
+  return (double)n / spent;
+}
+
+/* Each gets short turns, and its best one counts: what else goes on in the machine disturbs all of them alike, or not at all. */
+static void rates(struct work *works, size_t n, const struct bench *b, double seconds) {
+  for (double start = now(); now() - start < seconds * (double)n;)
+    for (size_t i = 0; i < n; i++) {
+      double got = slice(&works[i], b, 0.02);
+      works[i].best = got > works[i].best ? got : works[i].best;
+    }
+  for (size_t i = 0; i < n; i++)
+    printf("%s %.1f\n", works[i].what, works[i].best);
 }
 
 static void work_sign(struct arena *a, const struct bench *b) { (void)sign(a, b); }
@@ -150,7 +167,7 @@ int main(int argc, char **argv) {
   struct arena *a = arena_new("bench");
   struct bench b = {0};
   if (argc == 3 && strcmp(argv[1], "spf") == 0) {
-    rate("spf", &b, strtod(argv[2], NULL), work_spf);
+    rates(&(struct work){"spf", work_spf, 0}, 1, &b, strtod(argv[2], NULL));
     return 0;
   }
   if (argc != 4)
@@ -163,6 +180,7 @@ int main(int argc, char **argv) {
   for (size_t i = 0; i < size; i++)
     body[i] = i % 72 == 71 ? '\n' : i % 7 == 6 ? ' ' : (char)('a' + i % 26);
   b.body = str_n(body, size);
+  b.canonical = str_n(memset(arena_bytes(a, size + size / 72), 'x', size + size / 72), size + size / 72);
   unsigned char *der = NULL, raw[32];
   size_t n = sizeof raw;
   struct str key = rsa ? str_n((const char *)der, 0) : STR_EMPTY;
@@ -173,10 +191,8 @@ int main(int argc, char **argv) {
   struct sign_fields f = sign_fields(a, str_cat(a, b.signature, STR(HEADER)));
   b.n = f.n;
   memcpy(b.fields, f.v, f.n * sizeof *f.v);
-  double seconds = strtod(argv[3], NULL);
-  rate("verify", &b, seconds, verify);
-  rate("sign", &b, seconds, work_sign);
-  rate("primitive-verify", &b, seconds, primitive_verify);
-  rate("primitive-sign", &b, seconds, primitive_sign);
+  struct work works[] = {{"verify", verify, 0}, {"sign", work_sign, 0}, {"primitive-verify", primitive_verify, 0},
+    {"primitive-sign", primitive_sign, 0}};
+  rates(works, sizeof works / sizeof *works, &b, strtod(argv[3], NULL));
   return 0;
 }

@@ -86,13 +86,18 @@ static void spf(void) {
   SPF_request_free(q);
 }
 
+/* The best of short turns. */
 static void rate(const char *what, double seconds, void (*work)(void)) {
-  double start = now(), spent;
-  long n = 0;
-  do
-    work(), n++;
-  while ((spent = now() - start) < seconds);
-  printf("%s %.1f\n", what, (double)n / spent);
+  double first = now(), start, best = 0;
+  while ((start = now()) - first < seconds) {
+    double spent;
+    long n = 0;
+    do
+      work(), n++;
+    while ((spent = now() - start) < 0.02);
+    best = (double)n / spent > best ? (double)n / spent : best;
+  }
+  printf("%s %.1f\n", what, best);
 }
 
 int main(int argc, char **argv) {

@@ -42,14 +42,17 @@ void body_hashes_end(struct body_hashes *all) {
   }
 }
 
+/* Looks for the last line end within what one line may have, then for the next such. */
 void line_watch_add(struct line_watch *w, struct str data) {
   while (data.len > 0 && !w->too_long) {
-    const char *nl = memchr(data.p, '\n', data.len);
-    size_t n = nl ? (size_t)(nl - data.p) : data.len;
-    w->length += n;
-    w->too_long = w->length + 2 > BODY_LINE_MAX;
-    if (nl)
-      w->length = 0;
-    data = str_from(data, n + (nl != NULL));
+    size_t room = BODY_LINE_MAX - 2 - w->length, n = data.len <= room ? data.len : room + 1;
+    const char *nl = memrchr(data.p, '\n', n);
+    if (nl == NULL) {
+      w->too_long = n > room;
+      w->length += n;
+      return;
+    }
+    w->length = 0;
+    data = str_from(data, (size_t)(nl - data.p) + 1);
   }
 }

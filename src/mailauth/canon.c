@@ -55,134 +55,150 @@ void canon_header(enum canon how, struct str field, bool crlf, struct buf *out) 
     buf_add_c(out, "\r\n");
 }
 
-/* ---- bodies ---- */
+/* ---- bodies ----
+
+Blocks of 64 bytes are searched for what the canonical form changes; all between is copied as it is. What was copied last is the
+state: a blank there may still be one at the end of a line, line ends may be the body's last. Both are held back when the rest
+is handed on. */
+
+#define BLOCK 64
 
 void canon_body_begin(struct canon_body *b, enum canon how, uint64_t limit, void (*sink)(void *arg, const char *p, size_t n),
     void *arg) {
   b->how = how;
   b->limit = limit;
-  b->total = b->line_ends = b->n = 0;
+  b->total = b->line_ends = 0;
   b->sink = sink;
   b->arg = arg;
-  b->space = false;
-}
-
-static void flush(struct canon_body *b) {
-  uint64_t before = b->total - b->n;
-  size_t n = b->n;
-  if (before >= b->limit)
-    n = 0;
-  else if (n > b->limit - before)
-    n = (size_t)(b->limit - before);
-  if (n > 0)
-    b->sink(b->arg, b->out, n);
   b->n = 0;
+  b->before_out[0] = 0;
 }
 
-static void put_across(struct canon_body *b, const char *p, size_t n) {
-  while (n > 0) {
-    size_t room = sizeof b->out - b->n, now = n < room ? n : room;
-    memcpy(b->out + b->n, p, now);
-    b->n += now;
-    b->total += now;
-    p += now;
-    n -= now;
-    if (b->n == sizeof b->out)
-      flush(b);
+static void hand_on(struct canon_body *b, const char *p, size_t n) {
+  uint64_t room = b->total < b->limit ? b->limit - b->total : 0;
+  b->total += n;
+  if (n > room)
+    n = (size_t)room;
+  if (n > 0)
+    b->sink(b->arg, p, n);
+}
+
+static void hand_on_line_ends(struct canon_body *b) {
+  static const char some[] = "\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n";
+  while (b->line_ends > 0) {
+    uint64_t n = b->line_ends < sizeof some / 2 ? b->line_ends : sizeof some / 2;
+    hand_on(b, some, 2 * (size_t)n);
+    b->line_ends -= n;
   }
 }
 
-static inline void put(struct canon_body *b, const char *p, size_t n) {
-  if (n >= sizeof b->out - b->n) {
-    put_across(b, p, n);
+/* Hands on what is sure to count, in pieces that hash functions take without leaving a rest, but for the last one. */
+static void flush(struct canon_body *b, bool last) {
+  char *text = b->before_out + 1;
+  size_t n = b->n, most = sizeof b->before_out / 2;
+  uint64_t line_ends = 0;
+  bool blank = b->how == CANON_RELAXED && n > 0 && text[n - 1] == ' ';
+  n -= blank;
+  for (; n > 1 && text[n - 1] == '\n'; n -= 2) /* no LF is there without its CR */
+    line_ends++;
+  if (n > 0)
+    hand_on_line_ends(b);
+  size_t rest = (size_t)((b->total + n) % (2 * BLOCK));
+  if (!last && n > most) {
+    hand_on(b, text, n - rest);
+    b->n -= n - rest;
+    memmove(text, text + n - rest, b->n);
     return;
   }
-  memcpy(b->out + b->n, p, n);
-  b->n += n;
-  b->total += n;
+  hand_on(b, text, n);
+  b->line_ends += line_ends;
+  text[0] = ' ';
+  b->n = blank;
 }
 
-/* Bytes of a line come: what was held back counts. */
-static inline void begin_bytes(struct canon_body *b) {
-  for (; b->line_ends > 0; b->line_ends--)
-    put(b, "\r\n", 2);
-  if (b->space)
-    put(b, " ", 1);
-  b->space = false;
+#ifdef __SSE2__
+static inline uint64_t find_16(const char *p, __m128i ch) {
+  return (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(const void *)p), ch));
 }
 
-static void relaxed_piece(struct canon_body *b, const char *p, size_t n) {
-  const char *end = p + n;
+/* Which of 64 bytes are `ch`. */
+__attribute__((always_inline)) static inline uint64_t find(const char *p, char ch) {
+  __m128i x = _mm_set1_epi8(ch);
+  return find_16(p, x) | find_16(p + 16, x) << 16 | find_16(p + 32, x) << 32 | find_16(p + 48, x) << 48;
+}
+#else
+__attribute__((always_inline)) static inline uint64_t find(const char *p, char ch) {
+  uint64_t found = 0;
+  for (int i = 0; i < BLOCK; i++)
+    found |= (uint64_t)(p[i] == ch) << i;
+  return found;
+}
+#endif
+
+/* The first n of the 128 bytes at `p`, which may all be read, as those behind what was copied may be written. Sixty-four are
+copied always, since that is faster than to copy as many as there are. */
+__attribute__((always_inline)) static inline char *add_block(char *out, const char *p, size_t n, bool relaxed) {
+  uint64_t line_ends = find(p, '\n'), changes = line_ends;
+  size_t from = 0;
+  if (relaxed) {
+    uint64_t tabs = find(p, '\t'), blanks = find(p, ' ') | tabs;
+    changes |= tabs | (blanks & (blanks << 1 | (out[-1] == ' ')));
+  }
+  if (n < BLOCK)
+    changes &= (UINT64_C(1) << n) - 1;
+  for (; changes != 0; changes &= changes - 1) {
+    size_t at = (size_t)__builtin_ctzll(changes);
+    memcpy(out, p + from, BLOCK);
+    out += at - from;
+    from = at + 1;
+    bool blank = relaxed && out[-1] == ' ';
+    if (p[at] == '\n') {
+      out -= blank;
+      memcpy(out, "\r\n", 2);
+      out += 2;
+    } else if (!blank) {
+      *out++ = ' ';
+    }
+  }
+  memcpy(out, p + from, BLOCK);
+  return out + (n - from);
+}
+
+/* Is it time to make room? */
+static inline char *make_room(struct canon_body *b, char *out) {
+  char *text = b->before_out + 1;
+  b->n = (size_t)(out - text);
+  if (b->n <= sizeof b->before_out - 1 - 3 * BLOCK)
+    return out;
+  flush(b, false);
+  return text + b->n;
+}
+
+__attribute__((always_inline)) static inline void add_blocks(struct canon_body *b, struct str data, bool relaxed) {
+  char rest[2 * BLOCK], *out = b->before_out + 1 + b->n;
+  const char *p = data.p, *end = data.p + data.len;
+  for (; (size_t)(end - p) >= 2 * BLOCK; p += BLOCK)
+    out = make_room(b, add_block(out, p, BLOCK, relaxed));
   while (p < end) {
-    const char *from = p;
-    while (p < end && *p != ' ' && *p != '\t')
-      p++;
-    if (p > from) {
-      begin_bytes(b);
-      put(b, from, (size_t)(p - from));
-    }
-    if (p < end) {
-      b->space = true;
-      while (p < end && (*p == ' ' || *p == '\t'))
-        p++;
-    }
+    size_t n = (size_t)(end - p) < BLOCK ? (size_t)(end - p) : BLOCK;
+    memset(rest, 0, sizeof rest);
+    memcpy(rest, p, n);
+    out = make_room(b, add_block(out, rest, n, relaxed));
+    p += n;
   }
-}
-
-#ifdef __SSE2__
-/* Not 0: sixteen bytes hold two blanks in a row, or a tab. */
-static unsigned blank_runs(const char *p, unsigned *before) {
-  __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
-  unsigned blanks = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(x, _mm_set1_epi8(' ')));
-  unsigned runs = (blanks & (blanks << 1 | *before)) | (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(x, _mm_set1_epi8('\t')));
-  *before = blanks >> 15;
-  return runs;
-}
-#endif
-
-/* Is the text of a line its own relaxed form: single blanks inside, none at the end? Nearly all text is like that, and this
-is what large messages cost beside their hash. */
-static bool is_relaxed(const char *p, size_t n) {
-  unsigned runs = p[n - 1] == ' ' || p[n - 1] == '\t';
-#ifdef __SSE2__
-  unsigned before = 0;
-  size_t i = 0;
-  for (; i + 16 <= n; i += 16)
-    runs |= blank_runs(p + i, &before);
-  if (i < n && n >= 16) {
-    before = 0;
-    return (runs | blank_runs(p + n - 16, &before)) == 0; /* once more a part of what was seen */
-  }
-  if (i == n)
-    return runs == 0;
-#endif
-  for (size_t k = 0; k < n; k++)
-    runs |= p[k] == '\t' || (p[k] == ' ' && k > 0 && p[k - 1] == ' ');
-  return runs == 0;
 }
 
 void canon_body_add(struct canon_body *b, struct str data) {
-  const char *p = data.p, *end = data.p + data.len;
-  while (p < end) {
-    const char *nl = memchr(p, '\n', (size_t)(end - p));
-    size_t n = (size_t)((nl ? nl : end) - p);
-    if (n > 0 && b->how == CANON_RELAXED && ((b->space && *p == ' ') || !is_relaxed(p, n))) {
-      relaxed_piece(b, p, n);
-    } else if (n > 0) {
-      begin_bytes(b);
-      put(b, p, n);
-    }
-    if (nl == NULL)
-      return;
-    b->space = false; /* at the end of a line it does not count */
-    b->line_ends++;
-    p = nl + 1;
-  }
+  if (b->how == CANON_RELAXED)
+    add_blocks(b, data, true);
+  else
+    add_blocks(b, data, false);
 }
 
 void canon_body_end(struct canon_body *b) {
+  flush(b, true);
+  b->n = 0;
   /* A last line without its end gets one; a body of empty lines is empty, or one line end in the simple form. */
   if (b->total > 0 || b->how == CANON_SIMPLE)
-    put(b, "\r\n", 2);
-  flush(b);
+    hand_on(b, "\r\n", 2);
 }

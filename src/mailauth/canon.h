@@ -19,9 +19,8 @@ struct canon_body {
   void (*sink)(void *arg, const char *p, size_t n);
   void *arg;
   uint64_t line_ends;     /* held back: empty lines at the end do not count */
-  bool space;             /* white space held back */
-  size_t n;
-  char out[4096];
+  size_t n;               /* bytes not handed on yet */
+  char before_out[8192];  /* a byte that is no blank, and what is canonical but not handed on yet */
 };
 void canon_body_begin(struct canon_body *b, enum canon how, uint64_t limit, void (*sink)(void *arg, const char *p, size_t n),
     void *arg);

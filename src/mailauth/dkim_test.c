@@ -84,6 +84,81 @@ static void test_bodies(void **state) {
   arena_free(a);
 }
 
+/* Section 3.4.4 to the letter, a line after the other. */
+static void plain_form(struct str body, bool relaxed, struct buf *out) {
+  size_t held = 0;
+  bool any = false;
+  while (body.len > 0) {
+    ptrdiff_t nl = str_find_byte(body, '\n');
+    struct str line = str_slice(body, 0, nl < 0 ? body.len : (size_t)nl);
+    body = str_from(body, nl < 0 ? body.len : (size_t)nl + 1);
+    while (relaxed && line.len > 0 && (line.p[line.len - 1] == ' ' || line.p[line.len - 1] == '\t'))
+      line.len--;
+    held += 1;
+    if (line.len == 0)
+      continue;
+    for (; held > 1; held--)
+      buf_add_c(out, "\r\n");
+    held = 0;
+    for (size_t i = 0; i < line.len; i++) {
+      bool blank = relaxed && (line.p[i] == ' ' || line.p[i] == '\t');
+      if (!blank || i == 0 || (line.p[i - 1] != ' ' && line.p[i - 1] != '\t'))
+        buf_add_byte(out, blank ? ' ' : line.p[i]);
+    }
+    buf_add_c(out, "\r\n");
+    any = true;
+  }
+  if (!any && !relaxed)
+    buf_add_c(out, "\r\n");
+}
+
+/* Bodies of all sizes with more or less to change, in pieces of all sizes. */
+static void test_bodies_against_plain_form(void **state) {
+  static const char letters[] = "\n\n \t \rabcdefghijklmnopqrstuvwxyz\xe9";
+  unsigned seed = 1;
+  for (int round = 0; round < 400; round++) {
+    struct arena *a = arena_new("test");
+    size_t size = (size_t)round * (size_t)round / 5, piece = (size_t)round % 37 ? (size_t)round * 7 : 65536;
+    unsigned most = round % 3 == 0 ? 4 : round % 3 == 1 ? 10 : sizeof letters - 1;
+    char *text = arena_bytes(a, size + 1);
+    for (size_t i = 0; i < size; i++) {
+      seed = seed * 1103515245 + 12345;
+      text[i] = round % 2 && i % 80 ? letters[6 + (seed >> 16) % 20] : letters[(seed >> 16) % most];
+    }
+    for (int relaxed = 0; relaxed < 2; relaxed++) {
+      struct canon_body *canon = arena_new_of(a, struct canon_body);
+      struct buf want, got;
+      buf_init(&want, a, BUF_MAX_EXPANSION);
+      buf_init(&got, a, BUF_MAX_EXPANSION);
+      plain_form(str_n(text, size), relaxed, &want);
+      canon_body_begin(canon, relaxed ? CANON_RELAXED : CANON_SIMPLE, DKIM_BODY_ALL, collect, &got);
+      for (struct str rest = str_n(text, size); rest.len > 0; rest = str_from(rest, piece))
+        canon_body_add(canon, str_slice(rest, 0, piece));
+      canon_body_end(canon);
+      if (!str_eq(buf_str(&got), buf_str(&want)))
+        fail_msg("round %d, %s: %zu bytes, not %zu", round, relaxed ? "relaxed" : "simple", got.len, want.len);
+    }
+    arena_free(a);
+  }
+}
+
+static void test_long_lines(void **state) {
+  struct arena *a = arena_new("test");
+  char *text = arena_bytes(a, 3 * BODY_LINE_MAX);
+  memset(text, 'x', 3 * BODY_LINE_MAX);
+  for (size_t longest = BODY_LINE_MAX - 3; longest <= BODY_LINE_MAX; longest++) {
+    memset(text, 'x', 2 * BODY_LINE_MAX);
+    text[10] = text[11 + longest] = '\n';
+    for (size_t piece = 1000; piece < 3 * BODY_LINE_MAX; piece *= 3) {
+      struct line_watch w = {0};
+      for (struct str rest = str_n(text, longest + 100); rest.len > 0; rest = str_from(rest, piece))
+        line_watch_add(&w, str_slice(rest, 0, piece));
+      assert_int_equal(w.too_long, longest > BODY_LINE_MAX - 2);
+    }
+  }
+  arena_free(a);
+}
+
 /* RFC 6376, section 3.4.4: hashes of the empty body. */
 static void test_body_hashes(void **state) {
   struct arena *a = arena_new("test");
@@ -244,7 +319,8 @@ static void test_relaxed_pieces(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_tags), cmocka_unit_test(test_headers), cmocka_unit_test(test_bodies), cmocka_unit_test(test_body_hashes),
+    cmocka_unit_test(test_tags), cmocka_unit_test(test_headers), cmocka_unit_test(test_bodies), cmocka_unit_test(test_bodies_against_plain_form), cmocka_unit_test(test_long_lines),
+    cmocka_unit_test(test_body_hashes),
     cmocka_unit_test(test_signatures), cmocka_unit_test(test_selection), cmocka_unit_test(test_keys),
     cmocka_unit_test(test_rfc8463), cmocka_unit_test(test_relaxed_pieces),
   };
