@@ -1,5 +1,6 @@
 #include "scan/mime.h"
 
+#include <endian.h>
 #include <string.h>
 
 #include "base/ascii.h"
@@ -232,34 +233,54 @@ enum mime_encoding mime_encoding_of(const struct mime_header *h) {
 }
 
 /* Values of base64 characters; 64: "=", 65: white space, 66: none of it. */
-static const uint8_t *base64_values(void) {
-  static uint8_t table[256];
+static uint8_t base64_value[256];
+/* The same for the four places of a quantum, where their bits belong; NO_DIGIT: not one of the 64. */
+static uint32_t base64_bits[4][256];
+#define NO_DIGIT (1u << 24)
+
+static void make_base64_tables(void) {
   static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  if (table['B'] == 1)
-    return table;
-  memset(table, 66, sizeof table);
-  table['='] = 64;
-  table[' '] = table['\t'] = table['\r'] = table['\n'] = 65;
-  for (int i = 0; i < 64; i++)
-    table[(uint8_t)digits[i]] = (uint8_t)i;
-  return table;
+  if (base64_value['B'] == 1)
+    return;
+  memset(base64_value, 66, sizeof base64_value);
+  base64_value['='] = 64;
+  base64_value[' '] = base64_value['\t'] = base64_value['\r'] = base64_value['\n'] = 65;
+  for (int place = 0; place < 4; place++)
+    for (int i = 0; i < 256; i++)
+      base64_bits[place][i] = NO_DIGIT;
+  for (uint32_t i = 0; i < 64; i++) {
+    base64_value[(uint8_t)digits[i]] = (uint8_t)i;
+    for (int place = 0; place < 4; place++)
+      base64_bits[place][(uint8_t)digits[i]] = i << (18 - 6 * place);
+  }
 }
 
-static size_t decode_base64(struct mime_decoder *d, struct str line, char *out) {
-  const uint8_t *value = base64_values();
-  const uint8_t *p = (const uint8_t *)line.p, *end = p + line.len;
+/* Whole quanta; how many characters were taken. Writes up to a byte beyond what it gives. */
+static size_t decode_quanta(const uint8_t *p, size_t n, char *out) {
+  size_t at = 0;
+  for (; n - at >= 4; at += 4, out += 3) {
+    uint32_t v = base64_bits[0][p[at]] | base64_bits[1][p[at + 1]] | base64_bits[2][p[at + 2]] | base64_bits[3][p[at + 3]];
+    if (v >= NO_DIGIT)
+      break;
+    v = htobe32(v << 8);
+    memcpy(out, &v, sizeof v);
+  }
+  return at;
+}
+
+static size_t decode_base64(struct mime_decoder *d, struct str text, char *out) {
+  make_base64_tables();
+  const uint8_t *p = (const uint8_t *)text.p, *end = p + text.len;
   size_t n = 0;
   while (p < end) {
-    while (d->have == 0 && !d->padded && end - p >= 4 && (value[p[0]] | value[p[1]] | value[p[2]] | value[p[3]]) < 64) {
-      uint32_t v = (uint32_t)value[p[0]] << 18 | (uint32_t)value[p[1]] << 12 | (uint32_t)value[p[2]] << 6 | value[p[3]];
-      out[n++] = (char)(v >> 16);
-      out[n++] = (char)(v >> 8);
-      out[n++] = (char)v;
-      p += 4;
+    if (d->have == 0 && !d->padded) {
+      size_t taken = decode_quanta(p, (size_t)(end - p), out + n);
+      p += taken;
+      n += taken / 4 * 3;
+      if (p == end)
+        break;
     }
-    if (p == end)
-      break;
-    uint8_t v = value[*p++];
+    uint8_t v = base64_value[*p++];
     if (v == 65)
       continue;
     if (v == 64) {
@@ -287,16 +308,19 @@ static size_t decode_base64(struct mime_decoder *d, struct str line, char *out) 
 }
 
 /* Blanks at the end of a line were put there on the way; "=" with nothing but blanks behind it goes on with the next line. */
-static size_t decode_quoted(struct mime_decoder *d, struct str line, char *out) {
+static size_t decode_quoted_line(struct mime_decoder *d, struct str line, char *out) {
   size_t n = 0, len = line.len;
   bool newline = len > 0 && line.p[len - 1] == '\n';
   while (newline && len > 0 && ascii_is_space(line.p[len - 1]))
     len--;
   for (size_t i = 0; i < len; i++) {
-    if (line.p[i] != '=') {
-      out[n++] = line.p[i];
-      continue;
-    }
+    const char *equals = memchr(line.p + i, '=', len - i);
+    size_t plain = (equals ? (size_t)(equals - line.p) : len) - i;
+    memcpy(out + n, line.p + i, plain);
+    n += plain;
+    i += plain;
+    if (i == len)
+      break;
     if (i + 1 == len && newline)
       return n;
     int high = i + 2 < len ? hex(line.p[i + 1]) : -1, low = high >= 0 ? hex(line.p[i + 2]) : -1;
@@ -313,13 +337,24 @@ static size_t decode_quoted(struct mime_decoder *d, struct str line, char *out) 
   return n;
 }
 
-size_t mime_decode(struct mime_decoder *d, struct str line, char *out) {
+static size_t decode_quoted(struct mime_decoder *d, struct str text, char *out) {
+  size_t n = 0;
+  for (size_t at = 0; at < text.len;) {
+    const char *lf = memchr(text.p + at, '\n', text.len - at);
+    size_t end = lf ? (size_t)(lf - text.p) + 1 : text.len;
+    n += decode_quoted_line(d, str_slice(text, at, end), out + n);
+    at = end;
+  }
+  return n;
+}
+
+size_t mime_decode(struct mime_decoder *d, struct str text, char *out) {
   if (d->encoding == MIME_BASE64)
-    return decode_base64(d, line, out);
+    return decode_base64(d, text, out);
   if (d->encoding == MIME_QUOTED)
-    return decode_quoted(d, line, out);
-  memcpy(out, line.p, line.len);
-  return line.len;
+    return decode_quoted(d, text, out);
+  memcpy(out, text.p, text.len);
+  return text.len;
 }
 
 void mime_decode_end(struct mime_decoder *d) {

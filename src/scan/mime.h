@@ -41,8 +41,8 @@ struct mime_decoder {
   bool broken;    /* something is wrong with the encoding; what can be read is read */
 };
 #define MIME_DECODED_MAX(n) ((n) + 8)
-/* Decodes one line or piece into out, which has room for MIME_DECODED_MAX(line.len) bytes; returns how many there are. Pieces
-of quoted-printable text must not part an "=" from what belongs to it; lines do not. */
-size_t mime_decode(struct mime_decoder *d, struct str line, char *out);
+/* Decodes lines, or a piece of one, into out, which has room for MIME_DECODED_MAX(text.len) bytes; returns how many there are.
+Pieces of quoted-printable text must not part an "=" from what belongs to it; lines do not. */
+size_t mime_decode(struct mime_decoder *d, struct str text, char *out);
 /* The end of the data: an open quantum breaks the encoding. */
 void mime_decode_end(struct mime_decoder *d);

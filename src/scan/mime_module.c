@@ -28,6 +28,7 @@ struct mime_state {
   bool done;
   int last;               /* $mime_part_count when none is looked at */
   unsigned files;         /* names given in the default directory */
+  struct str directory;   /* of `decode = /directory`, when it is one */
   struct mime_part part;  /* for those who ask behind the ACL: nothing is set */
 };
 
@@ -40,11 +41,11 @@ struct mime_part *mime_current(struct ctx *c) {
   return s && s->walk ? &s->walk->part : NULL;
 }
 
-bool mime_current_content(struct ctx *c, struct arena *a, struct mime_content *ret) {
+bool mime_current_content(struct ctx *c, struct mime_content *ret) {
   struct mime_state *s = state_of(c);
   if (!s || !s->walk)
     return false;
-  mime_content_init(ret, a, &s->walk->part, s->walk->levels, s->walk->depth);
+  mime_content_init(ret, s->walk);
   ret->budget = &s->walk->budget;
   return true;
 }
@@ -128,8 +129,6 @@ struct decoding {
   size_t n;
   int fd;
   uint64_t size;
-  char *start;
-  size_t started;
 };
 
 struct piece_call {
@@ -160,9 +159,6 @@ static int piece_offloaded(void *arg) {
 static int flush(struct decoding *d, bool last) {
   struct mime_state *s = state_of(d->c);
   struct str directory = d->path;
-  size_t more = MIME_START_MAX - d->started < d->n ? MIME_START_MAX - d->started : d->n;
-  memcpy(d->start + d->started, d->out, more);
-  d->started += more;
   bool made = d->fd >= 0;
   int rc = -EEXIST;
   for (int i = 0; rc == -EEXIST && i < (d->numbered && !made ? FILES_MAX : 1); i++) {
@@ -177,35 +173,60 @@ static int flush(struct decoding *d, bool last) {
   return rc;
 }
 
+/* What has been decoded up to here is about to go from d->out. */
+static void keep_start(struct decoding *d, struct mime_part *p, bool last) {
+  if (str_is_set(p->start))
+    return;
+  p->start = str_tainted(str_n(d->out, d->n < MIME_START_MAX ? d->n : MIME_START_MAX));
+  if (!last)
+    p->start = str_dup(state_of(d->c)->walk->part_arena, p->start);
+}
+
 static int decode_into(struct decoding *d, struct mime_part *p) {
-  struct arena *a = arena_new("decode");
+  struct mime_walk *w = state_of(d->c)->walk;
   struct mime_content content;
-  struct str line;
-  bool first;
-  int rc = mime_current_content(d->c, a, &content) ? 0 : -EINVAL;
+  struct str data;
+  int rc = mime_current_content(d->c, &content) ? 0 : -EINVAL;
   d->fd = -1;
-  d->start = arena_bytes(state_of(d->c)->walk->part_arena, MIME_START_MAX);
   d->decoder.encoding = mime_encoding_of(&p->header);
-  d->out = arena_bytes(a, OUT_PIECE + MIME_DECODED_MAX(SCAN_LINE_MAX));
-  while (rc == 0 && (rc = mime_content_line(&content, &line, &first)) > 0) {
-    d->n += mime_decode(&d->decoder, line, d->out + d->n);
-    rc = d->n >= OUT_PIECE ? flush(d, false) : 0;
+  if (!w->out)
+    w->out = arena_bytes(w->arena, OUT_PIECE + MIME_DECODED_MAX(SCAN_WINDOW));
+  d->out = w->out;
+  p->start = STR_UNSET;
+  while (rc == 0 && (rc = mime_content_lines(&content, &data)) > 0) {
+    d->n += mime_decode(&d->decoder, data, d->out + d->n);
+    rc = 0;
+    if (d->n >= OUT_PIECE) {
+      keep_start(d, p, false);
+      rc = flush(d, false);
+    }
   }
   mime_decode_end(&d->decoder);
+  keep_start(d, p, true);
   if (rc == 0)
     rc = flush(d, true);
   if (d->fd >= 0)
     close(d->fd);
-  p->start = str_tainted(str_n(d->start, d->started));
-  arena_free(a);
   p->decoded_size = d->size;
   p->anomaly = !d->decoder.broken ? 0 : d->decoder.encoding == MIME_BASE64 ? 2 : 1;
   return rc;
 }
 
-static bool is_directory(struct ctx *c, struct str path) {
+static int directory_offloaded(void *arg) {
   struct stat st;
-  return stat(str_dup_c(c->arena, path), &st) == 0 && S_ISDIR(st.st_mode);
+  return stat(arg, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* Asked once for all parts of a message. */
+static bool is_directory(struct ctx *c, struct str path) {
+  struct mime_state *s = state_of(c);
+  if (str_is_set(s->directory) && str_eq(s->directory, path))
+    return true;
+  struct str name = str_c(str_dup_c(c->message->arena, path));
+  bool found = fiber_offload(directory_offloaded, (void *)(uintptr_t)name.p);
+  if (found)
+    s->directory = name;
+  return found;
 }
 
 /* Where `decode` puts it. 0, or negative. */

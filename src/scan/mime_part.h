@@ -24,22 +24,25 @@ struct mime_part {
   bool cover, rfc822;
   const struct scan_source *source;
   uint64_t body, end;       /* where its content begins; where the message that it is in ends */
+  uint64_t next;            /* where its content ends, once somebody has read it; else 0 */
   struct str decoded;       /* path of the file that holds it decoded; unset: none */
   uint64_t decoded_size;    /* bytes */
   struct str start;         /* its first MIME_START_MAX bytes */
   int anomaly;
 };
 
-/* Content of the part that is looked at, up to the next delimiter of a multipart around it. */
+struct mime_walk;
+
+/* Content of the part that is looked at, up to the next delimiter of a multipart around it. One reader at a time. */
 struct mime_content {
-  struct scan_reader reader;
-  const struct mime_level *levels;
-  size_t n;
+  struct mime_walk *walk;   /* whose reader it uses */
   int64_t *budget;          /* bytes that may still be read; NULL: any number */
 };
-void mime_content_init(struct mime_content *k, struct arena *a, const struct mime_part *p, const struct mime_level *levels, size_t n);
+void mime_content_init(struct mime_content *k, struct mime_walk *w);
 /* The next line or piece of one. 1, 0 at the end of the part, or -errno. [suspends] */
-int mime_content_line(struct mime_content *k, struct str *ret, bool *ret_first);
+int mime_content_line(struct mime_content *k, struct str *ret);
+/* The next lines, SCAN_WINDOW bytes at most; else the same. [suspends] */
+int mime_content_lines(struct mime_content *k, struct str *ret);
 /* Which of the levels a line delimits: its number + 1, 0 none. */
 size_t mime_level_of(const struct mime_level *levels, size_t n, struct str line, bool *ret_end);
 
@@ -52,6 +55,8 @@ struct mime_walk {
   size_t depth;
   struct arena *arena;           /* of the walk */
   struct arena *part_arena;      /* emptied for each part */
+  struct scan_reader reader;     /* of the message that the part is in */
+  char *out;                     /* what decode() writes goes through it; made when it is used */
   int64_t budget;                /* bytes that conditions may still read: parts in each other could be read over and over */
   int (*visit)(struct mime_walk *w); /* 0 goes on; above 0 ends the walk */
 };
@@ -62,6 +67,6 @@ int mime_walk(struct mime_walk *w, int *ret_last);
 
 /* The part of the message whose ACL runs, or NULL; its content from the start. */
 struct mime_part *mime_current(struct ctx *c);
-bool mime_current_content(struct ctx *c, struct arena *a, struct mime_content *ret);
+bool mime_current_content(struct ctx *c, struct mime_content *ret);
 /* Decodes it into a file, as `decode = how` does; how unset: by default. OUTCOME_* with c->log_message. [suspends] */
 int mime_decode_part(struct ctx *c, struct str how);

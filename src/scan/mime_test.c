@@ -60,9 +60,14 @@ static void test_delimiters(void **state) {
 }
 
 static void assert_decodes(enum mime_encoding encoding, const char *text, const char *want, bool broken) {
-  struct mime_decoder d = {.encoding = encoding};
+  struct mime_decoder d = {.encoding = encoding}, whole = d;
   struct str rest = str_c(text);
   char out[1000];
+  size_t all = mime_decode(&whole, rest, out);
+  mime_decode_end(&whole);
+  out[all] = '\0';
+  assert_string_equal(out, want);
+  assert_int_equal(whole.broken, broken);
   size_t n = 0;
   while (str_is_set(rest) && rest.len > 0) {
     ptrdiff_t lf = str_find_byte(rest, '\n');

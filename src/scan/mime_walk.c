@@ -57,18 +57,28 @@ size_t mime_level_of(const struct mime_level *levels, size_t n, struct str line,
   return near;
 }
 
-void mime_content_init(struct mime_content *k, struct arena *a, const struct mime_part *p, const struct mime_level *levels, size_t n) {
-  *k = (struct mime_content){.levels = levels, .n = n};
-  scan_reader_init(&k->reader, a, p->source, p->body, p->end);
+void mime_content_init(struct mime_content *k, struct mime_walk *w) {
+  *k = (struct mime_content){.walk = w};
+  scan_reader_seek(&w->reader, w->part.body, w->part.end);
 }
 
-int mime_content_line(struct mime_content *k, struct str *ret, bool *ret_first) {
-  bool end;
-  int rc = scan_reader_line(&k->reader, ret, ret_first);
+static int content(struct mime_content *k, int (*read)(struct scan_reader *r, struct str *ret, bool *ret_first), struct str *ret) {
+  struct mime_walk *w = k->walk;
+  uint64_t at = w->reader.at;
+  bool first, end;
+  int rc = read(&w->reader, ret, &first);
   if (rc > 0 && k->budget && (*k->budget -= ret->len) < 0)
     return -EFBIG;
-  return rc > 0 && *ret_first && mime_level_of(k->levels, k->n, *ret, &end) ? 0 : rc;
+  if (rc > 0 && first && mime_level_of(w->levels, w->depth, *ret, &end))
+    rc = 0;
+  if (rc == 0)
+    w->part.next = at;
+  return rc;
 }
+
+int mime_content_line(struct mime_content *k, struct str *ret) { return content(k, scan_reader_line, ret); }
+
+int mime_content_lines(struct mime_content *k, struct str *ret) { return content(k, scan_reader_lines, ret); }
 
 /* ---- headers ---- */
 
@@ -88,7 +98,8 @@ static void header_line(struct walk *k, struct str line, bool first) {
 }
 
 /* Reads a part's header. 1: its content follows; 0: a delimiter (of *ret_level) or the end came first; -errno. */
-static int read_header(struct walk *k, struct scan_reader *r, size_t *ret_level, bool *ret_end) {
+static int read_header(struct walk *k, size_t *ret_level, bool *ret_end) {
+  struct scan_reader *r = &k->w->reader;
   struct str line;
   bool first;
   int rc;
@@ -127,15 +138,14 @@ static int decode_attached(struct walk *k) {
   struct mime_decoder d = {.encoding = mime_encoding_of(&w->part.header)};
   struct arena *a = arena_new("attached message");
   struct mime_content content;
-  struct str line;
-  bool first;
+  struct str data;
   uint64_t from = to->size;
   int rc = to->fd >= 0 ? 0 : (to->fd = scan_temporary(w->c)) < 0 ? to->fd : 0;
-  char *out = arena_bytes(a, MIME_DECODED_MAX(SCAN_LINE_MAX) + DECODE_PIECE);
+  char *out = arena_bytes(a, MIME_DECODED_MAX(SCAN_WINDOW) + DECODE_PIECE);
   size_t n = 0;
-  mime_content_init(&content, a, &w->part, k->levels, w->depth);
-  while (rc == 0 && (rc = mime_content_line(&content, &line, &first)) > 0) {
-    n += mime_decode(&d, line, out + n);
+  mime_content_init(&content, w);
+  while (rc == 0 && (rc = mime_content_lines(&content, &data)) > 0) {
+    n += mime_decode(&d, data, out + n);
     rc = 0;
     if (n >= DECODE_PIECE) {
       rc = to->size + n > k->decoded_max ? MIME_TOO_COMPLEX : scan_write(to->fd, str_n(out, n));
@@ -174,7 +184,7 @@ static bool is_cover(const struct walk *k) {
 }
 
 /* The part's header has been read: it is visited; what it opens is entered. */
-static int meet(struct walk *k) {
+static int meet_part(struct walk *k) {
   struct mime_walk *w = k->w;
   struct mime_part *p = &w->part;
   if (w->depth > 0)
@@ -197,6 +207,17 @@ static int meet(struct walk *k) {
   return 0;
 }
 
+/* Then the walk goes on where it was, or behind the content when it has been read to its end and there is nothing in it to enter. */
+static int meet(struct walk *k, bool content) {
+  struct mime_walk *w = k->w;
+  uint64_t at = w->reader.at;
+  size_t depth = w->depth;
+  int rc = meet_part(k);
+  bool past = content && rc == 0 && w->depth == depth && w->part.next > at;
+  scan_reader_seek(&w->reader, past ? w->part.next : at, k->jobs.v[k->job].to);
+  return rc;
+}
+
 static void next_part(struct walk *k) {
   struct mime_part *p = &k->w->part;
   arena_reset(k->w->part_arena);
@@ -205,7 +226,7 @@ static void next_part(struct walk *k) {
 }
 
 /* Goes on behind a delimiter: parts, until a line that is none of their business. 0 or as mime_walk(). */
-static int parts_of(struct walk *k, struct scan_reader *r, size_t level, bool end) {
+static int parts_of(struct walk *k, size_t level, bool end) {
   while (level > 0) {
     k->w->depth = level;
     if (end) {
@@ -213,10 +234,10 @@ static int parts_of(struct walk *k, struct scan_reader *r, size_t level, bool en
       return 0;
     }
     next_part(k);
-    int rc = read_header(k, r, &level, &end);
+    int rc = read_header(k, &level, &end);
     if (rc < 0)
       return rc;
-    int met = meet(k);
+    int met = meet(k, rc > 0);
     if (met)
       return met;
     if (rc > 0)
@@ -231,7 +252,7 @@ static int parts_of(struct walk *k, struct scan_reader *r, size_t level, bool en
 static int walk_job(struct walk *k, bool top, int *ret_last) {
   struct mime_walk *w = k->w;
   struct job job = k->jobs.v[k->job];
-  struct scan_reader r;
+  struct scan_reader *r = &w->reader;
   struct arena *a = arena_new("MIME");
   struct str line;
   size_t level;
@@ -239,24 +260,24 @@ static int walk_job(struct walk *k, bool top, int *ret_last) {
   int rc = 1;
   w->depth = 0;
   w->part = (struct mime_part){.count = -1, .rfc822 = !top, .source = job.source};
-  scan_reader_init(&r, a, job.source, job.from, job.to);
+  scan_reader_init(r, a, job.source, job.from, job.to);
   next_part(k);
-  if (top ? !read_message_header(k, w->c->message) : (rc = read_header(k, &r, &level, &end)) < 0) {
+  if (top ? !read_message_header(k, w->c->message) : (rc = read_header(k, &level, &end)) < 0) {
     arena_free(a);
     return rc < 0 ? rc : 0;
   }
-  rc = meet(k);
-  uint64_t at = r.at;
-  while (rc == 0 && w->depth > 0 && (rc = scan_reader_line(&r, &line, &first)) > 0) {
+  rc = meet(k, true);
+  uint64_t at = r->at;
+  while (rc == 0 && w->depth > 0 && (rc = scan_reader_lines(r, &line, &first)) > 0) {
     level = first ? mime_level_of(k->levels, w->depth, line, &end) : 0;
     rc = 0;
     if (level > 0) {
       if (k->open_rfc822)
         k->jobs.v[k->jobs.n - 1].to = at;
       k->open_rfc822 = false;
-      rc = parts_of(k, &r, level, end);
+      rc = parts_of(k, level, end);
     }
-    at = r.at;
+    at = r->at;
   }
   k->open_rfc822 = false;
   *ret_last = w->part.count;

@@ -107,13 +107,13 @@ static int scan_message(struct ctx *c, struct arena *a, struct regex_state *s, c
   return found ? OUTCOME_OK : rc < 0 ? rc : OUTCOME_FAIL;
 }
 
-static int scan_part(struct ctx *c, struct arena *a, struct regex_state *s, const struct patterns *p) {
+static int scan_part(struct ctx *c, struct regex_state *s, const struct patterns *p) {
   struct mime_content content;
   struct str line;
-  bool first, found = false;
+  bool found = false;
   int rc = 0;
-  mime_current_content(c, a, &content);
-  while (!found && (rc = mime_content_line(&content, &line, &first)) > 0)
+  mime_current_content(c, &content);
+  while (!found && (rc = mime_content_line(&content, &line)) > 0)
     found = match(s, p, line);
   return found ? OUTCOME_OK : rc < 0 ? rc : OUTCOME_FAIL;
 }
@@ -126,7 +126,7 @@ static int eval_regex(struct ctx *c, const struct acl_clause *clause, struct str
   struct arena *a = arena_new("regex condition");
   clear(s);
   compile(c, a, arg, &p);
-  int rc = p.n == 0 ? OUTCOME_FAIL : mime_current(c) ? scan_part(c, a, s, &p) : scan_message(c, a, s, &p);
+  int rc = p.n == 0 ? OUTCOME_FAIL : mime_current(c) ? scan_part(c, s, &p) : scan_message(c, a, s, &p);
   arena_free(a);
   if (rc == OUTCOME_OK || rc == OUTCOME_FAIL)
     return rc;

@@ -50,10 +50,16 @@ void scan_reader_init(struct scan_reader *r, struct arena *a, const struct scan_
 }
 
 void scan_reader_seek(struct scan_reader *r, uint64_t from, uint64_t to) {
+  uint64_t base = r->at - r->used; /* of the window */
+  size_t n = r->n;
   r->end = to < r->source->size ? to : r->source->size;
   r->at = from < r->end ? from : r->end;
   r->n = r->used = 0;
   r->middle = false;
+  if (n > 0 && r->at >= base && r->at < base + n) {
+    r->used = (size_t)(r->at - base);
+    r->n = r->end - base < n ? (size_t)(r->end - base) : n;
+  }
 }
 
 static void share(struct scan_reader *r, size_t n) {
@@ -123,6 +129,52 @@ int scan_reader_line(struct scan_reader *r, struct str *ret, bool *ret_first) {
     if (take == 0)
       return 0;
     r->middle = lf == NULL;
+    r->at += take;
+    r->used += memory ? 0 : take;
+    *ret = str_tainted(str_n(p, take));
+    share(r, take);
+    return 1;
+  }
+}
+
+/* The bytes in front of the next line that begins with "--" (or might, when its second byte is not there); the text begins a line
+when `first`. */
+static size_t before_dashes(const char *p, size_t n, bool first) {
+  for (const char *q = p, *end = p + n; q < end;) {
+    const char *dash = memchr(q, '-', (size_t)(end - q));
+    if (!dash)
+      break;
+    bool begins = dash == p ? first : dash[-1] == '\n';
+    if (begins && (dash + 1 == end || dash[1] == '-'))
+      return (size_t)(dash - p);
+    q = memchr(dash, '\n', (size_t)(end - dash)); /* text of dashes costs no more than lines do */
+    if (!q)
+      break;
+    q++;
+  }
+  return n;
+}
+
+int scan_reader_lines(struct scan_reader *r, struct str *ret, bool *ret_first) {
+  for (;;) {
+    bool memory = str_is_set(r->source->memory);
+    const char *p = memory ? r->source->memory.p + r->at : r->window + r->used;
+    size_t have = memory ? (size_t)(r->end - r->at) : r->n - r->used;
+    size_t limit = have < SCAN_WINDOW ? have : SCAN_WINDOW, take = before_dashes(p, limit, !r->middle);
+    if (take == 0)
+      return scan_reader_line(r, ret, ret_first);
+    if (take == limit && r->at + take < r->end) {
+      const char *lf = memrchr(p, '\n', take);
+      if (!lf && take < SCAN_LINE_MAX) {
+        int rc = fill(r);
+        if (rc < 0)
+          return rc;
+        continue;
+      }
+      take = lf ? (size_t)(lf - p) + 1 : take;
+    }
+    *ret_first = !r->middle;
+    r->middle = p[take - 1] != '\n';
     r->at += take;
     r->used += memory ? 0 : take;
     *ret = str_tainted(str_n(p, take));

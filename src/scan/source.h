@@ -33,10 +33,13 @@ struct scan_reader {
 
 /* [from, to) of the source; the window lies in `a`. */
 void scan_reader_init(struct scan_reader *r, struct arena *a, const struct scan_source *s, uint64_t from, uint64_t to);
-/* Goes elsewhere in the source, with the same window. */
+/* Goes elsewhere in the source, with the same window; what is in it is not read again. */
 void scan_reader_seek(struct scan_reader *r, uint64_t from, uint64_t to);
 /* The next line with its LF (the last may lack one), or a piece of a long one: *ret_first tells whether the line begins here.
 Valid until the next call; tainted. 1, 0 at the end, or -errno. [suspends] */
 int scan_reader_line(struct scan_reader *r, struct str *ret, bool *ret_first);
+/* The next lines, as many whole ones as are at hand and SCAN_WINDOW at most. A line that begins with "--" comes alone (or in pieces):
+delimiters of MIME are among them. Else as scan_reader_line(). */
+int scan_reader_lines(struct scan_reader *r, struct str *ret, bool *ret_first);
 /* The next bytes, as many as there are at hand. 1, 0 at the end, or -errno. [suspends] */
 int scan_reader_bytes(struct scan_reader *r, struct str *ret);
