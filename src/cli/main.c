@@ -23,7 +23,7 @@ chapter "The Exim command line"). */
 #include "expand/foreign.h"
 #include "expand/perl.h"
 #include "log/log.h"
-#include "smtp/client/sts.h"
+#include "smtp/client/https.h"
 #include "loop/fiber.h"
 #include "message/message.h"
 #include "queue/spool.h"
@@ -210,10 +210,10 @@ int main(int argc, char **argv) {
     arena_free(arena);
     _exit(validator_run(argv[2], argv[3]));
   }
-  if (argc == 5 && !strcmp(argv[1], STS_FETCH_ARGUMENT)) {
+  if (argc == 6 && !strcmp(argv[1], HTTPS_ARGUMENT)) {
     arena_free(arena);
     sandbox_drop_root();
-    _exit(sts_fetch_run(argv[2], argv[3], argv[4]));
+    _exit(https_run(argv[2], argv[3], argv[4], argv[5]));
   }
   open_standard_fds();
   signal(SIGPIPE, SIG_IGN);

@@ -1,8 +1,9 @@
 /* `martlet tls-report [--domain D] [--until YYYY-MM-DD] [--dry-run]`: reports about TLS (RFC 8460) of the days before this one (UTC),
-mailed to those who asked for them; what was reported is removed. Meant for cron, once a day. */
+mailed or posted to those who asked for them; what was reported is removed. Meant for cron, once a day. */
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <zlib.h>
 
 #include "base/encode.h"
 #include "base/random.h"
@@ -14,10 +15,12 @@ mailed to those who asked for them; what was reported is removed. Meant for cron
 #include "log/log.h"
 #include "message/address.h"
 #include "message/message.h"
+#include "smtp/client/https.h"
 #include "smtp/client/tlsrpt.h"
 
 #define REPORT_MAX (16u << 20)
 #define RESULTS_MAX 100000
+#define GZIP_TYPE "application/tlsrpt+gzip"
 
 struct options {
   struct str domain, until;
@@ -28,7 +31,7 @@ struct work {
   struct process *p;
   struct ctx *c;
   const struct options *o;
-  struct str from, sender;
+  struct str from, sender, authorities;
   VEC(struct tlsrpt_result) results;
   VEC(struct str) keys;
   int sent, failed;
@@ -105,6 +108,34 @@ static void add_policy_strings(struct buf *b, const struct tlsrpt_result *r) {
   buf_add_byte(b, ']');
 }
 
+/* The patterns of an MTA-STS policy's hosts. */
+static void add_hosts(struct buf *b, const struct tlsrpt_result *r) {
+  struct str rest = r->policy;
+  bool any = false;
+  while (str_is_set(rest)) {
+    struct str line = str_trim(str_cut(&rest, '\n'));
+    if (!str_istarts(line, STR("mx:")))
+      continue;
+    buf_add_c(b, any ? "," : ",\"mx-host\":[");
+    any = true;
+    add_json(b, str_trim(str_from(line, 3)));
+  }
+  if (any)
+    buf_add_byte(b, ']');
+}
+
+/* The words as they were before they went into a key. */
+static void add_reason(struct buf *b, struct str reason) {
+  if (str_eq_c(reason, "-"))
+    return;
+  buf_add_c(b, ",\"failure-reason-code\":\"");
+  for (size_t i = 0; i < reason.len; i++) {
+    char ch = reason.p[i];
+    buf_add_byte(b, ch == '_' || ch == '"' || ch == '\\' || ch < ' ' || ch > '~' ? ' ' : ch);
+  }
+  buf_add_byte(b, '"');
+}
+
 static void add_failure(struct buf *b, const struct tlsrpt_result *r) {
   buf_add_byte(b, '{');
   add_member(b, "result-type", r->type);
@@ -116,6 +147,7 @@ static void add_failure(struct buf *b, const struct tlsrpt_result *r) {
   add_member(b, "receiving-mx-hostname", r->mx);
   buf_add_byte(b, ',');
   add_member(b, "receiving-ip", r->receiver);
+  add_reason(b, r->reason);
   buf_printf(b, ",\"failed-session-count\":%lld}", (long long)r->count);
 }
 
@@ -129,6 +161,8 @@ static void add_policy(struct buf *b, const struct tlsrpt_result *first, const s
     add_policy_strings(b, first);
   buf_add_byte(b, ',');
   add_member(b, "policy-domain", first->domain);
+  if (str_eq_c(first->policy_type, "sts"))
+    add_hosts(b, first);
   for (size_t i = 0; i < n; i++)
     if (same_policy(first, &v[i]))
       *(str_eq_c(v[i].type, "-") ? &good : &bad) += v[i].count;
@@ -169,21 +203,44 @@ static struct str make_report(struct work *w, const struct tlsrpt_result *v, siz
   return b.overflow ? STR_UNSET : buf_str(&b);
 }
 
-static void compose(struct work *w, struct submit *s, const struct tlsrpt_result *r, struct str id, struct str json) {
+static bool compress_text(struct arena *a, struct str text, struct str *ret) {
+  z_stream z = {.next_in = (Bytef *)(uintptr_t)text.p, .avail_in = text.len};
+  if (deflateInit2(&z, Z_BEST_COMPRESSION, Z_DEFLATED, 15 + 16, 9, Z_DEFAULT_STRATEGY) != Z_OK)
+    return false;
+  size_t room = deflateBound(&z, text.len) + 32;
+  char *out = arena_bytes(a, room);
+  z.next_out = (Bytef *)out;
+  z.avail_out = (uInt)room;
+  int rc = deflate(&z, Z_FINISH);
+  *ret = str_n(out, room - z.avail_out);
+  deflateEnd(&z);
+  return rc == Z_STREAM_END;
+}
+
+/* --- where it goes --- */
+
+/* One domain's, of one day. */
+struct outgoing {
+  const struct tlsrpt_result *about;
+  struct str id, packed;
+};
+
+static void compose(struct work *w, struct submit *s, const struct outgoing *m) {
   struct arena *a = w->c->arena;
+  const struct tlsrpt_result *r = m->about;
   struct str host = main_options(w->c->config)->primary_hostname, boundary = str_printf(a, "=_%016llx", (unsigned long long)random_u64());
   buf_printf(&s->header, "From: %.*s\nTo: ", STRF(w->from));
   for (size_t i = 0; i < s->recipients.n; i++)
     buf_printf(&s->header, "%s%.*s", i ? ",\n " : "", STRF(s->recipients.v[i]));
   buf_printf(&s->header, "\nSubject: Report Domain: %.*s Submitter: %.*s\n Report-ID: <%.*s>\nTLS-Report-Domain: %.*s\nTLS-Report-Submitter: %.*s\n"
       "TLS-Required: No\nAuto-Submitted: auto-generated\nMIME-Version: 1.0\n"
-      "Content-Type: multipart/report; report-type=\"tlsrpt\";\n\tboundary=\"%.*s\"\n", STRF(r->domain), STRF(host), STRF(id), STRF(r->domain), STRF(host),
+      "Content-Type: multipart/report; report-type=\"tlsrpt\";\n\tboundary=\"%.*s\"\n", STRF(r->domain), STRF(host), STRF(m->id), STRF(r->domain), STRF(host),
       STRF(boundary));
   buf_printf(&s->body, "--%.*s\nContent-Type: text/plain; charset=us-ascii\n\nThis is a report on the use of TLS for mail from %.*s to %.*s on %.*s (UTC).\n\n",
       STRF(boundary), STRF(host), STRF(r->domain), STRF(r->day));
-  buf_printf(&s->body, "--%.*s\nContent-Type: application/tlsrpt+json\nContent-Transfer-Encoding: base64\nContent-Disposition: attachment;\n"
-      "\tfilename=\"%.*s!%.*s!%.*s.json\"\n\n", STRF(boundary), STRF(host), STRF(r->domain), STRF(r->day));
-  struct str text = base64_encode(a, json);
+  buf_printf(&s->body, "--%.*s\nContent-Type: " GZIP_TYPE "\nContent-Transfer-Encoding: base64\nContent-Disposition: attachment;\n"
+      "\tfilename=\"%.*s!%.*s!%.*s.json.gz\"\n\n", STRF(boundary), STRF(host), STRF(r->domain), STRF(r->day));
+  struct str text = base64_encode(a, m->packed);
   for (size_t i = 0; i < text.len; i += 76) {
     buf_add(&s->body, str_slice(text, i, i + 76));
     buf_add_byte(&s->body, '\n');
@@ -191,47 +248,91 @@ static void compose(struct work *w, struct submit *s, const struct tlsrpt_result
   buf_printf(&s->body, "\n--%.*s--\n", STRF(boundary));
 }
 
-static bool add_recipients(struct work *w, struct submit *s, struct str domain) {
-  struct str uris[TLSRPT_URIS_MAX], error;
-  int n = tlsrpt_destinations(w->c, domain, uris);
-  for (int i = 0; i < n; i++) {
-    struct mail_address m;
-    struct str address = str_istarts(uris[i], STR("mailto:")) ? str_from(uris[i], 7) : STR_EMPTY, rest = address;
-    address = str_cut(&rest, '?');
-    if (address.len && address_parse(w->c->arena, address, 0, &m, &error) == 0 && m.domain.len)
-      vec_push(w->c->arena, &s->recipients, m.address);
-    else
-      fprintf(w->p->err, "martlet: tls-report: %.*s: reports cannot go to %.*s\n", STRF(log_printable(w->c->arena, domain)),
-          STRF(log_printable(w->c->arena, uris[i])));
+static void complain(struct work *w, const struct outgoing *m, const char *what, struct str uri, struct str why) {
+  struct arena *a = w->c->arena;
+  fprintf(w->p->err, "martlet: tls-report: %.*s: %s %.*s%s%.*s\n", STRF(log_printable(a, m->about->domain)), what,
+      STRF(log_printable(a, uri)), why.len ? ": " : "", STRF(log_printable(a, why)));
+}
+
+/* RFC 8460, section 5.5. [suspends] */
+static bool post(struct work *w, const struct outgoing *m, struct str uri) {
+  struct tlsrpt_uri where;
+  struct str answer, error = STR("the host has no addresses");
+  struct https_request r = {.url = uri, .ca = w->authorities, .type = STR(GZIP_TYPE), .body = m->packed};
+  if (!tlsrpt_https_parse(uri, &where)) {
+    complain(w, m, "reports cannot go to", uri, STR_EMPTY);
+    return false;
   }
-  return s->recipients.n > 0;
+  r.host = where.host;
+  r.port = where.port;
+  r.addresses = https_addresses(w->c, where.host);
+  if (r.addresses.len && https_ask(w->c, &r, &answer, &error) == 0)
+    return true;
+  complain(w, m, "not posted to", uri, error);
+  return false;
+}
+
+static void add_recipient(struct work *w, struct submit *s, const struct outgoing *m, struct str uri) {
+  struct mail_address address;
+  struct str error, rest = str_from(uri, 7), text = str_cut(&rest, '?');
+  if (text.len && address_parse(w->c->arena, text, 0, &address, &error) == 0 && address.domain.len)
+    vec_push(w->c->arena, &s->recipients, address.address);
+  else
+    complain(w, m, "reports cannot go to", uri, STR_EMPTY);
+}
+
+static bool mail(struct work *w, const struct outgoing *m, struct submit *s) {
+  compose(w, s, m);
+  int rc = submit_message(w->c, s);
+  if (rc < 0)
+    fprintf(w->p->err, "martlet: tls-report: %.*s: not sent: %s\n", STRF(m->about->domain), strerror(-rc));
+  return rc >= 0;
+}
+
+/* To all who asked for it. One who got it is enough: with another attempt he would get it twice. [suspends] */
+static bool deliver(struct work *w, const struct outgoing *m) {
+  struct str uris[TLSRPT_URIS_MAX];
+  struct submit s;
+  bool sent = false;
+  int n = tlsrpt_destinations(w->c, m->about->domain, uris);
+  submit_init(&s, w->c->arena, NULL);
+  s.sender = w->sender;
+  for (int i = 0; i < n; i++) {
+    if (str_istarts(uris[i], STR("mailto:")))
+      add_recipient(w, &s, m, uris[i]);
+    else if (post(w, m, uris[i]))
+      sent = true;
+  }
+  if (s.recipients.n > 0 && mail(w, m, &s))
+    sent = true;
+  w->sent += sent;
+  return sent || n == 0; /* nobody wants it any more */
 }
 
 /* The results of one domain and day. [suspends] */
 static bool report(struct work *w, const struct tlsrpt_result *v, size_t n) {
   struct ctx *c = w->c;
-  struct submit s;
-  struct str id = str_printf(c->arena, "%.*s.%08x@%.*s", STRF(v[0].day), (unsigned)random_below(UINT32_MAX), STRF(main_options(c->config)->primary_hostname));
-  struct str json = make_report(w, v, n, id);
+  struct outgoing m = {.about = v};
+  m.id = str_printf(c->arena, "%.*s.%08x@%.*s", STRF(v[0].day), (unsigned)random_below(UINT32_MAX), STRF(main_options(c->config)->primary_hostname));
+  struct str json = make_report(w, v, n, m.id);
   if (!str_is_set(json))
     return false;
   if (w->o->dry_run) {
     fwrite(json.p, 1, json.len, w->p->out);
     return true;
   }
-  submit_init(&s, c->arena, NULL);
-  s.sender = w->sender;
-  if (add_recipients(w, &s, v[0].domain)) { /* else nobody wants it any more */
-    compose(w, &s, &v[0], id, json);
-    int rc = submit_message(c, &s);
-    if (rc < 0) {
-      fprintf(w->p->err, "martlet: tls-report: %.*s: not sent: %s\n", STRF(v[0].domain), strerror(-rc));
-      return false;
-    }
-    w->sent++;
-  }
-  return true;
+  return compress_text(c->arena, json, &m.packed) && deliver(w, &m);
 }
+
+static void forget(struct work *w, size_t from, size_t to) {
+  for (size_t k = from; k < to && !w->o->dry_run; k++)
+    (void)hints_delete(w->c, TLSRPT_DATABASE, w->keys.v[k]);
+  if (!str_is_set(w->o->domain) && !w->o->dry_run)
+    (void)hints_delete(w->c, TLSRPT_DATABASE, tlsrpt_size_key(w->c->arena, w->keys.v[from]));
+}
+
+/* Reports that nobody took for some days are not tried any more. */
+static bool is_late(const struct tlsrpt_result *r) { return str_cmp(r->day, str_c(tlsrpt_day(time(NULL) - TLSRPT_DAYS * 86400).text)) < 0; }
 
 /* --- all of them --- */
 
@@ -265,6 +366,10 @@ static bool set_sender(struct work *w) {
     return false;
   }
   w->sender = m.address;
+  if (tlsrpt_authorities(w->c, &w->authorities)) {
+    fprintf(w->p->err, "martlet: %.*s\n", STRF(w->c->error));
+    return false;
+  }
   return true;
 }
 
@@ -278,12 +383,10 @@ int mode_tls_report(struct process *p) {
   for (size_t i = 0, end; i < w.results.n; i = end) {
     for (end = i + 1; end < w.results.n && str_eq(w.results.v[end].day, w.results.v[i].day) && str_eq(w.results.v[end].domain, w.results.v[i].domain); end++)
       ;
-    if (!report(&w, &w.results.v[i], end - i)) {
-      w.failed++;
-      continue;
-    }
-    for (size_t k = i; k < end && !o.dry_run; k++)
-      (void)hints_delete(w.c, TLSRPT_DATABASE, w.keys.v[k]);
+    bool done = report(&w, &w.results.v[i], end - i);
+    w.failed += !done;
+    if (done || is_late(&w.results.v[i]))
+      forget(&w, i, end);
   }
   if (!o.dry_run)
     fprintf(p->out, "%d report%s sent, %d failed\n", w.sent, w.sent == 1 ? "" : "s", w.failed);

@@ -55,6 +55,20 @@ static const char *verify_error_text(int error) {
   return X509_verify_cert_error_string(error);
 }
 
+static void note_fault(struct tls_session *t, int error) {
+  struct tls_fault *f = t->p->fault;
+  if (!f || f->kind != TLS_FAULT_NONE || t->p->verify == TLS_VERIFY_NONE || error == X509_V_OK)
+    return;
+  switch (error) {
+  case X509_V_ERR_HOSTNAME_MISMATCH:
+  case X509_V_ERR_IP_ADDRESS_MISMATCH: f->kind = TLS_FAULT_NAME; break;
+  case X509_V_ERR_CERT_HAS_EXPIRED: f->kind = TLS_FAULT_EXPIRED; break;
+  case X509_V_ERR_DANE_NO_MATCH: f->kind = TLS_FAULT_TLSA; break;
+  default: f->kind = TLS_FAULT_UNTRUSTED; break;
+  }
+  f->reason = verify_error_text(error);
+}
+
 static bool host_matches(X509 *cert, struct str host) {
   struct ip_addr ip;
   if (ip_parse(host, &ip))
@@ -78,6 +92,7 @@ static int on_verify(int ok, X509_STORE_CTX *store) {
   if (!ok) {
     snprintf(text, sizeof text, "SSL verify error: depth=%d error=%s cert=%s", depth,
         verify_error_text(X509_STORE_CTX_get_error(store)), dn);
+    note_fault(t, X509_STORE_CTX_get_error(store));
     report_verify(t, text);
     return !required;
   }
@@ -93,6 +108,7 @@ static int on_verify(int ok, X509_STORE_CTX *store) {
   if (depth > 0 || host.len == 0 || SSL_is_server(ssl) || host_matches(cert, host))
     return 1;
   snprintf(text, sizeof text, "SSL verify error: certificate name mismatch: DN=\"%s\" H=\"%.*s\"", dn, STRF(host));
+  note_fault(t, X509_V_ERR_HOSTNAME_MISMATCH);
   report_verify(t, text);
   if (X509_STORE_CTX_get_error(store) == X509_V_OK) /* where it may pass, too: a session that is resumed knows it */
     X509_STORE_CTX_set_error(store, X509_V_ERR_HOSTNAME_MISMATCH);
@@ -365,6 +381,8 @@ static struct tls_info *collect_info(struct tls_session *t) {
     info->alpn = str_tainted(str_dup(a, str_n((const char *)alpn, alpn_len)));
   if (SSL_session_reused(ssl)) {
     t->verify_failed = SSL_get_verify_result(ssl) != X509_V_OK;
+    if (t->verify_failed)
+      note_fault(t, (int)SSL_get_verify_result(ssl));
     t->ocsp = info->server ? t->ocsp : (int)t->p->session_ocsp;
   }
   info->verify_wanted = t->p->verify != TLS_VERIFY_NONE;

@@ -17,6 +17,13 @@ enum tls_ocsp_wish { TLS_OCSP_IGNORE, TLS_OCSP_REQUEST, TLS_OCSP_REQUIRE };
 
 enum tls_verify { TLS_VERIFY_NONE, TLS_VERIFY_OPTIONAL /* tls_try_verify_hosts */, TLS_VERIFY_REQUIRED };
 
+/* Why a peer's certificate did not do. */
+enum tls_fault_kind { TLS_FAULT_NONE, TLS_FAULT_NAME, TLS_FAULT_EXPIRED, TLS_FAULT_UNTRUSTED, TLS_FAULT_TLSA /* no TLSA record names it */ };
+struct tls_fault {
+  enum tls_fault_kind kind;
+  const char *reason; /* in words, static */
+};
+
 /* What is wanted: expanded option values, unset or empty where the option is.
 Tainted names of files are refused here too. */
 struct tls_params {
@@ -68,6 +75,7 @@ struct tls_params {
   void (*on_session)(void *session_arg, struct str session, int64_t until);
   void *session_arg;
   int *ocsp_status;        /* gets the result, also of a handshake that fails; may be NULL */
+  struct tls_fault *fault; /* gets the first failure of verification, if there is one; may be NULL */
   struct str verify_host;  /* the name for which the certificate must be; empty: any */
   /* DANE (tls/dane.h), when tlsa_n > 0: the certificates that match decide, not the system's, and `verify` must be REQUIRED.
   The TLSA base domain is sent as SNI, and like the other names it is one that a certificate may be for. */

@@ -25,10 +25,13 @@ ROUTE = 'sts:\n  driver = dnslookup\n  domains = ! +local_domains\n  transport =
 
 
 class Web:
-    """https://mta-sts.DOMAIN/.well-known/mta-sts.txt for the domains in `policies`: (text, type, status)."""
+    """https://mta-sts.DOMAIN/.well-known/mta-sts.txt for the domains in `policies`: (text, type, status).
+
+    What is posted goes to `posted`: (host, path, type, body), when `post_status` is 2xx.
+    """
 
     def __init__(self, certificate):
-        self.policies, self.asked = {}, []
+        self.policies, self.asked, self.posted, self.post_status = {}, [], [], 200
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -42,6 +45,15 @@ class Web:
                     self.send_header('Location', f'https://{host}/.well-known/mta-sts.txt')
                 self.end_headers()
                 self.wfile.write(text.encode())
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers['Content-Length']))
+                if outer.post_status < 300:
+                    outer.posted.append((self.headers['Host'].split(':')[0], self.path, self.headers['Content-Type'], body))
+                self.send_response(outer.post_status)
+                if outer.post_status == 302:
+                    self.send_header('Location', '/elsewhere')
+                self.end_headers()
 
             def log_message(self, *_):
                 pass

@@ -51,7 +51,8 @@ class Nameserver:
     def __init__(self, address='127.0.0.1', port=0):
         self.records, self.trouble, self.queries, self.everything = {}, {}, [], None
         self.ttl = 60
-        self.authentic = False  # all answers are said to be validated (AD)
+        self.authentic = False  # all answers are said to be validated (AD), but those for names in `insecure`
+        self.insecure = set()
         outer = self
 
         class Udp(socketserver.BaseRequestHandler):
@@ -135,7 +136,8 @@ class Nameserver:
             rdata = encode_rdata(rtype, value)
             body += encode_name(owner) + struct.pack('!HHIH', TYPES.get(rtype, 0), 1, self.ttl, len(rdata)) + rdata
         # QR, RD as asked, AA, RA, AD
-        out = struct.pack('!HHHHHH', ident, 0x8480 | (0x20 if self.authentic else 0) | (flags & 0x0100) | code, 1, len(found), 0, 0) + question + body
+        authentic = self.authentic and name not in self.insecure
+        out = struct.pack('!HHHHHH', ident, 0x8480 | (0x20 if authentic else 0) | (flags & 0x0100) | code, 1, len(found), 0, 0) + question + body
         if len(out) > limit:
             out = struct.pack('!HHHHHH', ident, 0x8680 | (flags & 0x0100), 1, 0, 0, 0) + question
         return out

@@ -11,6 +11,7 @@ a connection that is made once and may carry several messages. */
 #include "smtp/client/options.h"
 #include "smtp/client/requiretls.h"
 #include "smtp/client/sts.h"
+#include "tls/tls.h"
 #include "transport/header.h"
 
 #define SMTP_REPLY_MAX 4096       /* bytes of one reply that are kept */
@@ -23,8 +24,6 @@ struct smtp_offers {
   int64_t limit_mails, limit_rcpts, limit_domains; /* LIMITS (RFC 9422): MAILMAX, RCPTMAX, RCPTDOMAINMAX; 0: none */
   struct str auth_mechanisms; /* blank-separated */
 };
-
-struct tls_params; /* tls/tls.h */
 
 struct smtp_reply {
   int code;         /* 0: none */
@@ -59,6 +58,7 @@ struct smtp_connection {
   bool host_secure;            /* the DNS vouches for the host's name and address */
   struct smtp_dane dane;
   struct smtp_sts sts;
+  struct tls_fault tls_fault;  /* what was wrong with the peer's certificate */
   int messages;                /* sent over it */
   struct smtp_early early;
   bool stale;                  /* after a failure: what was remembered of the server does not hold, another connection may do */

@@ -405,11 +405,15 @@ static int start_tls_layer(struct attempt *t, struct str *ret_error) {
   smtp_resume_prepare(c, t->n, o, &p);
   struct tls_info *info = NULL;
   p.ocsp_status = &t->n->ocsp_status;
+  t->n->tls_fault = (struct tls_fault){0};
+  p.fault = &t->n->tls_fault;
   int e = tls_client_start(t->n->stream, &p, deadline_in(o->command_timeout), t->n->arena, &info, ret_error);
   if (e) {
     struct tls_info seen = c->tls_out ? *c->tls_out : (struct tls_info){0};
     seen.ocsp = t->n->ocsp_status; /* what is left of it for the events that follow */
     c->tls_out = tls_info_copy(c->arena, &seen);
+    if (p.verify != TLS_VERIFY_REQUIRED) /* the certificate was not what it failed for */
+      t->n->tls_fault = (struct tls_fault){0};
     return e;
   }
   t->n->tls = true;
@@ -426,9 +430,9 @@ static enum smtp_stage_result tls_failed(struct attempt *t, struct str text) {
   if (t->n->dane.in_effect) {
     log_write(LOG_MAIN, t->c->message, "DANE attempt failed; TLS connection to %.*s [%.*s]: %.*s", STRF(t->n->host_name),
         STRF(t->n->host_address), STRF(log_printable(t->c->arena, text)));
-    smtp_dane_failed(t->c, t->n, "validation-failure");
+    smtp_dane_failed(t->c, t->n, "validation-failure", "validation-failure", NULL);
   } else {
-    tlsrpt_note(t->c, t->n, "validation-failure");
+    tlsrpt_note(t->c, t->n, "validation-failure", NULL);
   }
   t->n->error = ERROR_TLS_FAILURE;
   t->n->error_text = str_printf(t->c->arena, "TLS session: %.*s", STRF(text));
@@ -436,10 +440,11 @@ static enum smtp_stage_result tls_failed(struct attempt *t, struct str text) {
 }
 
 static enum smtp_stage_result require_tls(struct attempt *t, const char *why) {
+  const char *type = t->n->offers.starttls ? "validation-failure" : "starttls-not-supported";
   if (t->n->dane.tls_required)
-    smtp_dane_failed(t->c, t->n, t->n->offers.starttls ? "validation-failure" : "starttls-not-supported");
+    smtp_dane_failed(t->c, t->n, type, type, why);
   else
-    tlsrpt_note(t->c, t->n, t->n->offers.starttls ? "validation-failure" : "starttls-not-supported");
+    tlsrpt_note(t->c, t->n, type, why);
   return fail(t, ERROR_TLS_REQUIRED, "a TLS session is required, but ", why);
 }
 

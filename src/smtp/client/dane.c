@@ -24,18 +24,18 @@ enum smtp_dane_mode smtp_dane_mode(struct ctx *c, const struct smtp_client_optio
   return c->host->dnssec && host_in(c, &o->hosts_try_dane) ? DANE_TRY : DANE_OFF;
 }
 
-void smtp_dane_failed(struct ctx *c, const struct smtp_connection *n, const char *type) {
+void smtp_dane_failed(struct ctx *c, const struct smtp_connection *n, const char *type, const char *reported, const char *reason) {
   struct str unused;
-  tlsrpt_note(c, n, type);
+  tlsrpt_note(c, n, reported, reason);
   if (!smtp_client_options(n->transport)->callout)
     (void)event_raise_known(c, n->transport, "dane:fail", str_c(type), &unused);
 }
 
-static int fail(struct ctx *c, struct smtp_connection *n, int error, struct str text) {
+static int fail(struct ctx *c, struct smtp_connection *n, int error, struct str text, const char *reported, const char *reason) {
   n->error = error;
   n->error_text = str_cat(c->arena, STR("DANE error: "), text);
-  /* Who requires DANE is told that first, whatever the reason. */
-  smtp_dane_failed(c, n, n->dane.mode == DANE_REQUIRE ? "dane-required" : "dnssec-invalid");
+  /* The event tells who requires DANE just that, whatever the reason; reports are exact. */
+  smtp_dane_failed(c, n, n->dane.mode == DANE_REQUIRE ? "dane-required" : "dnssec-invalid", reported, reason);
   return SMTP_BROKEN;
 }
 
@@ -91,16 +91,19 @@ int smtp_dane_look_up(struct ctx *c, struct smtp_connection *n, const struct smt
   if (n->dane.mode == DANE_OFF)
     return SMTP_OK;
   if (!h->dnssec)
-    return fail(c, n, ERROR_DANE_REQUIRED, str_printf(c->arena, "%.*s lookup not DNSSEC", STRF(h->name)));
+    return fail(c, n, ERROR_DANE_REQUIRED, str_printf(c->arena, "%.*s lookup not DNSSEC", STRF(h->name)), "dnssec-invalid",
+        "the host's records are not secure");
   enum dns_result r = ask(c, n, base, &answer);
   if (r == DNS_NODATA && str_is_set(h->certname) && h->certname.len && !str_ieq(h->certname, base)) {
     base = h->certname; /* the alias may have records of its own (RFC 7672, 2.2.2) */
     r = ask(c, n, base, &answer);
   }
   if (r == DNS_AGAIN)
-    return fail(c, n, ERROR_DNS_DEFER, STR("tlsa lookup DEFER"));
+    return fail(c, n, ERROR_DNS_DEFER, STR("tlsa lookup DEFER"), "dnssec-invalid", "the TLSA lookup failed or is bogus");
   if (r == DNS_NODATA)
-    return n->dane.mode == DANE_REQUIRE ? fail(c, n, ERROR_DANE_REQUIRED, STR("tlsa lookup FAIL")) : SMTP_OK;
+    return n->dane.mode == DANE_REQUIRE
+               ? fail(c, n, ERROR_DANE_REQUIRED, STR("tlsa lookup FAIL"), "dane-required", "there are no secure TLSA records")
+               : SMTP_OK;
   take_records(n, &answer);
   take_names(c, n, base);
   n->dane.tls_required = true;
@@ -108,7 +111,7 @@ int smtp_dane_look_up(struct ctx *c, struct smtp_connection *n, const struct smt
   if (!n->dane.in_effect) {
     log_write(LOG_MAIN, c->message, "DANE error: No usable TLSA records for %.*s", STRF(base));
     if (n->dane.mode == DANE_REQUIRE)
-      return fail(c, n, ERROR_DANE_REQUIRED, STR("no usable TLSA records"));
+      return fail(c, n, ERROR_DANE_REQUIRED, STR("no usable TLSA records"), "tlsa-invalid", "no TLSA record is usable");
   }
   struct tls_info *info = arena_new_of(c->arena, struct tls_info);
   info->tlsa_usage = n->dane.usage;

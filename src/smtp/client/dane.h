@@ -36,5 +36,5 @@ with n->error and error_text, ERROR_DNS_DEFER (the lookup failed, or was tampere
 int smtp_dane_look_up(struct ctx *c, struct smtp_connection *n, const struct smtp_client_options *o);
 /* What it means for the handshake. 0, or an outcome with c->error. [suspends] */
 int smtp_dane_params(struct ctx *c, const struct smtp_connection *n, const struct smtp_client_options *o, struct tls_params *p);
-/* Raises dane:fail with an RFC 8460 result type, but in callouts. [suspends] */
-void smtp_dane_failed(struct ctx *c, const struct smtp_connection *n, const char *type);
+/* Raises dane:fail with an RFC 8460 result type, but in callouts, and counts `reported` for the reports (tlsrpt_note). [suspends] */
+void smtp_dane_failed(struct ctx *c, const struct smtp_connection *n, const char *type, const char *reported, const char *reason);

@@ -18,17 +18,23 @@ static int get_sending_port(struct ctx *c, const struct variable_def *def, struc
 
 /* Main options of our own. */
 struct smtp_client_main {
-  struct option_expr tls_report_sender;
+  struct option_expr tls_report_sender, tls_report_verify_certificates;
 };
 
 static const struct option_def main_option_table[] = {
     {"tls_report_sender", OPTION_EXPR, offsetof(struct smtp_client_main, tls_report_sender)},
+    {"tls_report_verify_certificates", OPTION_EXPR, offsetof(struct smtp_client_main, tls_report_verify_certificates), "system"},
     OPTIONS_END,
 };
 
 int tlsrpt_sender(struct ctx *c, struct str *ret) {
   const struct smtp_client_main *o = config_block(c->config, &smtp_client_module);
   return expand_option(c, &o->tls_report_sender, ret);
+}
+
+int tlsrpt_authorities(struct ctx *c, struct str *ret) {
+  const struct smtp_client_main *o = config_block(c->config, &smtp_client_module);
+  return expand_option(c, &o->tls_report_verify_certificates, ret);
 }
 
 static const char *const macros[] = {"_HAVE_DANE", "_HAVE_SOCKS", NULL};

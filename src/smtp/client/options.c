@@ -1,6 +1,6 @@
 #include "smtp/client/options.h"
 
-#include "smtp/client/sts.h"
+#include "smtp/client/https.h"
 
 #define OFF(f) offsetof(struct smtp_client_options, f)
 #define HOSTS(name, deflt, flags) {#name, OPTION_LIST, OFF(name), deflt, flags, LIST_HOST}
@@ -93,7 +93,7 @@ int smtp_client_init(struct config_reader *r, struct instance *i) {
     return config_error_at(r, i->where, "command, data, or final timeout value is zero for %.*s transport", STRF(i->name));
   if (o->hosts_override && !str_is_set(o->hosts.text))
     return config_error_at(r, i->where, "hosts_override set for the %.*s transport, but hosts is not", STRF(i->name));
-  if (str_trim(o->hosts_try_mta_sts.text).len && !sts_fetch_available())
+  if (str_trim(o->hosts_try_mta_sts.text).len && !https_available())
     return config_error_at(r, i->where, "hosts_try_mta_sts in the %.*s transport: this program was built without libcurl", STRF(i->name));
   return 0;
 }

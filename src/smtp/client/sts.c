@@ -1,8 +1,8 @@
 #include "smtp/client/sts.h"
 
+#include <errno.h>
 #include <time.h>
 
-#include "base/buf.h"
 #include "base/idn.h"
 #include "deliver/errors.h"
 #include "dns/dns.h"
@@ -11,12 +11,12 @@
 #include "log/log.h"
 #include "match/match.h"
 #include "smtp/client/client.h"
+#include "smtp/client/https.h"
 #include "smtp/client/tlsrpt.h"
 #include "tls/tls.h"
 
 #define DATABASE "mta-sts"
 #define FAILED_PAUSE 300  /* seconds until a policy that could not be had is asked for again (RFC 8461, 3.3) */
-#define ADDRESSES_MAX 10
 
 /* A record: "fetched expires tried id\npolicy"; tried: when a newer one could not be had. */
 struct known {
@@ -62,38 +62,29 @@ static int zone_id(struct ctx *c, struct str domain, struct str *ret) {
   return found == 1 ? OUTCOME_OK : OUTCOME_FAIL;
 }
 
-/* "192.0.2.1,[2001:db8::1]", as the fetching library wants it. */
-static struct str addresses_of(struct ctx *c, struct str host) {
-  struct host h = {.name = host, .address = STR_UNSET, .mx = -1};
-  struct str full;
-  struct buf b;
-  int n = 0;
-  buf_init(&b, c->arena, 1024);
-  enum host_find f = host_find_addresses(c, c->arena, &h, HOST_FIND_BY_A | HOST_FIND_BY_AAAA | HOST_FIND_QUIET, NULL, &full);
-  if (f != HOST_FOUND && f != HOST_FOUND_LOCAL)
-    return STR_EMPTY;
-  for (const struct host *i = &h; i && n < ADDRESSES_MAX; i = i->next, n++)
-    buf_printf(&b, i->ip.family == AF_INET6 ? "%s[%.*s]" : "%s%.*s", n ? "," : "", STRF(i->address));
-  return buf_str(&b);
-}
-
 static bool fetch(struct ctx *c, const struct smtp_client_options *o, struct str domain, struct str id, struct known *k,
     const char **ret_trouble) {
   struct str host = str_cat(c->arena, STR("mta-sts."), domain), ca = STR("system"), text = STR_EMPTY, error = STR("no addresses");
   struct sts_policy policy;
   int64_t now = time(NULL);
-  struct str addresses = addresses_of(c, host);
+  struct str addresses = https_addresses(c, host);
+  struct https_request request = {.host = host, .port = 443, .url = str_printf(c->arena, "https://%.*s/.well-known/mta-sts.txt", STRF(host)),
+      .addresses = addresses, .type = STR_EMPTY, .body = STR_EMPTY};
   int e = -1;
   *ret_trouble = "sts-policy-fetch-error";
-  if (expand_option(c, &o->mta_sts_verify_certificates, &ca))
+  if (expand_option(c, &o->mta_sts_verify_certificates, &ca)) {
     error = c->error;
-  else if (addresses.len)
-    e = sts_fetch(c, host, addresses, ca, &text, &error);
+  } else if (addresses.len) {
+    request.ca = ca;
+    e = https_ask(c, &request, &text, &error);
+  }
   if (!e && sts_policy_parse(text, &policy)) {
     error = STR("the policy is not understood");
     *ret_trouble = "sts-policy-invalid";
     e = -1;
   }
+  if (e == -EKEYREJECTED)
+    *ret_trouble = "sts-webpki-invalid";
   if (e) {
     log_write(LOG_MAIN, c->message, "MTA-STS: the policy of %.*s cannot be had: %.*s", STRF(domain), STRF(log_printable(c->arena, error)));
     k->tried = now;
@@ -155,7 +146,7 @@ int smtp_sts_look_up(struct ctx *c, struct smtp_connection *n, const struct smtp
     log_write(LOG_MAIN, c->message, "%.*s (testing)", STRF(about));
     return SMTP_OK;
   }
-  tlsrpt_note(c, n, "validation-failure");
+  tlsrpt_note(c, n, "validation-failure", "the policy does not name the host");
   n->error = ERROR_STS_POLICY;
   n->error_text = about;
   return SMTP_BROKEN;

@@ -26,11 +26,3 @@ smtp_stage_result: SMTP_OK, or SMTP_BROKEN with n->error and error_text: the pol
 int smtp_sts_look_up(struct ctx *c, struct smtp_connection *n, const struct smtp_client_options *o);
 /* What it means for the handshake. */
 void smtp_sts_params(const struct ctx *c, const struct smtp_connection *n, struct tls_params *p);
-
-/* Fetches the policy with a GET, in a process of its own. [suspends] 0 and its text; or -errno, with *ret_error. `addresses`:
-"[::1],192.0.2.1"; `ca`: "system" or a file. */
-int sts_fetch(struct ctx *c, struct str host, struct str addresses, struct str ca, struct str *ret, struct str *ret_error);
-bool sts_fetch_available(void); /* was it built in? */
-/* In that process: the arguments behind STS_FETCH_ARGUMENT are URL, libcurl's resolve entry, and CA file or "". Its exit status. */
-#define STS_FETCH_ARGUMENT "--sts-fetch"
-int sts_fetch_run(const char *url, const char *resolve, const char *ca);

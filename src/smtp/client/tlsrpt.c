@@ -3,20 +3,21 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "base/ascii.h"
 #include "base/buf.h"
 #include "base/encode.h"
 #include "base/idn.h"
 #include "dns/dns.h"
 #include "expand/expand.h"
-#include "hints/hints.h"
 #include "smtp/client/client.h"
 #include "smtp/client/module.h"
 #include "tls/dane.h"
 #include "tls/tls.h"
 
-#define KEY_MAX 500
 #define POLICY_MAX 8192
 #define RECORD_MAX 8192
+#define WORD_MAX 80
+#define URI_MAX 1000
 
 int tlsrpt_record_parse(struct str text, struct str uris[TLSRPT_URIS_MAX]) {
   struct str rest = text;
@@ -34,6 +35,28 @@ int tlsrpt_record_parse(struct str text, struct str uris[TLSRPT_URIS_MAX]) {
     }
   }
   return n;
+}
+
+/* What is written here goes to libcurl: only what an honest URI needs. */
+bool tlsrpt_https_parse(struct str uri, struct tlsrpt_uri *ret) {
+  int64_t port = 443;
+  if (uri.len > URI_MAX || !str_istarts(uri, STR("https://")))
+    return false;
+  for (size_t i = 0; i < uri.len; i++)
+    if (uri.p[i] <= ' ' || uri.p[i] > '~' || strchr("\"<>\\^`{|}#@", uri.p[i]))
+      return false;
+  struct str rest = str_from(uri, 8), host = str_cut(&rest, '/');
+  ptrdiff_t colon = str_find_byte(host, ':');
+  if (colon >= 0) {
+    if (!str_to_i64(str_from(host, (size_t)colon + 1), &port) || port < 1 || port > 65535)
+      return false;
+    host = str_slice(host, 0, (size_t)colon);
+  }
+  for (size_t i = 0; i < host.len; i++)
+    if (!ascii_is_alnum(host.p[i]) && host.p[i] != '-' && host.p[i] != '.')
+      return false;
+  *ret = (struct tlsrpt_uri){host, (int)port};
+  return host.len > 0 && host.len <= 255 && str_find_byte(host, '.') > 0;
 }
 
 int tlsrpt_destinations(struct ctx *c, struct str domain, struct str uris[TLSRPT_URIS_MAX]) {
@@ -56,7 +79,7 @@ int tlsrpt_destinations(struct ctx *c, struct str domain, struct str uris[TLSRPT
 static struct str next_word(struct str *rest) { return str_is_set(*rest) ? str_cut(rest, ' ') : STR_EMPTY; }
 
 bool tlsrpt_decode(struct str key, struct str value, struct tlsrpt_result *ret) {
-  struct str *const words[] = {&ret->day, &ret->domain, &ret->policy_type, &ret->type, &ret->mx, &ret->receiver, &ret->sender};
+  struct str *const words[] = {&ret->day, &ret->domain, &ret->policy_type, &ret->type, &ret->mx, &ret->receiver, &ret->sender, &ret->reason};
   *ret = (struct tlsrpt_result){.count = 0};
   for (size_t i = 0; i < sizeof words / sizeof *words; i++)
     if ((*words[i] = next_word(&key)).len == 0)
@@ -83,15 +106,6 @@ static struct str policy_text(struct ctx *c, const struct smtp_connection *n, bo
   return buf_str(&b);
 }
 
-static int add_one(struct arena *a, struct str *value, void *arg) {
-  struct str old = *value, *policy = arg;
-  int64_t count = 0;
-  if (str_is_set(old) && !str_to_i64(str_cut(&old, '\n'), &count))
-    count = 0;
-  *value = str_printf(a, "%lld\n%.*s", (long long)count + 1, STRF(str_slice(*policy, 0, policy->len < POLICY_MAX ? policy->len : POLICY_MAX)));
-  return 1;
-}
-
 static struct str local_address(struct ctx *c, const struct smtp_connection *n) {
   struct sockaddr_storage own;
   socklen_t len = sizeof own;
@@ -108,32 +122,59 @@ static bool is_on(struct ctx *c, const struct smtp_connection *n) {
          tlsrpt_sender(c, &sender) == 0 && str_is_set(sender) && sender.len;
 }
 
-void tlsrpt_note(struct ctx *c, const struct smtp_connection *n, const char *type) {
+/* RFC 8460, section 4.3.1, for a certificate that did not do. */
+static const char *finer(const struct smtp_connection *n, const char *type, const char **reason) {
+  if (!type || strcmp(type, "validation-failure") || *reason)
+    return type;
+  if (n->tls_fault.kind == TLS_FAULT_NONE && n->ocsp_status == TLS_OCSP_FAILED) {
+    *reason = "the certificate's OCSP proof is missing or bad";
+    return "certificate-not-trusted";
+  }
+  *reason = n->tls_fault.reason;
+  switch (n->tls_fault.kind) {
+  case TLS_FAULT_NAME: return "certificate-host-mismatch";
+  case TLS_FAULT_EXPIRED: return "certificate-expired";
+  case TLS_FAULT_UNTRUSTED: return "certificate-not-trusted";
+  case TLS_FAULT_TLSA: *reason = "no TLSA record names the certificate"; break;
+  case TLS_FAULT_NONE: break;
+  }
+  return type;
+}
+
+static struct str one_word(struct arena *a, const char *text) {
+  struct buf b;
+  buf_init(&b, a, WORD_MAX);
+  for (const char *p = text ? text : "-"; *p && b.len < WORD_MAX - 1; p++)
+    buf_add_byte(&b, *p == ' ' ? '_' : *p);
+  return buf_str(&b);
+}
+
+void tlsrpt_note(struct ctx *c, const struct smtp_connection *n, const char *type, const char *reason) {
   struct str domain, uris[TLSRPT_URIS_MAX];
   const char *why;
-  struct tm tm;
-  time_t now = time(NULL);
-  char day[16];
   if (!is_on(c, n) || !idn_domain_to_ascii(c->arena, c->vars.domain, &domain, &why) || !tlsrpt_destinations(c, domain, uris))
     return;
+  type = finer(n, type, &reason);
   bool tlsa = n->dane.tls_required || n->dane.mode == DANE_REQUIRE || (type && !strcmp(type, "dnssec-invalid"));
   bool sts = !tlsa && (n->sts.mode != STS_NONE || (type && !strncmp(type, "sts-", 4)));
   const struct host *h = c->host;
   struct str mx = str_is_set(h->certname) && h->certname.len ? h->certname : h->name, policy = policy_text(c, n, tlsa);
-  strftime(day, sizeof day, "%Y-%m-%d", gmtime_r(&now, &tm));
-  struct str key = str_printf(c->arena, "%s %.*s %s %s %.*s %.*s %.*s", day, STRF(str_lower(c->arena, domain)),
-      tlsa ? "tlsa" : sts ? "sts" : "no-policy-found", type ? type : "-", STRF(mx), STRF(n->host_address), STRF(local_address(c, n)));
-  if (key.len <= KEY_MAX)
-    (void)hints_update(c, TLSRPT_DATABASE, key, add_one, &policy);
+  tlsrpt_keep(c, time(NULL), str_printf(c->arena, "%.*s %s %s %.*s %.*s %.*s %.*s", STRF(str_lower(c->arena, domain)),
+      tlsa ? "tlsa" : sts ? "sts" : "no-policy-found", type ? type : "-", STRF(mx), STRF(n->host_address), STRF(local_address(c, n)),
+      STRF(one_word(c->arena, reason))), policy);
 }
 
 void tlsrpt_note_ready(struct ctx *c, const struct smtp_connection *n) {
   if (n->sts.trouble && strncmp(n->sts.trouble, "sts-", 4) == 0) /* told beside what became of the connection */
-    tlsrpt_note(c, n, n->sts.trouble);
+    tlsrpt_note(c, n, n->sts.trouble, NULL);
   if (!n->tls)
-    tlsrpt_note(c, n, "starttls-not-supported");
-  else if (n->sts.mode != STS_NONE && !n->dane.tls_required && (!n->sts.allowed || !n->tls_info->peer_verified))
-    tlsrpt_note(c, n, "validation-failure");
+    tlsrpt_note(c, n, "starttls-not-supported", NULL);
+  else if (n->dane.tls_required && !n->dane.in_effect)
+    tlsrpt_note(c, n, "tlsa-invalid", "no TLSA record is usable");
+  else if (n->sts.mode != STS_NONE && !n->dane.tls_required && !n->sts.allowed)
+    tlsrpt_note(c, n, "validation-failure", "the policy does not name the host");
+  else if (n->sts.mode != STS_NONE && !n->dane.tls_required && !n->tls_info->peer_verified)
+    tlsrpt_note(c, n, "validation-failure", NULL);
   else
-    tlsrpt_note(c, n, NULL);
+    tlsrpt_note(c, n, NULL, NULL);
 }

@@ -12,5 +12,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
       __builtin_trap();
   if (tlsrpt_decode(key, str_is_set(value) ? value : STR_EMPTY, &r) && (r.count <= 0 || r.domain.len == 0))
     __builtin_trap();
+  struct tlsrpt_uri uri;
+  if (tlsrpt_https_parse(text, &uri) && (uri.port < 1 || uri.port > 65535 || uri.host.len == 0 || uri.host.p < text.p ||
+                                         uri.host.p + uri.host.len > text.p + text.len || str_find_byte(uri.host, ',') >= 0))
+    __builtin_trap();
   return 0;
 }
