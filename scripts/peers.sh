@@ -1,6 +1,6 @@
 #!/bin/sh
-# Unpacks Debian's Exim and Postfix, as partners of tests and benchmarks, without installing them (which would start
-# or replace this machine's mail server): scripts/peers.sh DIR
+# Unpacks Debian's Exim, Postfix and OpenSMTPD, as partners of tests and benchmarks, without installing them (which would
+# start or replace this machine's mail server, and only one of them may be installed): scripts/peers.sh DIR
 #
 # DIR/exim/usr, DIR/postfix/usr ... are laid over /usr in a private mount namespace by tests/e2e/peers.py. Libraries that
 # this machine does not have are unpacked beside them.
@@ -8,10 +8,20 @@ set -eu
 dir=$1
 exim='exim4-daemon-heavy exim4-base exim4-config'
 postfix='postfix'
+opensmtpd='opensmtpd'
 
-[ -f "$dir/complete" ] && exit 0
-mkdir -p "$dir/deb"
+complete() {
+  [ -f "$dir/exim.complete" ] && [ -f "$dir/postfix.complete" ] && [ -f "$dir/opensmtpd.complete" ]
+}
+
+complete && exit 0
+mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
+# Several test runners may come at once.
+exec 9>"$dir/lock"
+flock 9
+complete && exit 0
+mkdir -p "$dir/deb"
 
 # What an installation would bring besides, of shared libraries (simulated; nothing is installed).
 libraries() {
@@ -21,6 +31,7 @@ libraries() {
 fetch() {
   name=$1
   shift
+  [ -f "$dir/$name.complete" ] && return
   rm -rf "$dir/deb/$name" "$dir/$name"
   mkdir -p "$dir/deb/$name" "$dir/$name/usr/lib" "$dir/$name/usr/sbin"
   # So that older packages' /lib lands where this system has it.
@@ -32,13 +43,15 @@ fetch() {
   for deb in "$dir/deb/$name"/*.deb; do
     dpkg-deb --fsys-tarfile "$deb" | tar -x -p --keep-directory-symlink -C "$dir/$name"
   done
+  touch "$dir/$name.complete"
 }
 
 all() {
-  fetch exim $exim $(libraries exim4-daemon-heavy) && fetch postfix $postfix $(libraries postfix)
+  fetch exim $exim $(libraries exim4-daemon-heavy) && fetch postfix $postfix $(libraries postfix) &&
+    fetch opensmtpd $opensmtpd $(libraries opensmtpd)
 }
 
-echo "Fetching Debian's Exim and Postfix as partners for the tests (unpacked under $dir, not installed)"
+echo "Fetching Debian's Exim, Postfix and OpenSMTPD as partners for the tests (unpacked under $dir, not installed)"
 if ! all 2>/dev/null; then
   if [ "$(id -u)" = 0 ]; then
     apt-get update </dev/null >/dev/null 2>&1 || true
@@ -46,4 +59,3 @@ if ! all 2>/dev/null; then
   all || { echo "peers.sh: could not fetch the partners' packages" >&2; exit 1; }
 fi
 rm -rf "$dir/deb"
-touch "$dir/complete"

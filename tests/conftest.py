@@ -15,6 +15,7 @@ sys.dont_write_bytecode = True
 from support import certs, dns, place, procs, scanners, smtp  # noqa: E402
 from support.exim import Exim                               # noqa: E402
 from support.martlet import Martlet                         # noqa: E402
+from support.opensmtpd import OpenSmtpd                     # noqa: E402
 from support.postfix import Postfix, Sink                   # noqa: E402
 from support.talk import Conversation                       # noqa: E402
 from support.util import free_loopback                      # noqa: E402
@@ -42,7 +43,7 @@ def pytest_collection_modifyitems(items):
         return
     skip = pytest.mark.skip(reason='needs root')
     for item in items:
-        if item.get_closest_marker('root') or {'peers', 'exim', 'postfix', 'postfix_peer'} & set(item.fixturenames):
+        if item.get_closest_marker('root') or {'peers', 'exim', 'postfix', 'postfix_peer', 'opensmtpd'} & set(item.fixturenames):
             item.add_marker(skip)
 
 
@@ -105,6 +106,11 @@ def exim(make, peers):
 @pytest.fixture
 def postfix(make, peers):
     return lambda **kw: make(Postfix, peers, **kw)
+
+
+@pytest.fixture
+def opensmtpd(make, peers):
+    return lambda **kw: make(OpenSmtpd, peers, **kw)
 
 
 @pytest.fixture

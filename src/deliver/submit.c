@@ -12,6 +12,7 @@
 #include "loop/fiber.h"
 #include "smtp/client/requiretls.h"
 #include "smtp/receive.h"
+#include "transport/identity.h"
 
 #define TEXT_MAX (64u << 20)
 #define PIECE (64u << 10)
@@ -106,7 +107,7 @@ static struct message *make_message(struct ctx *c, const struct submit *s, struc
   struct message *m = message_new("message");
   struct client *cl = &m->client;
   cl->local = true;
-  cl->ident = our_name(c, m->arena);
+  cl->ident = s->from_router && identity_can_switch() ? STR("root") : our_name(c, m->arena);
   cl->protocol = STR("local");
   m->reverse_path = str_dup(m->arena, s->sender);
   m->sender_local = true;

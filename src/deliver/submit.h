@@ -18,6 +18,7 @@ struct submit {
   const struct message *parent;    /* the message it is about: R=id of the <= line; NULL: none */
   bool as_user;                    /* from this user of the machine, with all that is done to what such users submit */
   uint32_t uid, gid;
+  bool from_router;                /* written while addresses are routed: by root, where root does that in Exim */
   bool smtputf8;                   /* its text needs SMTPUTF8; addresses in UTF-8 are seen without that */
   char id[24];                     /* out: the new message's id */
 };

@@ -165,10 +165,12 @@ void redirect_report_skipped(struct redirect_run *run, const struct redirect_par
   }
   struct submit s;
   submit_init(&s, c->arena, c->message);
+  s.from_router = true;
   vec_push(c->arena, &s.recipients, to);
-  buf_printf(&s.header, "Auto-Submitted: auto-replied\nFrom: %.*s\nTo: %.*s\nReferences: <E%s@%.*s>\n"
-      "Subject: error(s) in forwarding or filtering\n", STRF(submit_from(c)), STRF(to), c->message->id,
-      STRF(main_options(c->config)->primary_hostname));
+  buf_printf(&s.header, "Auto-Submitted: auto-replied\nFrom: %.*s\nTo: %.*s\n"
+      "Subject: error(s) in forwarding or filtering\n", STRF(submit_from(c)), STRF(to));
+  /* In the body, where Exim's users are used to find it. */
+  buf_printf(&s.body, "References: <E%s@%.*s>\n", c->message->id, STRF(main_options(c->config)->primary_hostname));
   if (!expand_option(c, &o->syntax_errors_text, &text) && str_is_set(text) && text.len)
     buf_printf(&s.body, "%.*s\n\n", STRF(text));
   buf_printf(&s.body, "The %.*s router encountered the following error(s):\n\n", STRF(run->r->name));
@@ -346,7 +348,7 @@ static enum route_result act(struct redirect_run *run, const struct redirect_par
   if (p->items.n)
     return make_children(run, p, lists);
   if (p->skipped.n)
-    run->a->message = STR("syntax error in redirection data");
+    run->a->message = STR(ROUTE_SYNTAX_ERROR);
   return ROUTE_DECLINE;
 }
 

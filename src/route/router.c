@@ -122,7 +122,9 @@ static enum route_result unrouteable(struct ctx *c, const struct instance *last,
   }
   if (!str_is_set(a->message) || !a->message.len)
     a->message = STR("Unrouteable address");
-  a->user_message = a->message;
+  /* Who sent the message is not told of mistakes in somebody's file. */
+  if (!str_eq(a->message, STR(ROUTE_SYNTAX_ERROR)))
+    a->user_message = a->message;
   return ROUTE_FAIL;
 }
 

@@ -6,6 +6,9 @@ header changes, lists of hosts, and what happens when a host is ourselves
 #include "route/options.h"
 #include "route/route.h"
 
+/* For the log only. */
+#define ROUTE_SYNTAX_ERROR "syntax error in redirection data"
+
 /* Set the address's error number and message and return ROUTE_DEFER / ROUTE_FAIL. */
 enum route_result router_defer(struct ctx *c, struct address *a, int error, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));

@@ -63,24 +63,33 @@ static bool remove_list(struct ctx *c, const struct instance *t, struct str from
   return true;
 }
 
-static void add_recipient(struct buf *b, const struct address *a, const char **before) {
-  buf_add_c(b, *before);
+static struct str recipient(const struct address *a) {
   const struct address *top = address_top(a);
-  buf_add(b, top->recipient < 0 ? top->address : a->topaddr); /* the system filter is nobody's address */
-  *before = ",\n ";
+  return top->recipient < 0 ? top->address : a->topaddr; /* the system filter is nobody's address */
+}
+
+struct names {
+  struct str *v;
+  size_t n, cap;
+};
+
+/* Each is named once, however often it leads here. */
+static void add_recipient(struct arena *arena, struct buf *b, struct str who, struct names *seen) {
+  for (size_t i = 0; i < seen->n; i++)
+    if (str_eq(seen->v[i], who))
+      return;
+  buf_add_c(b, seen->n ? ",\n " : "Envelope-to: ");
+  buf_add(b, who);
+  vec_push(arena, seen, who);
 }
 
 /* Envelope-to: names the top-level addresses, and those that are delivered along with them. */
-static void add_envelope_to(struct buf *b, const struct address *chain) {
-  const char *before = "Envelope-to: ";
+static void add_envelope_to(struct arena *arena, struct buf *b, const struct address *chain) {
+  struct names seen = {0};
   for (const struct address *a = chain; a; a = a->next) {
-    bool seen = false;
-    for (const struct address *o = chain; o != a && !seen; o = o->next)
-      seen = str_eq(o->topaddr, a->topaddr);
     for (const struct address *o = a->its_duplicates; o; o = o->next_duplicate)
-      add_recipient(b, o, &before);
-    if (!seen)
-      add_recipient(b, a, &before);
+      add_recipient(arena, b, recipient(o), &seen);
+    add_recipient(arena, b, recipient(a), &seen);
   }
   buf_add_byte(b, '\n');
 }
@@ -160,7 +169,7 @@ bool transport_message_build(struct ctx *c, const struct instance *t, struct add
     if (o->return_path_add)
       buf_printf(&b, "Return-path: <%.*s>\n", STRF(ret->return_path));
     if (o->envelope_to_add)
-      add_envelope_to(&b, chain);
+      add_envelope_to(c->arena, &b, chain);
     if (o->delivery_date_add) {
       buf_add_c(&b, "Delivery-date: ");
       buf_add(&b, time_rfc2822(c->arena, time(NULL)));

@@ -61,3 +61,16 @@ def test_delivery_to_exim_and_postfix(martlet, exim, postfix):
         (got,) = wait_for(lambda: maildir(server.maildir(user)), lambda: server.log() + m.logs())
         assert whole(got), got
     assert m.queue() == [] and m.log().count('C="250') == 2, m.logs()
+
+
+@pytest.mark.parametrize('how', ['', 'hosts_avoid_pipelining = *', 'hosts_avoid_esmtp = *'])
+def test_delivery_to_opensmtpd(martlet, opensmtpd, how):
+    o = opensmtpd()
+    m = martlet(daemon=False, relay_to='*', smarthost=f'127.0.0.1::{o.port}', client=how)
+    m.run('-odi', '-f', 'u0@local.test', 'u1@opensmtpd.test', 'u2@opensmtpd.test', 'nobody@elsewhere.test', input=TEXT)
+    for user in ('u1', 'u2'):
+        (got,) = wait_for(lambda: maildir(o.maildir(user)), lambda: o.log() + m.logs())
+        assert whole(got), got
+    log = m.log()
+    assert m.queue() == [] and len(re.findall(r' [-=]> u[12]@opensmtpd\.test .* C="250 2\.0\.0', log)) == 2, m.logs()
+    assert re.search(r'\*\* nobody@elsewhere\.test .*: 550 ', log), log

@@ -336,3 +336,15 @@ def test_queue_runs_are_logged(martlet):
         assert c.mail('a@b.test', 'u0@local.test')[0] == 250
     quiet.wait_log('Completed')
     assert 'queue run' not in quiet.log()
+
+
+@pytest.mark.parametrize('option, sessions', [('', 1), ('hosts_noproxy_tls = 127.0.0.1', 2), ('hosts_nopass_tls = *', 2),
+                                              ('hosts_noproxy_tls = 10.0.0.1', 1)])
+def test_messages_that_share_a_tls_session(martlet, smtp_server, authority, option, sessions):
+    hop = smtp_server(tls=authority.issue('hop.test'))
+    m = martlet(daemon=False, smarthost='127.0.0.1', client=f'port = {hop.port}\n  hosts_require_tls = *\n  tls_verify_certificates =\n  {option}')
+    for user in ('a', 'c'):
+        m.run('-odq', '-f', 's@b.test', f'{user}@relay.test', input='Subject: x\n\nx\n')
+    m.run('-qqf')
+    assert len(hop.messages) == 2 and m.queue() == [], m.logs()
+    assert hop.sessions == sessions and all(x['tls'] for x in hop.messages)

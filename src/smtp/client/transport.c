@@ -406,15 +406,13 @@ static bool any_sent(const struct delivery *d, const struct host *h) {
   return false;
 }
 
+static bool listed(const struct delivery *d, const struct option_expr *hosts, const struct smtp_connection *n) {
+  return str_is_set(hosts->text) && match_host(d->c, hosts, n->host_name, n->host_address, NULL) == OUTCOME_OK;
+}
+
 /* The connection is good for more: another message that waits for the host gets it, or the pool. */
 static void keep(struct delivery *d, struct smtp_connection *n, const struct host *h) {
-  bool passes = !n->tls || !str_is_set(d->o->hosts_nopass_tls.text) ||
-                match_host(d->c, &d->o->hosts_nopass_tls, n->host_name, n->host_address, NULL) != OUTCOME_OK;
-  if (!passes) {
-    smtp_disconnect(n, true);
-    return;
-  }
-  if (d->alone) {
+  if (d->alone || (n->tls && (listed(d, &d->o->hosts_nopass_tls, n) || listed(d, &d->o->hosts_noproxy_tls, n)))) {
     smtp_disconnect(n, true);
     return;
   }
