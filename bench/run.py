@@ -9,7 +9,7 @@ Scenarios:
   sessions  10,000 sessions at one time, one in five slow, in clear and with TLS (Martlet only)
   mime    the MIME ACL over 10 MiB with 200 parts (bench/mime.py; not Postfix)
   auth    logins per second, PLAIN and CRAM-MD5, a connection each (bench/logins.py; not Postfix)
-  tls     handshakes, full and resumed, a second of CPU (bench/tls.py; not Postfix)
+  tls     handshakes, full and resumed, a second of CPU (bench/tls.py)
   mailauth  signatures and SPF in a loop, beside libopendkim, libspf2 and what OpenSSL alone needs (no servers)
   expansion  the same lines for `-be`: a policy line, lookups in a file of 50,000 lines, a process's first lookup (Exim only)
 

@@ -15,11 +15,26 @@
 
 /* --- tickets of a server --- */
 
+/* Looking an algorithm up costs OpenSSL 3 more than its use for so few bytes. */
+static const EVP_MD *sha256(void) {
+  static EVP_MD *md;
+  if (!md)
+    md = EVP_MD_fetch(NULL, "SHA256", NULL);
+  return md;
+}
+
+static const EVP_CIPHER *aes(void) {
+  static EVP_CIPHER *cipher;
+  if (!cipher)
+    cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
+  return cipher;
+}
+
 static bool key_use(struct ticket_key *k, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int enc) {
   OSSL_PARAM params[] = {OSSL_PARAM_octet_string(OSSL_MAC_PARAM_KEY, k->mac, sizeof k->mac),
       OSSL_PARAM_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)(uintptr_t)"sha256", 0), OSSL_PARAM_END};
   params[1].data_size = strlen("sha256");
-  return EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), NULL, k->cipher, iv, enc) && EVP_MAC_CTX_set_params(mac, params);
+  return EVP_CipherInit_ex(cipher, aes(), NULL, k->cipher, iv, enc) && EVP_MAC_CTX_set_params(mac, params);
 }
 
 static int on_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int enc) {
@@ -52,21 +67,26 @@ static void digest_part(EVP_MD_CTX *d, struct str s) {
   EVP_DigestUpdate(d, s.p, s.len);
 }
 
-static void digest_certificates(EVP_MD_CTX *d, SSL_CTX *ctx) {
+bool tls_tickets_digest_certificates(struct tls_context *c) {
   unsigned char bytes[EVP_MAX_MD_SIZE];
   unsigned n;
-  for (int ok = SSL_CTX_set_current_cert(ctx, SSL_CERT_SET_FIRST); ok > 0; ok = SSL_CTX_set_current_cert(ctx, SSL_CERT_SET_NEXT))
-    if (X509_digest(SSL_CTX_get0_certificate(ctx), EVP_sha256(), bytes, &n))
-      EVP_DigestUpdate(d, bytes, n);
+  SSL_CTX *ctx = c->ctx;
+  EVP_MD_CTX *d = EVP_MD_CTX_new();
+  bool good = d && EVP_DigestInit_ex(d, EVP_sha256(), NULL);
+  for (int ok = SSL_CTX_set_current_cert(ctx, SSL_CERT_SET_FIRST); good && ok > 0; ok = SSL_CTX_set_current_cert(ctx, SSL_CERT_SET_NEXT))
+    good = X509_digest(SSL_CTX_get0_certificate(ctx), EVP_sha256(), bytes, &n) && EVP_DigestUpdate(d, bytes, n);
+  good = good && EVP_DigestFinal_ex(d, c->certificates, NULL);
+  EVP_MD_CTX_free(d);
+  return good;
 }
 
-void tls_tickets_bind(SSL *ssl, const struct tls_params *p, struct str name) {
+void tls_tickets_bind(SSL *ssl, const struct tls_context *c, const struct tls_params *p, struct str name) {
   unsigned char bytes[EVP_MAX_MD_SIZE];
   unsigned n = 0;
   EVP_MD_CTX *d = EVP_MD_CTX_new();
-  if (d && EVP_DigestInit_ex(d, EVP_sha256(), NULL)) {
+  if (d && EVP_DigestInit_ex(d, sha256(), NULL)) {
     int verify = (int)p->verify;
-    digest_certificates(d, SSL_get_SSL_CTX(ssl));
+    EVP_DigestUpdate(d, c->certificates, sizeof c->certificates);
     EVP_DigestUpdate(d, &verify, sizeof verify);
     digest_part(d, p->verify_certificates);
     digest_part(d, p->crl);

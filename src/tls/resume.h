@@ -5,6 +5,8 @@
 #include "base/str.h"
 #include "tls/tls.h"
 
+struct tls_context;
+
 /* Bits of $tls_in_resumption and $tls_out_resumption. */
 enum {
   TLS_RESUME_SUPPORTED = 1,
@@ -18,7 +20,9 @@ enum {
 next one is an hour old. */
 void tls_tickets_use(SSL_CTX *ctx);
 /* A session of such a context, before its hello is looked at: tickets are for those with the same certificates, wishes and name. */
-void tls_tickets_bind(SSL *ssl, const struct tls_params *p, struct str name);
+void tls_tickets_bind(SSL *ssl, const struct tls_context *c, const struct tls_params *p, struct str name);
+/* Fills c->certificates, once for a context: it costs as much as a good part of a handshake. */
+bool tls_tickets_digest_certificates(struct tls_context *c);
 
 /* The name that a client's hello carries, or empty. Only in the callback for the hello. */
 struct str tls_hello_name(SSL *ssl);

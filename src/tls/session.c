@@ -159,7 +159,7 @@ static int on_hello(SSL *ssl, int *alert, void *arg) {
     return SSL_CLIENT_HELLO_ERROR;
   struct tls_session *t = session_of(ssl);
   if (t->p->resumption)
-    tls_tickets_bind(ssl, t->p, name);
+    tls_tickets_bind(ssl, &t->context, t->p, name);
   return SSL_CLIENT_HELLO_SUCCESS;
 }
 

@@ -13,6 +13,7 @@ text in `error`. */
 struct tls_context {
   SSL_CTX *ctx;
   X509_STORE *store; /* NULL: nothing to verify with */
+  unsigned char certificates[32]; /* of a server: the digest of all its certificates */
 };
 int tls_context_get(bool server, const struct tls_params *p, struct tls_context *ret, char error[TLS_ERROR_MAX]);
 void tls_context_release(struct tls_context *c);

@@ -171,6 +171,14 @@ def test_nothing_weak(plain):
     assert 'Compression: NONE' in text and 'Secure Renegotiation IS supported' in text
 
 
+def test_chain_is_completed(martlet, authority):
+    """What the certificate's file lacks is taken from the trusted ones; without them it stands alone."""
+    for more, n in (('', 1), (f'tls_verify_certificates = {authority.certificate}\n', 2)):
+        m = martlet(tls=authority.issue('mx.martlet.test'), main=more)
+        for version in ('-tls1_2', '-tls1_3'):
+            assert asked(m, version, '-showcerts').count('-----BEGIN CERTIFICATE-----') == n, (more, version)
+
+
 def test_renegotiation_is_refused(plain):
     text = asked(plain, '-tls1_2', text='R\n')
     assert 'no renegotiation' in text or 'no_renegotiation' in text, text
