@@ -63,33 +63,29 @@ static bool remove_list(struct ctx *c, const struct instance *t, struct str from
   return true;
 }
 
-static struct str recipient(const struct address *a) {
-  const struct address *top = address_top(a);
-  return top->recipient < 0 ? top->address : a->topaddr; /* the system filter is nobody's address */
-}
-
-struct names {
-  struct str *v;
+struct tops {
+  const struct address **v;
   size_t n, cap;
 };
 
-/* Each is named once, however often it leads here. */
-static void add_recipient(struct arena *arena, struct buf *b, struct str who, struct names *seen) {
+/* Each recipient of the message is named once, however often its children lead here; the same address given twice is two. */
+static void add_recipient(struct arena *arena, struct buf *b, const struct address *a, struct tops *seen) {
+  const struct address *top = address_top(a);
   for (size_t i = 0; i < seen->n; i++)
-    if (str_eq(seen->v[i], who))
+    if (seen->v[i] == top)
       return;
   buf_add_c(b, seen->n ? ",\n " : "Envelope-to: ");
-  buf_add(b, who);
-  vec_push(arena, seen, who);
+  buf_add(b, top->recipient < 0 ? top->address : a->topaddr); /* the system filter is nobody's address */
+  vec_push(arena, seen, top);
 }
 
 /* Envelope-to: names the top-level addresses, and those that are delivered along with them. */
 static void add_envelope_to(struct arena *arena, struct buf *b, const struct address *chain) {
-  struct names seen = {0};
+  struct tops seen = {0};
   for (const struct address *a = chain; a; a = a->next) {
     for (const struct address *o = a->its_duplicates; o; o = o->next_duplicate)
-      add_recipient(arena, b, recipient(o), &seen);
-    add_recipient(arena, b, recipient(a), &seen);
+      add_recipient(arena, b, o, &seen);
+    add_recipient(arena, b, a, &seen);
   }
   buf_add_byte(b, '\n');
 }
