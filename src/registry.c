@@ -83,5 +83,6 @@ const struct foreign_role *const foreign_roles[] = {
   &dlfunc_role,
   &pam_role,
   &dbm_verify_role,
+  &bmi_library_role,
   NULL,
 };

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -18,7 +19,7 @@
 #define FOREIGN_ARGUMENT "--foreign"
 #define FOREIGN_AT_ONCE 32
 #define FOREIGN_OUT 3
-#define FOREIGN_TEXTS_MAX 1000
+#define FOREIGN_TEXTS_MAX 1000000
 #define FOREIGN_TEXT_MAX (64u << 20)
 #define FOREIGN_GRACE 5 /* seconds after which a process ends that nobody waits for any more */
 #define VERDICT_MAX 4096
@@ -82,6 +83,7 @@ static void use_null(int fd) {
 
 static void run_role(const struct foreign_role *role, unsigned seconds) {
   alarm(seconds + FOREIGN_GRACE);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
   /* Programs that it starts must not hold the connection open, nor does what it prints belong there. */
   if (dup2(STDOUT_FILENO, FOREIGN_OUT) < 0 || fcntl(FOREIGN_OUT, F_SETFD, FD_CLOEXEC) < 0)
     _exit(1);

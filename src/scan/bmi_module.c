@@ -15,7 +15,7 @@ spool. Who gives the verdicts is bmi_provider.c's business. */
 #include "scan/scan.h"
 
 struct bmi_options {
-  struct str file;
+  struct str file, library;
 };
 
 struct bmi_router {
@@ -73,7 +73,7 @@ static int accept_message(struct ctx *c) {
   struct str error = STR_EMPTY;
   if (!s->run || c->message->recipients.n == 0)
     return OUTCOME_OK;
-  if (bmi_ask(c, o->file, s->optin.v, s->optin.n, &s->set, &error)) {
+  if (bmi_ask(c, o->file, o->library, s->optin.v, s->optin.n, &s->set, &error)) {
     s->known = true;
     s->encoded = bmi_encode(c->message->arena, &s->set);
     return OUTCOME_OK;
@@ -204,7 +204,8 @@ static const struct acl_control_def controls[] = {{"bmi_run", true, ACL_ONLY(MES
 static const struct acl_modifier_def modifiers[] = {{"bmi_optin", ACL_ONLY(ACL_BIT(ACL_RCPT)), true, 0, apply_optin, NULL}, {0}};
 
 static const struct option_def options[] = {
-  {"bmi_config_file", OPTION_STRING, offsetof(struct bmi_options, file), "/opt/brightmail/etc/brightmail.cfg"}, OPTIONS_END,
+  {"bmi_config_file", OPTION_STRING, offsetof(struct bmi_options, file), "/opt/brightmail/etc/brightmail.cfg"},
+  {"bmi_library", OPTION_STRING, offsetof(struct bmi_options, library), "libbmiclient_single.so"}, OPTIONS_END,
 };
 static const struct option_def router_options_table[] = {
   {"bmi_deliver_alternate", OPTION_BOOL, offsetof(struct bmi_router, deliver_alternate), .flags = OPTION_HIDDEN},

@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "core/ctx.h"
+#include "expand/foreign.h"
 #include "loop/stream.h"
 #include "match/match.h"
 #include "message/message.h"
@@ -13,6 +14,7 @@
 #define SECONDS 120
 #define ANSWER_MAX (4u << 20)
 #define QUESTION_MAX (16u << 20)
+#define LIBRARIES_MAX 10
 #define GROUPS_MAX 100      /* of recipients with the same opt-in data, for Rspamd */
 
 const char *bmi_check_provider(struct str file) {
@@ -229,15 +231,65 @@ static bool ask_groups(struct asking *k, struct str url, const struct scan_copy 
   return true;
 }
 
+/* ---- the client library, in a process of its own ---- */
+
+struct body {
+  struct ctx *c;
+  const struct scan_copy *copy;
+};
+
+static int send_body(void *arg, struct stream *to) {
+  struct body *b = arg;
+  return scan_copy_send(b->c, b->copy, to);
+}
+
+static int add_libraries(struct arena *a, struct str list, struct str *v) {
+  struct list_iter i;
+  struct str item;
+  int n = 0;
+  list_iter_init_literal(&i, a, list);
+  while (n < LIBRARIES_MAX && list_next(&i, &item))
+    v[n++] = str_dup(a, item);
+  return n;
+}
+
+static bool ask_library(struct asking *k, struct str file, struct str list, const struct scan_copy *copy, const struct str *recipients, size_t n,
+    struct bmi_set *ret) {
+  const struct message *m = k->c->message;
+  const struct client *cl = k->c->client;
+  struct arena *a = k->c->arena;
+  struct scan_copy body = *copy;
+  struct str *v = arena_array(a, struct str, BMI_TEXTS + LIBRARIES_MAX + n);
+  int libraries = add_libraries(a, list, v + BMI_TEXTS);
+  v[BMI_TEXT_FILE] = file;
+  v[BMI_TEXT_HELO] = str_is_set(cl->helo_name) ? cl->helo_name : STR_EMPTY;
+  v[BMI_TEXT_CLIENT] = str_is_set(cl->host_address) ? cl->host_address : STR_EMPTY;
+  v[BMI_TEXT_SENDER] = m->reverse_path;
+  v[BMI_TEXT_HEAD] = copy->head;
+  v[BMI_TEXT_LIBRARIES] = str_printf(a, "%d", libraries);
+  for (size_t i = 0; i < n; i++)
+    v[BMI_TEXTS + libraries + (int)i] = str_printf(a, "%.*s %.*s", STRF(optin_of(k, recipients[i])), STRF(recipients[i]));
+  body.head = STR_EMPTY;
+  struct buf answer;
+  buf_init(&answer, m->arena, ANSWER_MAX);
+  int rc = foreign_feed(bmi_library_role.name, v, BMI_TEXTS + libraries + (int)n, send_body, &(struct body){k->c, &body}, SECONDS, &answer);
+  struct str text = str_tainted(buf_str(&answer));
+  if (rc < 0)
+    return fail(k, "the client library", foreign_error(rc));
+  if (str_starts(text, STR("ERROR ")))
+    return fail(k, str_dup_c(a, str_trim(str_from(text, 6))), NULL);
+  return bmi_read_answer(m->arena, text, recipients, n, ret) || fail(k, "malformed answer", NULL);
+}
+
 /* ---- */
 
-bool bmi_ask(struct ctx *c, struct str file, const struct bmi_optin *optin, size_t n, struct bmi_set *ret, struct str *ret_error) {
+bool bmi_ask(struct ctx *c, struct str file, struct str library, const struct bmi_optin *optin, size_t n, struct bmi_set *ret, struct str *ret_error) {
   struct asking k = {.c = c, .optin = optin, .n = n, .deadline = deadline_in(SECONDS), .error = STR_EMPTY};
   const struct message *m = c->message;
   struct scan_copy copy;
   *ret = (struct bmi_set){0};
-  if (!str_is_set(file) || file.len == 0 || file.p[0] == '/') {
-    *ret_error = str_printf(c->arena, "the vendor's client library is not supported yet (bmi_config_file = %.*s)", STRF(file));
+  if (!str_is_set(file) || file.len == 0) {
+    *ret_error = STR("bmi_config_file is not set");
     return false;
   }
   int rc = scan_copy_open(c, false, &copy);
@@ -253,6 +305,8 @@ bool bmi_ask(struct ctx *c, struct str file, const struct bmi_optin *optin, size
     fine = ask_lines(&k, str_from(file, 5), &copy, recipients, m->recipients.n, ret);
   else if (str_starts(file, STR("inet:")))
     fine = ask_lines(&k, host_port(c->arena, str_from(file, 5), ""), &copy, recipients, m->recipients.n, ret);
+  else if (file.p[0] == '/')
+    fine = ask_library(&k, file, library, &copy, recipients, m->recipients.n, ret);
   else
     fine = ask_groups(&k, str_from(file, 7), &copy, recipients, m->recipients.n, ret);
   scan_copy_close(&copy);

@@ -18,6 +18,8 @@ extern const struct module malware_module;
 extern const struct module spam_module;
 extern const struct module dcc_module;
 extern const struct module bmi_module;
+struct foreign_role; /* expand/foreign.h */
+extern const struct foreign_role bmi_library_role;
 
 /* The message as an mbox file would hold it: "From MAILER-DAEMON …", the envelope in X-Envelope- lines, header, body. */
 struct scan_copy {
