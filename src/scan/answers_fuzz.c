@@ -4,6 +4,7 @@
 #include "base/arena.h"
 #include "scan/bmi.h"
 #include "scan/dcc.h"
+#include "scan/malware.h"
 #include "scan/spam.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
@@ -43,6 +44,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     case 'l': (void)spam_read_server(text, &server, warn, NULL); break;
     case 'd':
       if (dcc_read_answer(a, text, &dcc) && dcc.header.len > 0 && !dcc_header_text(a, dcc.header, &header))
+        abort();
+      break;
+    case 'c':
+      if (malware_clamd_read(text, &header) == CLAMD_FOUND && (header.len == 0 || header.p < text.p || header.p + header.len > text.p + text.len))
         abort();
       break;
     case 'b': bmi(a, text, false); break;

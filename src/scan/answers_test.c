@@ -2,6 +2,7 @@
 #include "base/test.h"
 #include "scan/bmi.h"
 #include "scan/dcc.h"
+#include "scan/malware.h"
 #include "scan/spam.h"
 
 static struct arena *arena;
@@ -52,6 +53,19 @@ static void test_dcc(void **state) {
   assert_false(dcc_address_valid(str_c("127.0.0.1 70000")) || dcc_address_valid(str_c("localhost 1")) || dcc_address_valid(str_c("/a b")));
 }
 
+static void test_clamd(void **state) {
+  struct str name;
+  assert_int_equal(malware_clamd_read(str_c("stream: Eicar-Test FOUND\n"), &name), CLAMD_FOUND);
+  assert_str(name, "Eicar-Test ");
+  assert_int_equal(malware_clamd_read(str_c("/a: b/c: A.B FOUND"), &name), CLAMD_FOUND);
+  assert_str(name, "A.B ");
+  assert_int_equal(malware_clamd_read(str_c("stream: OK"), &name), CLAMD_CLEAN);
+  assert_int_equal(malware_clamd_read(str_c("stream: no memory. ERROR"), &name), CLAMD_ERROR);
+  assert_int_equal(malware_clamd_read(str_c("PONG"), &name), CLAMD_NO_COLON);
+  assert_int_equal(malware_clamd_read(str_c("stream: FOUND"), &name), CLAMD_UNKNOWN);
+  assert_int_equal(malware_clamd_read(str_c("stream: "), &name), CLAMD_NO_COLON);
+}
+
 static void test_verdicts(void **state) {
   static const struct str to[] = {{"a@b", 3, 0}, {"c d@e", 5, 0}};
   struct bmi_set s, again;
@@ -77,7 +91,7 @@ static void test_verdicts(void **state) {
 int main(void) {
   arena = arena_new("test");
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_spamd), cmocka_unit_test(test_servers), cmocka_unit_test(test_dcc), cmocka_unit_test(test_verdicts),
+    cmocka_unit_test(test_spamd), cmocka_unit_test(test_servers), cmocka_unit_test(test_dcc), cmocka_unit_test(test_clamd), cmocka_unit_test(test_verdicts),
   };
   int rc = cmocka_run_group_tests(tests, NULL, NULL);
   arena_free(arena);
