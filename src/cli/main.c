@@ -206,9 +206,9 @@ int main(int argc, char **argv) {
   struct arena *arena = arena_new("process");
   struct process p = {.arena = arena, .real_uid = getuid(), .real_gid = getgid(), .out = stdout, .err = stderr};
   int status;
-  if (argc == 4 && !strcmp(argv[1], VALIDATOR_ARGUMENT)) { /* nothing of what follows is its business */
+  if ((argc == 4 || argc == 5) && !strcmp(argv[1], VALIDATOR_ARGUMENT)) { /* nothing of what follows is its business */
     arena_free(arena);
-    _exit(validator_run(argv[2], argv[3]));
+    _exit(validator_run(argv[2], argv[3], argc == 5));
   }
   if (argc == 6 && !strcmp(argv[1], HTTPS_ARGUMENT)) {
     arena_free(arena);

@@ -28,6 +28,7 @@ nothing from outside but datagrams of fixed form. */
 #include "log/log.h"
 #include "daemon/load.h"
 #include "daemon/options.h"
+#include "daemon/validator_keeper.h"
 
 #define STOP_SECONDS 5  /* what a session or delivery may still take at the end; nothing acknowledged is lost by cutting it short */
 #define RESTART_PAUSE 1 /* seconds between deaths of one worker, so that a broken one does not spin */
@@ -58,6 +59,7 @@ struct master {
   struct worker_process workers[WORKERS_MAX * 2]; /* old generations drain beside the new one */
   int workers_n, count;
   int agent_pid, agent_control;
+  struct validator_keeper validator;
   int signals, notifier, local_socket;
   bool stopping, wrote_pid;
   time_t kill_at;            /* when stopping: who has not ended by then is ended */
@@ -83,6 +85,8 @@ static void close_for_child(struct master *m, int keep) {
       close(m->workers[i].control);
   if (m->agent_control >= 0 && m->agent_control != keep)
     close(m->agent_control);
+  if (m->validator.control >= 0)
+    close(m->validator.control);
   close(m->signals);
   if (m->notifier >= 0)
     close(m->notifier);
@@ -159,6 +163,7 @@ static int start_worker(struct master *m, struct worker_process *w, int index, b
   atomic_store(&m->board->worker[index].pid, pid);
   if (m->agent_control >= 0)
     connect_to_agent(m, w);
+  validator_connect(&m->validator, w->control);
   return 0;
 }
 
@@ -262,6 +267,8 @@ static void take_notifications(struct master *m, int channel) {
   while (daemon_message_receive(channel, &msg, &fd) == 1) {
     if (fd >= 0)
       close(fd);
+    if (msg.type == DAEMON_VALIDATOR && channel != m->notifier)
+      validator_hung(&m->validator);
     if (msg.type == DAEMON_QUEUE_RUN) {
       tell_workers(m, &msg);
       continue;
@@ -302,6 +309,14 @@ static void restart_workers(struct master *m) {
   }
 }
 
+static void start_validator(struct master *m) {
+  if (m->stopping || !validator_restart(&m->validator, m->p->config))
+    return;
+  for (int i = 0; i < m->workers_n; i++)
+    if (m->workers[i].pid && !m->workers[i].draining)
+      validator_connect(&m->validator, m->workers[i].control);
+}
+
 static void reap(struct master *m) {
   int status;
   pid_t pid;
@@ -319,6 +334,8 @@ static void reap(struct master *m) {
       }
       continue;
     }
+    if (validator_ended(&m->validator, pid))
+      continue;
     for (int i = 0; i < m->workers_n; i++)
       if (m->workers[i].pid == pid) {
         worker_ended(m, i, status);
@@ -386,6 +403,8 @@ static void reload(struct master *m) {
     if (start_agent(m))
       log_write(LOG_MAIN | LOG_PANIC, NULL, "SIGHUP: cannot start another agent for local deliveries");
   }
+  validator_leave(&m->validator);
+  (void)validator_restart(&m->validator, c);
   m->count = worker_count(c);
   m->board->workers = m->count;
   (void)start_all(m);
@@ -438,6 +457,8 @@ static int next_wait(struct master *m) {
   for (int i = 0; i < m->workers_n; i++)
     if (!m->workers[i].pid && m->workers[i].restart_at < next)
       next = m->workers[i].restart_at;
+  if (m->validator.restart_at && m->validator.restart_at < next)
+    next = m->validator.restart_at;
   return next <= now ? 0 : (int)(next - now) * 1000;
 }
 
@@ -454,6 +475,7 @@ static void loop(struct master *m) {
     if (k > 0 && w[0].revents)
       take_signal(m);
     restart_workers(m);
+    start_validator(m);
     if (m->stopping && time(NULL) >= m->kill_at)
       for (int i = 0; i < m->workers_n; i++)
         if (m->workers[i].pid)
@@ -538,7 +560,7 @@ static void end_agent(struct master *m) {
 
 int daemon_run(struct arena *a, struct daemon_params *p) {
   static struct master m;
-  m = (struct master){.arena = a, .p = p, .agent_control = -1, .notifier = -1, .local_socket = -1};
+  m = (struct master){.arena = a, .p = p, .agent_control = -1, .notifier = -1, .local_socket = -1, .validator.control = -1};
   if (open_sockets(&m))
     return 1;
   log_set_stderr(false); /* from here on nobody waits for the command's answer */
@@ -562,6 +584,8 @@ int daemon_run(struct arena *a, struct daemon_params *p) {
     log_write(LOG_MAIN | LOG_PANIC, NULL, "cannot start the agent for local deliveries");
     return 1;
   }
+  validator_leave(&m.validator);
+  (void)validator_restart(&m.validator, p->config);
   if (!start_all(&m))
     return 1;
   if (p->listening || str_is_set(p->pid_file))

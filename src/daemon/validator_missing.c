@@ -2,4 +2,4 @@
 #include "dns/validator.h"
 
 bool validator_available(void) { return false; }
-int validator_run(const char *anchor, const char *config) { return 1; }
+int validator_run(const char *anchor, const char *config, bool of_daemon) { return 1; }

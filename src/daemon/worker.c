@@ -27,6 +27,8 @@ of one thread (DESIGN §4). */
 #include "deliver/follow.h"
 #include "deliver/msglog.h"
 #include "smtp/client/client.h"
+#include "dns/options.h"
+#include "dns/validator.h"
 #include "expand/perl.h"
 #include "hints/hints.h"
 #include "log/log.h"
@@ -80,6 +82,11 @@ static void tell_master(enum daemon_message_type type, const char *id, struct st
 }
 
 static void hand_over(const char *id, struct str queue_name) { tell_master(DAEMON_NEW_MESSAGE, id, queue_name); }
+
+static void validator_hung(void) {
+  struct daemon_message msg = {.type = DAEMON_VALIDATOR};
+  (void)daemon_message_send(w.p.control, &msg, -1); /* if there is no room, the next query that fails says it again */
+}
 
 /* By a command that this worker serves. [suspends] */
 static void changed(const struct message *m) { tell_master(DAEMON_CHANGED_MESSAGE, m->id, m->queue_name); }
@@ -452,6 +459,11 @@ static void control_fiber(void *arg) {
     case DAEMON_REOPEN_LOGS:
       log_reopen();
       break;
+    case DAEMON_VALIDATOR:
+      if (fd >= 0)
+        validator_take(fd);
+      fd = -1;
+      break;
     }
     if (fd >= 0)
       close(fd);
@@ -515,6 +527,8 @@ static int worker_main(void *arg) {
   struct arena *a = arena_new("orphans");
   struct orphans *orphans = arena_new_of(a, struct orphans);
   orphans->arena = a;
+  if (dns_is_validating(w.config))
+    validator_managed(validator_hung);
   if (w.p.with_agent && !main_options(w.config)->deliver_drop_privilege) {
     plan_set_runner(&plan_runner_agent);
     identity_set_can_switch(true);

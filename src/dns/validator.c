@@ -22,8 +22,10 @@ struct pending {
   struct pending *next;
   struct fiber *fiber;
   struct arena *arena;
+  const struct validator_request *request;
+  size_t request_n;
   uint32_t id;
-  bool done;
+  bool sent, done;
   unsigned char *reply;
   size_t reply_n;
 };
@@ -36,6 +38,8 @@ static struct {
   int pending_n;
   uint32_t last_id;
   usec_t started, last_reply, told;
+  bool managed;
+  void (*hung)(void);
 } state = {.fd = -1};
 
 static void answer(struct pending *p, const unsigned char *bytes, size_t n) {
@@ -49,7 +53,7 @@ static void answer(struct pending *p, const unsigned char *bytes, size_t n) {
   fiber_wake(p->fiber);
 }
 
-/* Whatever waits gets no answer. */
+/* Who has asked gets no answer. */
 static void hang_up(bool kill_it) {
   if (state.event)
     event_free(state.event);
@@ -61,7 +65,8 @@ static void hang_up(bool kill_it) {
   state.fd = -1;
   state.pid = 0;
   for (struct pending *p = state.pending; p; p = p->next)
-    answer(p, NULL, 0);
+    if (p->sent)
+      answer(p, NULL, 0);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg) {
@@ -91,6 +96,15 @@ static void on_readable(evutil_socket_t fd, short what, void *arg) {
   }
 }
 
+static bool use_channel(int fd) {
+  state.event = event_new(loop_event_base(), fd, EV_READ | EV_PERSIST, on_readable, NULL);
+  if (!state.event)
+    return false;
+  event_add(state.event, NULL);
+  state.fd = fd;
+  return true;
+}
+
 static bool start(const struct config *c, struct arena *a) {
   const struct dns_options *o = dns_options(c);
   int pair[2], size = 512 << 10;
@@ -109,15 +123,11 @@ static bool start(const struct config *c, struct arena *a) {
   struct child child;
   int e = child_start(&spec, &child);
   close(pair[1]);
-  if (!e)
-    state.event = event_new(loop_event_base(), pair[0], EV_READ | EV_PERSIST, on_readable, NULL);
-  if (e || !state.event) {
+  if (e || !use_channel(pair[0])) {
     log_write(LOG_MAIN, NULL, "cannot start the validating resolver: %s", strerror(e ? -e : ENOMEM));
     close(pair[0]);
     return false;
   }
-  event_add(state.event, NULL);
-  state.fd = pair[0];
   state.pid = child.pid;
   child_release(&child);
   return true;
@@ -134,18 +144,39 @@ static void check_process(void) {
   state.owner = getpid();
 }
 
-static bool send_request(const struct config *c, struct arena *a, const struct validator_request *r, size_t n) {
+/* false: it is not to be had. Without a channel from the master the query waits for one. */
+static bool send_request(const struct config *c, struct arena *a, struct pending *p) {
   for (int attempt = 0; attempt < 2; attempt++) {
+    if (state.fd < 0 && state.managed)
+      return true;
     if (state.fd < 0 && !start(c, a))
       return false;
-    if (send(state.fd, r, n, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)n)
-      return true;
+    if (send(state.fd, p->request, p->request_n, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)p->request_n)
+      return p->sent = true;
     if (errno == EAGAIN || errno == ENOBUFS)
       return false;
     hang_up(true);
     state.started = 0; /* it may have ended long ago, and nobody looked */
   }
   return false;
+}
+
+void validator_managed(void (*hung)(void)) {
+  check_process();
+  state.managed = true;
+  state.hung = hung;
+}
+
+void validator_take(int fd) {
+  hang_up(false);
+  if (!use_channel(fd)) {
+    close(fd);
+    return;
+  }
+  state.started = loop_now_fresh();
+  for (struct pending *p = state.pending; p; p = p->next)
+    if (!p->sent && !p->done && !send_request(NULL, p->arena, p))
+      answer(p, NULL, 0);
 }
 
 static void forget(struct pending *gone) {
@@ -167,16 +198,22 @@ int validator_ask(const struct config *c, struct arena *a, struct str name, enum
     return -1;
   memcpy(r.name, name.p, name.len);
   struct pending *p = arena_new_of(a, struct pending);
-  *p = (struct pending){.next = state.pending, .fiber = fiber_self(), .arena = a, .id = r.id = ++state.last_id};
+  *p = (struct pending){.next = state.pending, .fiber = fiber_self(), .arena = a, .id = r.id = ++state.last_id,
+      .request = &r, .request_n = offsetof(struct validator_request, name) + name.len};
   state.pending = p;
   state.pending_n++;
   usec_t asked = loop_now_fresh(), deadline = deadline_in(seconds > 0 ? seconds : SECONDS_DEFAULT);
-  bool sent = send_request(c, a, &r, offsetof(struct validator_request, name) + name.len);
-  while (sent && !p->done && fiber_park(deadline) == 0)
+  bool waits = send_request(c, a, p);
+  while (waits && !p->done && fiber_park(deadline) == 0)
     ;
   forget(p);
-  if (sent && !p->done && !fiber_cancelled() && state.last_reply < asked && state.started < asked)
-    hang_up(true); /* it has said nothing to anybody all the time: another one is to try */
+  if (p->sent && !p->done && !fiber_cancelled() && state.last_reply < asked && state.started < asked) {
+    /* It has said nothing to anybody all the time: another one is to try. */
+    if (state.managed)
+      state.hung();
+    else
+      hang_up(true);
+  }
   *ret = p->reply;
   *ret_n = p->reply_n;
   return p->reply_n ? 0 : -1;

@@ -126,3 +126,73 @@ def test_files_that_are_not_there(martlet, world, talk):
         c.expect(250, 'MAIL FROM:<a@b.test>')
         c.expect(451, 'RCPT TO:<u0@local.test>')
     m.wait_log(r'the validating resolver ended before it answered anything')
+
+
+def ask_by_smtp(m, name):
+    """The reply to RCPT of an ACL that looks a name up."""
+    with Client(m.port) as c:
+        c.ehlo()
+        c.expect(250, 'MAIL FROM:<a@b.test>')
+        return c.cmd(f'RCPT TO:<{name}@local.test>')
+
+
+@pytest.fixture
+def daemon(martlet, world):
+    def start(main=''):
+        return martlet(resolver=free_loopback(), main=world[1] + 'worker_processes = 3\ndns_retrans = 2s\ndns_retry = 1\n' + main, arguments=[],
+                       acl_rcpt='  deny message = $acl_m_x\n    set acl_m_x = ${lookup dnsdb{a=$local_part.w.good.test}}|$lookup_dnssec_authenticated\n')
+    return start
+
+
+def test_one_for_all_workers(daemon):
+    m = daemon()
+    one, = validators(m)
+    for i in range(12):  # connections go to all workers
+        assert ask_by_smtp(m, f'a{i}') == (550, '10.0.0.7|yes')
+    assert validators(m) == [one]
+    m.stop()
+    wait_for(lambda: not procs.alive(one), 'it to end with the daemon')
+
+
+def test_the_daemon_starts_another(daemon):
+    m = daemon()
+    asked = [0]
+
+    def says():
+        asked[0] += 1
+        return ask_by_smtp(m, f'b{asked[0]}')[0] == 550
+
+    for sig in (signal.SIGKILL, signal.SIGSEGV):
+        one, = validators(m)
+        os.kill(one, sig)
+        wait_for(lambda: one not in validators(m) and len(validators(m)) == 1, m.logs)
+        wait_for(says, 'another one to answer')
+    m.wait_log(r'the validating resolver \(pid \d+\) ended; starting another', count=2)
+    one, = validators(m)
+    os.kill(one, signal.SIGSTOP)  # it hangs: who asks in vain says so
+    wait_for(says, 'another one to answer')
+    assert one not in validators(m)
+
+
+def test_reload(daemon):
+    """Workers of before keep theirs until they end; the new ones have another."""
+    m = daemon()
+    one, = validators(m)
+    assert ask_by_smtp(m, 'c1') == (550, '10.0.0.7|yes')
+    m.reload()
+    wait_for(lambda: len(validators(m)) == 1 and one not in validators(m), m.logs)
+    assert ask_by_smtp(m, 'c2') == (550, '10.0.0.7|yes')
+
+
+def test_many_questions(daemon):
+    """All at once, of many sessions: each has its answer."""
+    m = daemon()
+    sessions = [Client(m.port) for _ in range(30)]
+    for c in sessions:
+        c.ehlo()
+        c.expect(250, 'MAIL FROM:<a@b.test>')
+    for i, c in enumerate(sessions):
+        c.send(f'RCPT TO:<d{i}@local.test>\r\n'.encode())
+    for c in sessions:
+        assert c.reply()[0] == 550
+        c.close()
