@@ -201,6 +201,7 @@ static void print_json(struct ctx *c, struct str header) {
   struct str status = STR("none"), text;
   member("{", "spf", value(c, "$spf_result"));
   member(", ", "spf_comment", value(c, "$spf_header_comment"));
+  member(", ", "spf_explanation", value(c, "$spf_smtp_comment"));
   printf(", \"dkim\": [");
   dkim_message_results(c, print_signature, &p);
   (void)domainkeys_message_result(c, &status, &text);

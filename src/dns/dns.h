@@ -47,6 +47,7 @@ struct dns_query_options {
   bool qualify_single;     /* a name of one component gets the system's default domain */
   bool search_parents;     /* other names are tried in the domains of the system's search list as well */
   bool keep_again;         /* dns_again_means_nonexist is not applied (TLSA) */
+  bool any_name;           /* dns_check_names_pattern is not applied: names that others make up (SPF) */
 };
 enum dns_result dns_query_with(struct ctx *c, struct arena *a, struct str name, enum dns_type type,
     const struct dns_query_options *o, struct dns_answer *ret);

@@ -244,7 +244,7 @@ enum dns_result dns_query_with(struct ctx *c, struct arena *a, struct str name, 
     return DNS_NOMATCH;
   }
   *ret = (struct dns_answer){.canonical = name, .qualified = name};
-  if (name.len == 0 || !name_allowed(c, a, name, type)) {
+  if (name.len == 0 || (!o->any_name && !name_allowed(c, a, name, type))) {
     DEBUG(dns, "DNS name syntax check failed: %.*s (%s)\n", STRF(name), type_name(type));
     return DNS_NOMATCH;
   }

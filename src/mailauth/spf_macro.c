@@ -52,7 +52,7 @@ static struct str address_parts(struct arena *a, const struct ip_addr *ip) {
   struct buf b;
   buf_init(&b, a, 64);
   for (int i = 0; i < 16; i++)
-    buf_printf(&b, "%s%x.%x", i ? "." : "", ip->bytes[i] >> 4, ip->bytes[i] & 15);
+    buf_printf(&b, "%s%X.%X", i ? "." : "", ip->bytes[i] >> 4, ip->bytes[i] & 15);
   return buf_str(&b);
 }
 

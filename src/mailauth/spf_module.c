@@ -40,8 +40,31 @@ struct spf_state {
 
 static const char *result_name(int r) { return r == SPF_INVALID ? "(invalid)" : spf_result_name((enum spf_result)r); }
 
+/* Macros make names of anything; what the DNS code reads and writes with a backslash gets one here. */
+static struct str escaped(struct arena *a, struct str name) {
+  struct buf b;
+  size_t i = 0;
+  while (i < name.len && name.p[i] > ' ' && name.p[i] != '\\' && name.p[i] != 127)
+    i++;
+  if (i == name.len)
+    return name;
+  buf_init(&b, a, 4 * name.len + 1);
+  b.taint = name.taint;
+  for (i = 0; i < name.len; i++) {
+    unsigned char ch = (unsigned char)name.p[i];
+    if (ch <= ' ' || ch == 127)
+      buf_printf(&b, "\\%03u", ch);
+    else if (ch == '\\')
+      buf_add_c(&b, "\\\\");
+    else
+      buf_add_byte(&b, (char)ch);
+  }
+  return buf_str(&b);
+}
+
 static enum dns_result query(void *arg, struct arena *a, struct str name, enum dns_type type, struct dns_answer *ret) {
-  return dns_query(arg, a, name, type, ret);
+  const struct dns_query_options o = {.any_name = true};
+  return dns_query_with(arg, a, escaped(a, name), type, &o, ret);
 }
 
 static int64_t now(void *arg) { return time(NULL); }

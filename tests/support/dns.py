@@ -42,7 +42,7 @@ def encode_rdata(kind, value):
 
 
 class Nameserver:
-    """records: {(name, type): [value, ...]}; trouble: {name: 'SERVFAIL' | 'REFUSED' | 'TIMEOUT' | 'GARBAGE'}.
+    """records: {(name, type): [value, ...]}; trouble: {name or (name, type): 'SERVFAIL' | 'REFUSED' | 'TIMEOUT' | 'GARBAGE'}.
 
     A name that has records of any type, or names below it that have, exists; others are answered NXDOMAIN. `queries`
     remembers (name, type) of all that was asked. Both tables may be changed while it runs.
@@ -123,7 +123,7 @@ class Nameserver:
         name = '.'.join(labels).lower()
         kind = NAMES.get(kind, str(kind))
         self.queries.append((name, kind))
-        trouble = self.everything or self.trouble.get(name)
+        trouble = self.everything or self.trouble.get(name) or self.trouble.get((name, kind))
         if trouble == 'TIMEOUT':
             return None
         if trouble == 'GARBAGE':
