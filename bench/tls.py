@@ -2,7 +2,7 @@
 TLS 1.2 and 1.3, with a key of ECDSA P-256. What is counted is connections for a second of the server's CPU. Two lines say what the CPU
 can do: `openssl s_server` (without a trust store, which it
 would search each time) does nothing but the handshake, for the same clients; `openssl speed` counts the operations themselves, of
-which a full handshake needs a signature, a key pair of X25519 and an agreement."""
+which a full handshake needs a signature, a key pair of X25519 and an agreement. `isolated` is Martlet with key_isolation."""
 import os
 import re
 import statistics
@@ -26,7 +26,7 @@ def connections(port, version, way, seconds):
     return int(found[1])
 
 
-def measure(name, kind, peers, scratch, pair):
+def measure(name, kind, peers, scratch, pair, options=''):
     """{(version, way): connections a second of CPU}"""
     group = procs.Group()
     if name == 'postfix':
@@ -35,7 +35,7 @@ def measure(name, kind, peers, scratch, pair):
         server = kind(scratch, peers, main='smtp_connect_backlog = 500\n')
         conf = getattr(server, 'conf', None) or server.place.path('/etc/exim4/exim4.conf')
         text = re.sub(r'(?m)^tls_\w+ =.*\n', '', read(conf))
-        write(conf, 'tls_advertise_hosts = *\ntls_certificate = {}\ntls_privatekey = {}\ntls_resumption_hosts = *\n'.format(*pair)
+        write(conf, options + 'tls_advertise_hosts = *\ntls_certificate = {}\ntls_privatekey = {}\ntls_resumption_hosts = *\n'.format(*pair)
               + f'tls_on_connect_ports = {server.port}\n' + text)
     server.start(group)
     try:
@@ -89,11 +89,13 @@ def run(a, scratch, kinds):
     pair = Authority(os.path.join(scratch, 'authority')).issue('mx.bench.test')
     os.chmod(scratch, 0o755)
     for number in range(a.rounds):
-        for name in names + ['s_server', 'speed']:
+        for name in names + ['isolated'] * ('martlet' in names) + ['s_server', 'speed']:
             if name == 's_server':
                 got = bare(pair)
             elif name == 'speed':
                 got = {way: operations() for way in WAYS if way[1] == 'new'}
+            elif name == 'isolated':
+                got = measure(name, kinds['martlet'], a.peers, os.path.join(scratch, f'{name}-tls-{number}'), pair, 'key_isolation = true\n')
             else:
                 got = measure(name, kinds[name], a.peers, os.path.join(scratch, f'{name}-tls-{number}'), pair)
             for way, rate in got.items():
@@ -101,7 +103,7 @@ def run(a, scratch, kinds):
             print(f'round {number + 1} tls {name:8} ' + ' '.join(f'{v} {w}={r:.0f}' for (v, w), r in got.items()), flush=True)
     print(f'\nhandshakes, 1/s of CPU, median of {a.rounds} rounds; wanted: >= {WANTED} of exim, >= {WANTED_OF_CPU} of s_server')
     for way in WAYS:
-        rates = {n: statistics.median(results[(way, n)]) for n in names + ['s_server', 'speed'] if (way, n) in results}
+        rates = {n: statistics.median(results[(way, n)]) for n in names + ['isolated', 's_server', 'speed'] if (way, n) in results}
         line = 'tls ' + way[0] + (' full:   ' if way[1] == 'new' else ' resumed:') + ''.join(f' {n} {r:.0f}' for n, r in rates.items())
         if 'martlet' in rates:
             line += ';' + ''.join(f' martlet/{n} {rates["martlet"] / r:.2f}' for n, r in rates.items() if n != 'martlet')

@@ -17,13 +17,16 @@ chapter "The Exim command line"). */
 #include "core/build.h"
 #include "core/main_options.h"
 #include "daemon/daemon.h"
+#include "daemon/keys.h"
 #include "daemon/load.h"
+#include "daemon/options.h"
 #include "daemon/sandbox.h"
 #include "dns/validator.h"
 #include "expand/foreign.h"
 #include "expand/perl.h"
 #include "log/log.h"
 #include "smtp/client/https.h"
+#include "tls/keys.h"
 #include "loop/fiber.h"
 #include "message/message.h"
 #include "queue/spool.h"
@@ -118,6 +121,8 @@ int process_start_perl(struct process *p) {
 
 static int run_mode(void *arg) {
   struct process *p = arg;
+  if (daemon_options(p->config)->key_isolation)
+    keys_use_own(p->config);
   if (p->cli.mode != MODE_EXPAND_TEST && process_start_perl(p))
     return 1;
   for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
@@ -182,6 +187,7 @@ static int start(struct process *p) {
     return mode_daemon(p);
   loop_init();
   status = loop_run(run_mode, p);
+  keys_done();
   loop_done();
   return status;
 }
@@ -209,6 +215,10 @@ int main(int argc, char **argv) {
   if ((argc == 4 || argc == 5) && !strcmp(argv[1], VALIDATOR_ARGUMENT)) { /* nothing of what follows is its business */
     arena_free(arena);
     _exit(validator_run(argv[2], argv[3], argc == 5));
+  }
+  if (argc == 2 && !strcmp(argv[1], KEYS_ARGUMENT)) {
+    arena_free(arena);
+    _exit(keys_run());
   }
   if (argc == 6 && !strcmp(argv[1], HTTPS_ARGUMENT)) {
     arena_free(arena);

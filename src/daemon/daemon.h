@@ -55,6 +55,7 @@ enum daemon_message_type {
   DAEMON_AGENT,         /* a new channel to the agent comes along */
   DAEMON_REOPEN_LOGS,
   DAEMON_VALIDATOR,     /* to a worker: a channel to the validating resolver comes along; from one: it says nothing any more */
+  DAEMON_KEYS,          /* a new channel to the keys process comes along */
 };
 
 struct daemon_message {
@@ -80,6 +81,7 @@ struct worker_params {
   struct scoreboard *board;
   struct listeners *listeners;
   int local_socket;          /* -1: none */
+  int keys;                  /* channel to the keys process, or -1 */
   bool with_agent;
   bool restarted;            /* another worker with this index has died */
 };

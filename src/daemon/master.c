@@ -24,6 +24,7 @@ nothing from outside but datagrams of fixed form. */
 #include "core/main_options.h"
 #include "daemon/agent.h"
 #include "daemon/daemon.h"
+#include "daemon/keys.h"
 #include "daemon/local.h"
 #include "log/log.h"
 #include "daemon/load.h"
@@ -60,6 +61,8 @@ struct master {
   int workers_n, count;
   int agent_pid, agent_control;
   struct validator_keeper validator;
+  int keys_pid, keys_control; /* with key_isolation */
+  time_t keys_started, keys_restart_at; /* restart_at: 0, it runs */
   int signals, notifier, local_socket;
   bool stopping, wrote_pid;
   time_t kill_at;            /* when stopping: who has not ended by then is ended */
@@ -87,6 +90,8 @@ static void close_for_child(struct master *m, int keep) {
     close(m->agent_control);
   if (m->validator.control >= 0)
     close(m->validator.control);
+  if (m->keys_control >= 0)
+    close(m->keys_control);
   close(m->signals);
   if (m->notifier >= 0)
     close(m->notifier);
@@ -123,6 +128,71 @@ static int start_agent(struct master *m) {
   return 0;
 }
 
+/* A new program, for it is to have nothing of ours; it ends by itself when neither we nor a worker needs it. */
+static int start_keys(struct master *m) {
+  int pair[2], size = 1 << 20;
+  m->keys_started = time(NULL);
+  m->keys_restart_at = 0;
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+    return -errno;
+  setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+  pid_t pid = fork();
+  if (pid == 0) {
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    dup2(pair[1], 0);
+    (void)close_range(3, ~0U, 0);
+    char *argv[] = {(char *)"martlet", (char *)KEYS_ARGUMENT, NULL}, *envp[] = {NULL};
+    execve("/proc/self/exe", argv, envp);
+    _exit(1);
+  }
+  close(pair[1]);
+  int e = pid < 0 ? -errno : keys_tell_names(m->p->config, pair[0]);
+  m->keys_pid = pid < 0 ? 0 : pid;
+  m->keys_control = e ? -1 : pair[0];
+  if (e)
+    close(pair[0]);
+  return e;
+}
+
+static int make_keys_channel(struct master *m) { return m->keys_control < 0 ? -1 : keys_make_channel(m->keys_control); }
+
+static void connect_to_keys(struct master *m, struct worker_process *w) {
+  struct daemon_message msg = {.type = DAEMON_KEYS};
+  int fd = make_keys_channel(m);
+  if (fd < 0)
+    return;
+  (void)daemon_message_send(w->control, &msg, fd);
+  close(fd);
+}
+
+static void keys_ended(struct master *m, int status) {
+  m->keys_pid = 0;
+  if (m->keys_control >= 0)
+    close(m->keys_control);
+  m->keys_control = -1;
+  if (m->stopping)
+    return;
+  log_write(LOG_MAIN | LOG_PANIC, NULL, "the keys process ended %s %d; starting another", WIFSIGNALED(status) ? "by signal" : "with status",
+      WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+  time_t now = time(NULL);
+  m->keys_restart_at = now - m->keys_started <= RESTART_PAUSE ? now + RESTART_PAUSE : now;
+}
+
+static void restart_keys(struct master *m) {
+  if (!m->keys_restart_at || m->stopping || m->keys_restart_at > time(NULL))
+    return;
+  int e = start_keys(m);
+  if (e) {
+    m->keys_restart_at = time(NULL) + RESTART_PAUSE;
+    return;
+  }
+  for (int i = 0; i < m->workers_n; i++)
+    if (m->workers[i].pid)
+      connect_to_keys(m, &m->workers[i]);
+}
+
 /* A channel between a worker and the agent: one end to each. */
 static void connect_to_agent(struct master *m, struct worker_process *w) {
   int pair[2];
@@ -143,17 +213,20 @@ static int start_worker(struct master *m, struct worker_process *w, int index, b
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
     return -errno;
   scoreboard_clear(&m->board->worker[index]);
+  int keys = make_keys_channel(m);
   pid_t pid = fork();
   if (pid == 0) {
     close(pair[0]);
     close_for_child(m, -1);
     prctl(PR_SET_NAME, "martlet: worker");
     struct worker_params p = {.daemon = m->p, .index = index, .count = m->count, .control = pair[1], .board = m->board,
-        .listeners = &m->listeners, .local_socket = m->local_socket, .with_agent = m->agent_control >= 0,
+        .listeners = &m->listeners, .local_socket = m->local_socket, .keys = keys, .with_agent = m->agent_control >= 0,
         .restarted = restarted};
     _exit(worker_run(&p));
   }
   close(pair[1]);
+  if (keys >= 0)
+    close(keys);
   if (pid < 0) {
     close(pair[0]);
     return -errno;
@@ -321,6 +394,10 @@ static void reap(struct master *m) {
   int status;
   pid_t pid;
   while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+    if (pid == m->keys_pid) {
+      keys_ended(m, status);
+      continue;
+    }
     if (pid == m->agent_pid) {
       m->agent_pid = 0;
       close(m->agent_control);
@@ -405,6 +482,13 @@ static void reload(struct master *m) {
   }
   validator_leave(&m->validator);
   (void)validator_restart(&m->validator, c);
+  if (m->keys_control >= 0)
+    close(m->keys_control); /* the same */
+  m->keys_pid = 0;
+  m->keys_control = -1;
+  m->keys_restart_at = 0;
+  if (daemon_options(c)->key_isolation && start_keys(m))
+    log_write(LOG_MAIN | LOG_PANIC, NULL, "SIGHUP: cannot start another keys process");
   m->count = worker_count(c);
   m->board->workers = m->count;
   (void)start_all(m);
@@ -459,6 +543,8 @@ static int next_wait(struct master *m) {
       next = m->workers[i].restart_at;
   if (m->validator.restart_at && m->validator.restart_at < next)
     next = m->validator.restart_at;
+  if (m->keys_restart_at && m->keys_restart_at < next)
+    next = m->keys_restart_at;
   return next <= now ? 0 : (int)(next - now) * 1000;
 }
 
@@ -474,6 +560,7 @@ static void loop(struct master *m) {
         take_notifications(m, w[i].fd);
     if (k > 0 && w[0].revents)
       take_signal(m);
+    restart_keys(m);
     restart_workers(m);
     start_validator(m);
     if (m->stopping && time(NULL) >= m->kill_at)
@@ -558,9 +645,18 @@ static void end_agent(struct master *m) {
     usleep(10000);
 }
 
+static void end_keys(struct master *m) {
+  if (m->keys_control < 0)
+    return;
+  close(m->keys_control);
+  for (int i = 0; i < STOP_SECONDS * 100 && waitpid(m->keys_pid, NULL, WNOHANG) == 0; i++)
+    usleep(10000);
+}
+
 int daemon_run(struct arena *a, struct daemon_params *p) {
   static struct master m;
-  m = (struct master){.arena = a, .p = p, .agent_control = -1, .notifier = -1, .local_socket = -1, .validator.control = -1};
+  m = (struct master){.arena = a, .p = p, .agent_control = -1, .keys_control = -1, .notifier = -1, .local_socket = -1,
+      .validator.control = -1};
   if (open_sockets(&m))
     return 1;
   log_set_stderr(false); /* from here on nobody waits for the command's answer */
@@ -586,6 +682,10 @@ int daemon_run(struct arena *a, struct daemon_params *p) {
   }
   validator_leave(&m.validator);
   (void)validator_restart(&m.validator, p->config);
+  if (daemon_options(p->config)->key_isolation && start_keys(&m)) {
+    log_write(LOG_MAIN | LOG_PANIC, NULL, "cannot start the keys process");
+    return 1;
+  }
   if (!start_all(&m))
     return 1;
   if (p->listening || str_is_set(p->pid_file))
@@ -595,5 +695,6 @@ int daemon_run(struct arena *a, struct daemon_params *p) {
   loop(&m);
   remove_files(&m);
   end_agent(&m);
+  end_keys(&m);
   return 0;
 }

@@ -2,11 +2,13 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -100,10 +102,13 @@ int sandbox_enter(void) {
   return e;
 }
 
-/* All of the file system's rights are handled, and none is granted. */
-static void refuse_files(void) {
+#define LANDLOCK_ALL ((1u << 13) - 1) /* the rights of the first version */
+#define LANDLOCK_READ_FILE (1u << 2)
+
+/* These of the file system's rights are handled, and none is granted. */
+static void refuse_files(uint64_t rights) {
 #ifdef SYS_landlock_create_ruleset
-  const struct { uint64_t handled; } attr = {(1u << 13) - 1}; /* those of the first version */
+  const struct { uint64_t handled; } attr = {rights};
   int fd = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof attr, 0);
   if (fd < 0)
     return;
@@ -112,26 +117,81 @@ static void refuse_files(void) {
 #endif
 }
 
-int sandbox_enter_alone(void) {
+#ifndef LEAK_CHECKER /* which looks at the process from another one */
+/* Threads, but no processes. */
+static int refuse_processes(scmp_filter_ctx f) {
+  return seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(clone), 1, SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, 0));
+}
+#else
+static int refuse_processes(scmp_filter_ctx f) { return 0; }
+#endif
+
+static int enter_alone(const char *const more[], bool threads_only) {
   static const char *const alone[] = {"execve", "execveat", "fork", "vfork", "kill", "tkill", "tgkill", "pidfd_open", "pidfd_send_signal",
-      "setuid", "setgid", "setreuid", "setresuid", "setfsuid", "shmget", "shmat", "msgget", "semget"};
-  int e = sandbox_enter();
-  if (e)
-    return e;
-  refuse_files();
+      "setuid", "setgid", "setreuid", "setresuid", "setfsuid", "shmget", "shmat", "msgget", "semget", NULL};
   scmp_filter_ctx f = seccomp_init(SCMP_ACT_ALLOW);
   if (f == NULL)
     return -ENOMEM;
-  for (size_t i = 0; i < sizeof alone / sizeof *alone && !e; i++) {
-    int number = seccomp_syscall_resolve_name(alone[i]);
-    e = number == __NR_SCMP_ERROR ? 0 : seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), number, 0);
-    if (e == -EDOM || e == -EACCES)
-      e = 0;
-  }
+  int e = threads_only ? refuse_processes(f) : 0;
+  const char *const *lists[] = {alone, more};
+  for (size_t i = 0; i < 2; i++)
+    for (const char *const *name = lists[i]; *name && !e; name++) {
+      int number = seccomp_syscall_resolve_name(*name);
+      e = number == __NR_SCMP_ERROR ? 0 : seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), number, 0);
+      if (e == -EDOM || e == -EACCES)
+        e = 0;
+    }
   if (!e)
     e = seccomp_load(f);
   seccomp_release(f);
   return e;
+}
+
+int sandbox_enter_alone(void) {
+  static const char *const nothing[] = {NULL};
+  int e = sandbox_enter();
+  if (e)
+    return e;
+  refuse_files(LANDLOCK_ALL);
+  return enter_alone(nothing, false);
+}
+
+int sandbox_enter_reader(void) {
+  static const char *const more[] = {"socket", "socketpair", "connect", "bind", "listen", "accept", "accept4", "chmod", "fchmod", "fchmodat",
+      "fchmodat2", "chown", "lchown", "fchown", "fchownat", "setxattr", "lsetxattr", "fsetxattr", "truncate", "utimensat", "inotify_init1", NULL};
+  int e = sandbox_enter();
+  if (e)
+    return e;
+  refuse_files(LANDLOCK_ALL & ~LANDLOCK_READ_FILE);
+  return enter_alone(more, true);
+}
+
+/* Of the capabilities only these two, one of them; 0: there are none of them. */
+static uint32_t reading_right(uint32_t permitted) {
+  uint32_t search = 1u << CAP_DAC_READ_SEARCH, all = 1u << CAP_DAC_OVERRIDE;
+  return permitted & search ? search : permitted & all;
+}
+
+void sandbox_drop_root_but_reading(void) {
+  uid_t real = getuid();
+  gid_t gid = getgid();
+  if (real != 0) { /* an ordinary user's, whatever the file is installed as: what it is told to read is that user's wish */
+    if ((geteuid() == 0 && setgroups(0, NULL)) || setresgid(gid, gid, gid) || setresuid(real, real, real) || geteuid() != real)
+      _exit(1);
+    return;
+  }
+  if (seteuid(0)) /* set aside, but not given up */
+    _exit(1);
+  struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
+  struct __user_cap_data_struct data[2] = {{0}, {0}};
+  if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) || setgroups(0, NULL) || setresgid(NOBODY, NOBODY, NOBODY) || setresuid(NOBODY, NOBODY, NOBODY) ||
+      syscall(SYS_capget, &head, data))
+    _exit(1);
+  uint32_t right = reading_right(data[0].permitted);
+  memset(data, 0, sizeof data);
+  data[0].effective = data[0].permitted = right;
+  if (syscall(SYS_capset, &head, data) || geteuid() == 0)
+    _exit(1);
 }
 
 void sandbox_drop_root(void) {

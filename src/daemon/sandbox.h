@@ -9,5 +9,10 @@ int sandbox_enter(void);
 /* For a process that only talks over sockets that it has or makes: nor may it start programs or processes, signal any, or (where
 the kernel has Landlock) open any file. */
 int sandbox_enter_alone(void);
+/* For a process that only reads files and answers over sockets that it has: as above, but files may be read, and no sockets are made. */
+int sandbox_enter_reader(void);
+/* Before it, for one that was started by root: becomes nobody, who may read any file; one that an ordinary user
+has started becomes that user. Ends the process where that fails. */
+void sandbox_drop_root_but_reading(void);
 /* For a process that needs no root, however it was started: the effective user for good, or the caller, or nobody. */
 void sandbox_drop_root(void);

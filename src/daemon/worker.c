@@ -39,6 +39,7 @@ of one thread (DESIGN §4). */
 #include "queue/spool.h"
 #include "smtp/client/client.h"
 #include "smtp/server/server.h"
+#include "tls/keys.h"
 #include "transport/identity.h"
 
 static struct worker w;
@@ -456,6 +457,12 @@ static void control_fiber(void *arg) {
         fd = -1;
       }
       break;
+    case DAEMON_KEYS:
+      if (fd >= 0) {
+        keys_use_channel(fd);
+        fd = -1;
+      }
+      break;
     case DAEMON_REOPEN_LOGS:
       log_reopen();
       break;
@@ -533,6 +540,10 @@ static int worker_main(void *arg) {
     plan_set_runner(&plan_runner_agent);
     identity_set_can_switch(true);
   }
+  if (daemon_options(w.config)->key_isolation)
+    keys_isolate(NULL, NULL);
+  if (w.p.keys >= 0)
+    keys_use_channel(w.p.keys);
   deliver_take_over = submitted;
   deliver_write_patience = 600;
   deliver_claims = &claims;
@@ -618,6 +629,7 @@ int worker_run(const struct worker_params *p) {
   int status = loop_run(worker_main, NULL);
   spool_log_stop();
   hints_close();
+  keys_done();
   loop_done();
   log_done();
   return status;

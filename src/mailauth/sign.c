@@ -10,6 +10,8 @@
 #include "base/ascii.h"
 #include "base/encode.h"
 #include "base/vec.h"
+#include "tls/keys.h"
+#include "tls/keys_store.h"
 
 #define KEY_FILE_MAX 65536
 #define COLUMN_MAX 78
@@ -38,41 +40,39 @@ static int read_file(struct ctx *c, struct str name, struct str *ret) {
   return 0;
 }
 
-static int no_passphrase(char *buf, int size, int rw, void *arg) { return -1; }
+/* With key_isolation: the key is in another process, which reads the file. */
+static int load_isolated(struct ctx *c, struct str name, EVP_PKEY **ret) {
+  char why[KEYS_ERROR_MAX];
+  if (name.p[0] != '/')
+    return ctx_fail(c, OUTCOME_ERROR, "with key_isolation a private key must be in a file");
+  if (str_is_tainted(name))
+    return ctx_fail(c, OUTCOME_ERROR, "Tainted filename '%.*s'", STRF(name));
+  return keys_load(name, ret, why) < 0 ? ctx_fail(c, OUTCOME_ERROR, "private key %.*s: %s", STRF(name), why) : 0;
+}
 
-static EVP_PKEY *parse_key(struct arena *a, struct str text) {
-  if (str_find(text, STR("-----BEGIN")) >= 0) {
-    BIO *bio = BIO_new_mem_buf(text.p, (int)text.len);
-    EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL) : NULL;
-    BIO_free(bio);
-    return key;
-  }
-  struct str der;
-  if (!base64_decode(a, text, false, &der))
-    return NULL;
-  if (der.len == 32)
-    return EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, (const unsigned char *)der.p, der.len);
-  const unsigned char *p = (const unsigned char *)der.p;
-  return d2i_AutoPrivateKey(NULL, &p, (long)der.len);
+static int load(struct ctx *c, struct str s, EVP_PKEY **ret) {
+  if (keys_isolated())
+    return load_isolated(c, s, ret);
+  int rc = s.p[0] == '/' ? read_file(c, s, &s) : 0;
+  if (rc != 0)
+    return rc;
+  *ret = keys_parse(c->arena, s);
+  return *ret ? 0 : ctx_fail(c, OUTCOME_ERROR, "the private key cannot be read");
 }
 
 int sign_key_load(struct ctx *c, struct str text, struct sign_key *ret) {
   struct str s = str_trim(text);
   if (s.len == 0 || str_eq_c(s, "0") || str_eq_c(s, "false"))
     return OUTCOME_FAIL;
-  if (s.p[0] == '/') {
-    int rc = read_file(c, s, &s);
-    if (rc != 0)
-      return rc;
-  }
-  EVP_PKEY *key = parse_key(c->arena, s);
-  if (key == NULL)
-    return ctx_fail(c, OUTCOME_ERROR, "the private key cannot be read");
+  EVP_PKEY *key = NULL;
+  int rc = load(c, s, &key);
+  if (rc != 0)
+    return rc;
   arena_cleanup(c->arena, free_key, key);
-  int type = EVP_PKEY_base_id(key);
-  if (type != EVP_PKEY_RSA && type != EVP_PKEY_ED25519)
+  bool rsa = EVP_PKEY_is_a(key, "RSA");
+  if (!rsa && !EVP_PKEY_is_a(key, "ED25519"))
     return ctx_fail(c, OUTCOME_ERROR, "the private key is of a type that is not used in mail");
-  *ret = (struct sign_key){key, type == EVP_PKEY_RSA ? DKIM_RSA : DKIM_ED25519};
+  *ret = (struct sign_key){key, rsa ? DKIM_RSA : DKIM_ED25519};
   return 0;
 }
 

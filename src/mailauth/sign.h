@@ -19,14 +19,22 @@ folded tag lists, and which fields of a header are covered. */
   "+Resent-To:+Resent-Cc:+Resent-Message-ID:+In-Reply-To:+References:+List-Id:+List-Help:" \
   "+List-Unsubscribe:+List-Subscribe:+List-Post:+List-Owner:+List-Archive"
 
+/* Options of a transport that hold private keys or name their files. Their number. */
+#define SIGN_KEY_OPTIONS 3
+struct sign_key_option {
+  const char *name;
+  const struct option_expr *expr;
+};
+size_t sign_key_options(const struct instance *t, struct sign_key_option ret[SIGN_KEY_OPTIONS]);
+
 struct sign_key {
   EVP_PKEY *pkey; /* freed with the arena */
   enum dkim_key_type type;
 };
 /* A private key (RSA or Ed25519) as options give it: PEM text, base64 of its DER form, or the absolute name of a file with
-either. Lives in c->arena. OUTCOME_FAIL: "0", "false" or empty, which ask for no signature; OUTCOME_ERROR with c->error. */
+either; with key_isolation a file only, which another process has read. Lives in c->arena. [suspends] OUTCOME_FAIL: "0", "false" or empty, which ask for no signature; OUTCOME_ERROR with c->error. */
 int sign_key_load(struct ctx *c, struct str text, struct sign_key *ret) MUST_CHECK;
-/* The signature of the data, in base64; unset when the library fails. */
+/* The signature of the data, in base64; unset when the library (or the keys process) fails. [suspends] */
 struct str sign_make(struct arena *a, const struct sign_key *key, const EVP_MD *md, struct str data);
 
 /* The same of a digest that is there. */

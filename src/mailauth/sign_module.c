@@ -17,6 +17,16 @@ static const struct sign_options *options_of(const struct instance *t) {
   return t && t->extra ? t->extra[module_number(&sign_module)] : NULL;
 }
 
+size_t sign_key_options(const struct instance *t, struct sign_key_option ret[SIGN_KEY_OPTIONS]) {
+  const struct sign_options *o = options_of(t);
+  if (!o)
+    return 0;
+  ret[0] = (struct sign_key_option){"dkim_private_key", &o->dkim.private_key};
+  ret[1] = (struct sign_key_option){"dk_private_key", &o->dk.private_key};
+  ret[2] = (struct sign_key_option){"arc_sign", &o->arc};
+  return 3;
+}
+
 struct pass {
   struct body_hashes *hashes;
   struct line_watch lines;

@@ -8,12 +8,14 @@ and kept until an option or a file is another one. */
 #include <unistd.h>
 #include "base/arena.h"
 #include "base/buf.h"
+#include "tls/keys.h"
 #include "tls/ocsp.h"
 #include "tls/resume.h"
 #include "tls/tls_internal.h"
 
 #define CACHE_MAX 64
 #define FILES_MAX 32
+#define KEYS_MAX 8 /* in a process of their own */
 /* Files are looked at again after this time at the earliest. */
 #define CHECK_EVERY USEC_PER_SEC
 /* A certificate and its key are two files, which nobody can replace at once: what does not load any more is used as it was for so
@@ -68,6 +70,8 @@ struct job {
   struct entry *entry;
   char *error;
   struct arena *a;
+  EVP_PKEY *keys[KEYS_MAX]; /* with key_isolation: of p->private_key, in its order */
+  size_t keys_n;
 };
 
 /* The file's name as a C string, noted for changes. NULL and an error: too many or
@@ -104,10 +108,15 @@ static int file_error(struct job *j, const char *where, const char *name) {
 /* Cuts the next item of a colon list, without blanks around it. */
 static struct str next_item(struct str *rest) { return str_trim(str_cut(rest, ':')); }
 
+/* With key_isolation: a key that the keys process has. */
+static bool use_isolated(struct job *j, SSL_CTX *ctx, size_t i) {
+  return i < j->keys_n && SSL_CTX_use_PrivateKey(ctx, j->keys[i]);
+}
+
 static int load_certificates(struct job *j, SSL_CTX *ctx) {
   struct str certificates = j->p->certificate, keys = str_trim(j->p->private_key);
   bool have_keys = keys.len > 0;
-  while (str_is_set(certificates) && certificates.len) {
+  for (size_t i = 0; str_is_set(certificates) && certificates.len; i++) {
     struct str item = next_item(&certificates);
     struct str key_item = have_keys && str_is_set(keys) ? next_item(&keys) : item;
     const char *file = use_file(j, item);
@@ -117,10 +126,48 @@ static int load_certificates(struct job *j, SSL_CTX *ctx) {
     if (!SSL_CTX_use_certificate_chain_file(ctx, file))
       return file_error(j, "SSL_CTX_use_certificate_chain_file", file);
     /* A key of another kind than the certificate is only found by the check. */
-    if (!SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) || !SSL_CTX_check_private_key(ctx))
+    bool used = keys_isolated() ? use_isolated(j, ctx, i) : SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) == 1;
+    if (!used || !SSL_CTX_check_private_key(ctx))
       return file_error(j, "SSL_CTX_use_PrivateKey_file", key);
   }
   return 0;
+}
+
+/* Asks the keys process for the keys, one for each certificate. On the fiber. [suspends] */
+static int load_isolated(struct job *j) {
+  struct str certificates = j->p->certificate, keys = str_trim(j->p->private_key);
+  char why[KEYS_ERROR_MAX];
+  if (!keys_isolated() || !str_trim(certificates).len)
+    return 0;
+  if (!keys.len) {
+    snprintf(j->error, TLS_ERROR_MAX, "key_isolation needs tls_privatekey: the file of a certificate is read here");
+    return -EINVAL;
+  }
+  while (str_is_set(keys) && str_is_set(certificates)) {
+    struct str item = next_item(&keys);
+    (void)next_item(&certificates);
+    if (j->keys_n == KEYS_MAX || str_is_tainted(item)) {
+      snprintf(j->error, TLS_ERROR_MAX, "%s '%.*s' for TLS with key_isolation", j->keys_n == KEYS_MAX ? "too many private keys:" : "tainted file name",
+          STRF(item));
+      return -EINVAL;
+    }
+    int r = keys_load(item, &j->keys[j->keys_n], why);
+    if (r < 0) {
+      snprintf(j->error, TLS_ERROR_MAX, "(private key file=%.*s): %s", STRF(item), why);
+      return r == -EINVAL ? r : -ENOENT;
+    }
+    j->keys_n++;
+  }
+  if (str_is_set(certificates) && str_trim(certificates).len) {
+    snprintf(j->error, TLS_ERROR_MAX, "key_isolation needs a private key for each certificate");
+    return -EINVAL;
+  }
+  return 0;
+}
+
+static void free_isolated(struct job *j) {
+  for (size_t i = 0; i < j->keys_n; i++)
+    EVP_PKEY_free(j->keys[i]);
 }
 
 /* "system" or a name; with ",cache" behind it, which we do for all. */
@@ -242,7 +289,11 @@ static int set_common(struct job *j, SSL_CTX *ctx) {
     SSL_CTX_set_num_tickets(ctx, 0);
   /* Mail goes in clear where TLS fails: old keys are better than none. @SECLEVEL in the cipher list can change it. */
   SSL_CTX_set_security_level(ctx, 1);
-  if (str_trim(j->p->ciphers).len && !SSL_CTX_set_cipher_list(ctx, tls_cipher_list(j->a, j->p->ciphers))) {
+  bool own_ciphers = str_trim(j->p->ciphers).len > 0, no_decryption = j->server && j->keys_n;
+  const char *ciphers = own_ciphers ? tls_cipher_list(j->a, j->p->ciphers) : "DEFAULT";
+  if (no_decryption) /* TLS 1.2 without a key exchange: such a key only signs */
+    ciphers = str_printf(j->a, "%s:!kRSA", ciphers).p;
+  if ((own_ciphers || no_decryption) && !SSL_CTX_set_cipher_list(ctx, ciphers)) {
     tls_error_text(j->error, "SSL_CTX_set_cipher_list");
     return -EINVAL;
   }
@@ -434,7 +485,11 @@ static int cache_fill(bool server, const struct tls_params *p, struct str key, s
   e->key = str_n(copy, key.len);
   e->checked = loop_now_fresh(); /* before the files are read */
   struct job job = {.server = server, .p = p, .entry = e, .error = error};
-  int r = fiber_offload(make_context, &job);
+  error[0] = '\0';
+  int r = load_isolated(&job);
+  if (r == 0)
+    r = fiber_offload(make_context, &job);
+  free_isolated(&job);
   if (r < 0) {
     entry_free(e);
     *ret = cache_outdated(key);

@@ -187,8 +187,13 @@ const char *tls_library_build_version(void) { return OPENSSL_VERSION_TEXT; }
 
 void tls_error_text(char to[TLS_ERROR_MAX], const char *where) {
   char text[256];
-  unsigned long code = ERR_get_error();
-  ERR_error_string_n(code, text, sizeof text);
+  const char *own;
+  int flags;
+  unsigned long code = ERR_get_error_all(NULL, NULL, NULL, &own, &flags);
+  if (ERR_GET_LIB(code) == ERR_LIB_USER && flags & ERR_TXT_STRING) /* ours (keys_provider.c) */
+    snprintf(text, sizeof text, "%s", own);
+  else
+    ERR_error_string_n(code, text, sizeof text);
   snprintf(to, TLS_ERROR_MAX, "(%s): %s", where, text);
   ERR_clear_error();
 }
