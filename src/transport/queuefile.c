@@ -109,6 +109,23 @@ static int put_in_place(int dir, const char *from, const char *to) {
   return renameat(dir, from, dir, to) < 0 ? -errno : 0;
 }
 
+/* Is the -H that stands there the one that we would write, with its -D? Then we were killed after it, before that was noted. */
+static bool is_ours(const struct copy *j, int dir, const char *header, const char *data) {
+  struct stat st;
+  char block[4096];
+  size_t at = 0;
+  ssize_t k = 0;
+  if (fstatat(dir, data, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
+    return false;
+  int fd = openat(dir, header, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  if (fd < 0)
+    return false;
+  while ((k = read(fd, block, sizeof block)) > 0 && (size_t)k <= j->header.len - at && !memcmp(block, j->header.p + at, (size_t)k))
+    at += (size_t)k;
+  close(fd);
+  return k == 0 && at == j->header.len;
+}
+
 /* -D first, -H last: whoever looks for -H finds both. Of what was half done by a process that died, the temporary files are
 written again, and a -D without -H is replaced. */
 static int run_copy(void *arg) {
@@ -125,6 +142,11 @@ static int run_copy(void *arg) {
     return -errno;
   j->what = "writing to";
   int e = fstatat(dir, header, &st, AT_SYMLINK_NOFOLLOW) ? 0 : -EEXIST;
+  if (e && is_ours(j, dir, header, data)) {
+    e = fsync(dir) < 0 ? -errno : 0;
+    close(dir);
+    return e;
+  }
   if (!e)
     e = make_file(j, dir, t_data, false);
   if (!e)

@@ -111,7 +111,7 @@ class Server:
                 'DATA': '354 go on', 'DOT': '250 kept', 'RSET': '250 reset', 'QUIT': '221 bye', 'NOOP': '250 ok',
                 'STARTTLS': '220 go on', 'AUTH': '235 welcome'}
 
-    def __init__(self, script=None, keywords=('PIPELINING', '8BITMIME', 'SIZE 50000000'), tls=None, address='127.0.0.1'):
+    def __init__(self, script=None, keywords=('PIPELINING', '8BITMIME', 'SIZE 50000000'), tls=None, address='127.0.0.1', port=0):
         """tls: (certificate, key): offers STARTTLS."""
         self.script = dict(script or {})
         self.keywords = list(keywords) + (['STARTTLS'] if tls else [])
@@ -134,7 +134,7 @@ class Server:
         class Tcp(socketserver.ThreadingTCPServer):
             daemon_threads, block_on_close, allow_reuse_address, request_queue_size = True, False, True, 100
 
-        self.tcp = Tcp((address, 0), Handler)
+        self.tcp = Tcp((address, port), Handler)
         self.address, self.port = self.tcp.server_address
         threading.Thread(target=self.tcp.serve_forever, args=(0.05,), daemon=True).start()
 

@@ -1,0 +1,208 @@
+"""Early pipelining over a line on which every byte can be held, with Debian's Exim at the other end (F13), queuefile that is
+killed between its two files (F11), a bounce of a host at port 25 (F08)."""
+import os
+import re
+import selectors
+import shutil
+import signal
+import socket
+import threading
+
+import pytest
+
+from support import procs
+from support.util import free_loopback, read, wait_for
+
+TEXT = 'Subject: x\r\n\r\ntext\r\n'
+
+
+class Line:
+    """A line to a server. `talk` has, for each connection, the directions in which bytes went, in order ('c' from the client,
+    's' from the server), and what they were. held: from the second connection on, the server is not heard before the client
+    has spoken; a client that waits for the banner waits in vain."""
+
+    def __init__(self, port):
+        self.port, self.talk, self.held = port, [], False
+        self.listener = socket.create_server(('127.0.0.1', 0))
+        self.address = self.listener.getsockname()[1]
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.carry, args=(client,), daemon=True).start()
+
+    def carry(self, client):
+        talk = []
+        self.talk.append(talk)
+        wait = self.held
+        with client, socket.create_connection(('127.0.0.1', self.port)) as server, selectors.DefaultSelector() as s:
+            s.register(client, selectors.EVENT_READ, ('c', server))
+            if not wait:
+                s.register(server, selectors.EVENT_READ, ('s', client))
+            while True:
+                for key, _ in s.select():
+                    who, to = key.data
+                    try:
+                        data = key.fileobj.recv(65536)
+                        if data:
+                            to.sendall(data)
+                    except OSError:
+                        return
+                    if not data:
+                        return
+                    talk.append((who, data))
+                    if wait:
+                        wait = False
+                        s.register(server, selectors.EVENT_READ, ('s', client))
+
+    def turns(self, n):
+        """How often the client had to wait for the server before it went on."""
+        order = [who for who, _ in self.talk[n]]
+        return sum(1 for a, b in zip(order, order[1:]) if (a, b) == ('s', 'c'))
+
+    def stop(self):
+        self.listener.close()
+
+
+@pytest.fixture
+def line():
+    running = []
+
+    def start(port):
+        running.append(Line(port))
+        return running[-1]
+    yield start
+    for x in running:
+        x.stop()
+
+
+def relay(martlet, port, client='hosts_pipe_connect = *', **kw):
+    return martlet(daemon=False, relay_to='*', smarthost=f'127.0.0.1::{port}', main='log_selector = +pipelining', client=client, **kw)
+
+
+def send(m, user):
+    m.run('-odi', '-f', 's@b.test', f'{user}@exim.test', input=TEXT.replace('\r\n', '\n'))
+    return wait_for(lambda: [x for x in m.log().split('\n') if f' => {user}@exim.test' in x], m.logs)[0]
+
+
+@pytest.mark.peers
+def test_exim_is_spoken_to_before_it_speaks(martlet, exim, line):
+    e = exim(log='+pipelining', main='pipelining_connect_advertise_hosts = *')
+    way = line(e.port)
+    m = relay(martlet, way.address)
+    assert ' L K ' in send(m, 'u1') or ' L ' in m.log(), m.log()
+    way.held = True
+    assert ' L* ' in send(m, 'u2'), m.log()
+    # EHLO and what follows it are there before the first byte of the server; fewer turns of the line.
+    assert way.talk[0][0][0] == 's' and way.talk[1][0][0] == 'c'
+    first = way.talk[1][0][1]
+    assert re.match(rb'EHLO \S+\r\nMAIL FROM:<s@b\.test>.*\r\nRCPT TO:<u2@exim\.test>', first), first
+    assert way.turns(1) < way.turns(0), (way.talk, m.log())
+    assert re.search(r'<= s@b\.test .* L\* ', e.log()), e.log()
+
+
+@pytest.mark.peers
+def test_exim_has_withdrawn_its_offer(martlet, exim, line):
+    """It calls early input a synchronization error: the message goes over a second connection of the same attempt."""
+    willing = exim(log='+pipelining', main='pipelining_connect_advertise_hosts = *')
+    other = exim(log='+pipelining', main='pipelining_connect_advertise_hosts =')
+    way = line(willing.port)
+    m = relay(martlet, way.address)
+    send(m, 'u1')
+    way.port = other.port
+    for user in ('u2', 'u3'):
+        assert ' L* ' not in send(m, user), m.log()
+    assert not re.search(r' (==|\*\*) ', m.log()) and m.queue() == [], m.log()
+    # The second time it is not tried again.
+    assert [t[0][0] for t in way.talk] == ['s', 'c', 's', 's'], way.talk
+    assert 'synchronization error' in other.log() + other.log('reject'), other.log()
+
+
+def scanner(martlet):
+    m = martlet(daemon=False, relay_to='*', allow_panic='.', routers='scan:\n  driver = accept\n  transport = scan\n',
+                transports='scan:\n  driver = queuefile\n  directory = @DIR@/mail/scan\n')
+    m._own('mail/scan')
+    return m
+
+
+def kill_tree(p):
+    for pid in [*procs.tree(p.pid)]:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    p.wait()
+
+
+def queued(m):
+    m.run('-odq', '-f', 's@b.test', 'u1@local.test', 'u2@local.test', input='Subject: x\n\n' + 'z' * 3000 + '\nthe end\n')
+    return m.queue()[0]
+
+
+def complete_pair(m, ident):
+    directory = m.outside('mail/scan')
+    assert sorted(os.listdir(directory)) == [ident + '-D', ident + '-H'], m.logs()
+    assert read(os.path.join(directory, ident + '-D')).endswith('the end\n')
+    assert read(os.path.join(directory, ident + '-H')).startswith(ident + '-H\n') and m.queue() == [], m.logs()
+
+
+def test_queuefile_killed_between_its_files(martlet):
+    """A FIFO where the second file is to be written stops it there."""
+    m = scanner(martlet)
+    ident, directory = queued(m), m.outside('mail/scan')
+    fifo = os.path.join(directory, 'hdr.' + ident)
+    os.mkfifo(fifo)
+    shutil.chown(fifo, m.user)
+    p = m.popen('-M', ident)
+    wait_for(lambda: os.path.exists(os.path.join(directory, 'dat.' + ident)), m.logs)
+    kill_tree(p)
+    assert not [n for n in os.listdir(directory) if n.endswith('-H')] and m.queue() == [ident]
+    os.unlink(fifo)
+    m.run('-qff')
+    complete_pair(m, ident)
+
+
+@pytest.mark.parametrize('left', ['-D', '-H'])
+def test_queuefile_killed_before_it_was_noted(martlet, left):
+    """Killed with the body in place, or with both files in place and nothing noted in the spool."""
+    m = scanner(martlet)
+    ident, kept, directory = queued(m), m.outside('kept'), m.outside('mail/scan')
+    shutil.copytree(m.outside('spool/input'), kept)
+    m.run('-M', ident)
+    complete_pair(m, ident)
+    if left == '-D':
+        os.unlink(os.path.join(directory, ident + '-H'))
+    for name in ('-D', '-H'):
+        path = os.path.join(m.outside('spool/input'), ident + name)
+        shutil.copy(os.path.join(kept, ident + name), path)
+        shutil.chown(path, m.user)
+    assert m.queue() == [ident]
+    m.run('-qff')
+    complete_pair(m, ident)
+
+
+def test_queuefile_does_not_touch_another_s_pair(martlet):
+    m = scanner(martlet)
+    ident, directory = queued(m), m.outside('mail/scan')
+    for name in ('-D', '-H'):
+        with open(os.path.join(directory, ident + name), 'w') as f:
+            f.write(f'{ident}{name}\nnot ours\n')
+    m.run('-M', ident)
+    assert m.queue() == [ident] and re.search(r'== u1@local\.test .*File exists', m.log()), m.logs()
+    assert read(os.path.join(directory, ident + '-H')) == f'{ident}-H\nnot ours\n'
+
+
+@pytest.mark.root
+@pytest.mark.parametrize('port', [25, 0])
+def test_the_port_in_a_bounce(martlet, smtp_server, port):
+    """Remote-MTA: X-ip; names the port unless it is 25."""
+    hop = smtp_server({'RCPT': '550 5.1.1 not here'}, address=free_loopback(), port=port)
+    m = martlet(daemon=False, relay_to='*', smarthost=hop.address, client=f'port = {hop.port}')
+    m.run('-odi', '-f', 'u1@local.test', 'x@relay.test', input='Subject: x\n\nx\n')
+    (bounce,) = m.mail('u1')
+    expected = f'X-ip; [{hop.address}]' + ('' if port else f':{hop.port}')
+    assert f'\nRemote-MTA: {expected}\n' in bounce.decode(), bounce
