@@ -278,6 +278,7 @@ int dns_packet_read(struct arena *a, const unsigned char *p, size_t n, struct st
   ret->rcode = (enum dns_rcode)(flags & 15);
   ret->aa = flags & 0x0400;
   ret->ad = flags & 0x0020;
+  ret->truncated = flags & 0x0200;
   struct str asked = read_name(&r, a);
   unsigned asked_type = read_u16(&r);
   read_u16(&r);
@@ -292,6 +293,9 @@ int dns_packet_read(struct arena *a, const unsigned char *p, size_t n, struct st
     vec_push(a, &records, rec);
   }
   follow(a, records.v, records.n, name, type, ret);
+  ret->stray = records.n > 0 && !str_is_set(ret->cname);
+  for (size_t i = 0; i < records.n && ret->stray; i++)
+    ret->stray = !str_ieq(records.v[i].name, ret->canonical);
   read_authority(&r, a, authority, ret);
   return 0;
 }

@@ -17,6 +17,8 @@ int dns_packet_query(unsigned char *to, uint16_t id, struct str name, enum dns_t
 struct dns_reply {
   enum dns_rcode rcode;
   bool ad, aa;
+  bool truncated;       /* not whole, although it came over TCP where need be (RFC 2181, section 9) */
+  bool stray;           /* there are records, but none of the name asked or where it leads */
   struct dns_record *v; /* of the type asked, for the name after CNAMEs */
   size_t n;
   struct str canonical;       /* the name whose records they are */

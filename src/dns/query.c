@@ -72,6 +72,8 @@ static struct resolver_options timeouts(struct ctx *c, const struct dns_query_op
 static enum dns_result result_of(const struct dns_reply *r) {
   switch (r->rcode) {
   case DNS_RCODE_OK:
+    if (r->truncated || r->stray) /* says nothing about what was asked */
+      return DNS_AGAIN;
     return r->n ? DNS_OK : DNS_NODATA;
   case DNS_RCODE_NXDOMAIN:
     return DNS_NOMATCH;

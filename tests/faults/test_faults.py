@@ -1,5 +1,5 @@
 """Nothing lost, nothing twice: next hops that stall, refuse, reset, hang up by half or talk nonsense at each point of the
-dialogue, a full disk, full mailboxes and killed workers, all at random and at once; then all is well again, and each recipient
+dialogue, name servers that fail and lie, a full disk, full mailboxes and killed workers, all at random and at once; then all is well again, and each recipient
 of each message for which 250 was said must have been served: delivered, or named in a bounce.
 
 $MARTLET_FAULT_SECONDS (default 20): how long. $MARTLET_FAULT_SEED repeats a run's choices.
@@ -11,6 +11,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import threading
 import time
 
@@ -18,7 +19,7 @@ import pytest
 
 from support import procs
 from support.smtp import Client, Closed
-from support.util import listening, wait_for
+from support.util import free_loopback, listening, wait_for
 
 from hop import Hop
 
@@ -26,6 +27,16 @@ SECONDS = int(os.environ.get('MARTLET_FAULT_SECONDS', '20'))
 SEED = int(os.environ.get('MARTLET_FAULT_SEED', '0')) or random.SystemRandom().randrange(1, 10**9)
 HOPS = 3
 KILL_MEMORY = 15 # seconds before a kill in which a delivery may not yet have been noted, on a machine that is very busy
+
+DNS_TROUBLE = ('SERVFAIL', 'REFUSED', 'TIMEOUT', 'GARBAGE', 'QUESTION', 'OWNER', 'IDENT', 'CUT', 'TRUNCATED', 'LOOP')
+
+ROUTE = '''mx:
+  driver = dnslookup
+  domains = *.relay.test
+  transport = remote_smtp
+  self = send
+  no_more
+'''
 
 CLIENT = '''connect_timeout = 2s
   command_timeout = 2s
@@ -146,16 +157,51 @@ def too_often(accepted, hops, m, kills):
     return wrong
 
 
+class Stranger:
+    """Where lying name servers point to: at the port of a hop, on another address. Nobody may come."""
+
+    def __init__(self, port):
+        self.visitors, self.listener = 0, socket.create_server((free_loopback(), port))
+        self.address = self.listener.getsockname()[0]
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        try:
+            while True:
+                self.listener.accept()[0].close()
+                self.visitors += 1
+        except OSError:
+            pass
+
+
+def name_hops(ns, r, stranger):
+    """Hosts for the hops' domains, and trouble with every eighth question."""
+    happened = collections.Counter()
+
+    def trouble(name):
+        if not name.endswith('relay.test') or r.random() >= 0.12:
+            return None
+        what = r.choice(DNS_TROUBLE)
+        happened['DNS', what] += 1
+        return what
+    for n in range(HOPS):
+        ns.add(f'h{n}.relay.test', 'MX', (10, f'mx{n}.relay.test')).add(f'mx{n}.relay.test', 'A', '127.0.0.1')
+    ns.ttl, ns.liar, ns.trouble = 1, stranger.address, trouble
+    return happened
+
+
 @pytest.mark.root
-def test_nothing_lost_nothing_twice(martlet):
+def test_nothing_lost_nothing_twice(martlet, nameserver):
     r = random.Random(SEED)
     print('seed', SEED)
     hops = [Hop(r.random()) for _ in range(HOPS)]
+    stranger = Stranger(hops[0].port)
+    dns_trouble = name_hops(nameserver, random.Random(r.random()), stranger)
     ports = ''.join('${if eq{$domain}{h%d.relay.test}{%d}}' % (n, h.port) for n, h in enumerate(hops))
     m = martlet(users=('u0', 'u1', 'u8', 'full'), tmpfs={'{d}/spool': 'size=80m,uid={uid},mode=755'}, allow_panic='.',
-                relay_to='*.relay.test', relay_from='127.0.0.1', smarthost=f'"127.0.0.1::{ports}"', client=CLIENT, arguments=['-q2s'],
+                relay_to='*.relay.test', relay_from='127.0.0.1', routers=ROUTE, resolver=nameserver.address, client=f'port = {ports}\n  {CLIENT}', arguments=['-q2s'],
                 maildir='quota = ${if eq{$local_part}{full}{30K}{0}}\n  maildir_use_size_file = false',
-                main='queue_run_max = 2\nsmtp_accept_queue_per_connection = 0\nignore_bounce_errors_after = 1d')
+                main='queue_run_max = 2\nsmtp_accept_queue_per_connection = 0\nignore_bounce_errors_after = 1d\ndns_retrans = 1s\ndns_retry = 1')
     over, kills = threading.Event(), []
     senders = [Sender(n, m.port, r.random(), over) for n in range(4)]
     troubles = threading.Thread(target=trouble, args=(m, random.Random(r.random()), over, kills), daemon=True)
@@ -169,9 +215,10 @@ def test_nothing_lost_nothing_twice(martlet):
     for h in hops:
         h.heal()
     accepted = {k: v for s in senders for k, v in s.accepted.items()}
-    happened = sum((collections.Counter(h.happened) for h in hops), collections.Counter())
+    nameserver.trouble = {}
+    happened = sum((collections.Counter(h.happened) for h in hops), dns_trouble)
     print(len(accepted), 'messages,', sum(happened.values()), 'faults,', len(kills), 'kills')
-    assert accepted and happened
+    assert accepted and happened and dns_trouble
 
     def settled():
         empty_full(m)
@@ -181,6 +228,7 @@ def test_nothing_lost_nothing_twice(martlet):
         wait_for(settled, lambda: f'seed {SEED}: not served: {missing(accepted, hops, m)[:10]}, queue: {m.queue()[:10]} {m.logs()}',
                  120, 0.5)
         assert not too_often(accepted, hops, m, kills), f'seed {SEED}'
+        assert stranger.visitors == 0, f'seed {SEED}'
     finally:
         for h in hops:
             h.end()

@@ -42,14 +42,17 @@ def encode_rdata(kind, value):
 
 
 class Nameserver:
-    """records: {(name, type): [value, ...]}; trouble: {name or (name, type): 'SERVFAIL' | 'REFUSED' | 'TIMEOUT' | 'GARBAGE'}.
+    """records: {(name, type): [value, ...]}; trouble: {name or (name, type): 'SERVFAIL' | 'REFUSED' | 'TIMEOUT' | 'GARBAGE' or one of the lies}.
+    `trouble` may be a function of the name, too. Lies point to `liar`, an address: 'QUESTION' answers a question that was not
+    asked, 'OWNER' has records of other names, 'IDENT' another transaction's answer, 'KIND' records of other types. 'CUT' ends
+    within a record and says that it is whole, 'TRUNCATED' says that it is not, over TCP as well, 'LOOP' is an alias of itself.
 
     A name that has records of any type, or names below it that have, exists; others are answered NXDOMAIN. `queries`
     remembers (name, type) of all that was asked. Both tables may be changed while it runs.
     """
 
     def __init__(self, address='127.0.0.1', port=0):
-        self.records, self.trouble, self.queries, self.everything = {}, {}, [], None
+        self.records, self.trouble, self.queries, self.everything, self.liar = {}, {}, [], None, '127.0.0.1'
         self.ttl = 60
         self.authentic = False  # all answers are said to be validated (AD), but those for names in `insecure`
         self.insecure = set()
@@ -123,7 +126,8 @@ class Nameserver:
         name = '.'.join(labels).lower()
         kind = NAMES.get(kind, str(kind))
         self.queries.append((name, kind))
-        trouble = self.everything or self.trouble.get(name) or self.trouble.get((name, kind))
+        own = self.trouble if callable(self.trouble) else lambda n: self.trouble.get(n) or self.trouble.get((n, kind))
+        trouble = self.everything or own(name)
         if trouble == 'TIMEOUT':
             return None
         if trouble == 'GARBAGE':
@@ -131,6 +135,12 @@ class Nameserver:
         code, found = {'SERVFAIL': SERVFAIL, 'REFUSED': REFUSED}.get(trouble, 0), []
         if not trouble:
             code, found = self.lookup(name, kind)
+        elif code == 0:
+            found = self.lie(trouble, name, kind)
+        if trouble == 'QUESTION':
+            question = encode_name('asked.by.nobody.test') + question[-4:]
+        if trouble == 'IDENT':
+            ident ^= 0x5555
         body = b''
         for owner, rtype, value in found:
             rdata = encode_rdata(rtype, value)
@@ -138,9 +148,21 @@ class Nameserver:
         # QR, RD as asked, AA, RA, AD
         authentic = self.authentic and name not in self.insecure
         out = struct.pack('!HHHHHH', ident, 0x8480 | (0x20 if authentic else 0) | (flags & 0x0100) | code, 1, len(found), 0, 0) + question + body
-        if len(out) > limit:
+        if trouble == 'CUT':
+            return out[:-3]
+        if len(out) > limit or trouble == 'TRUNCATED':
             out = struct.pack('!HHHHHH', ident, 0x8680 | (flags & 0x0100), 1, 0, 0, 0) + question
         return out
+
+    def lie(self, how, name, kind):
+        wrong = {'MX': (0, 'lies.test'), 'AAAA': '100::1'}.get(kind, self.liar)
+        if how == 'OWNER' and kind in ('A', 'AAAA', 'MX'):
+            return [('other.' + name, kind, wrong)]
+        if how == 'KIND':
+            return [(name, 'A' if kind == 'MX' else 'TXT', self.liar)]
+        if how == 'LOOP':
+            return [(name, 'CNAME', name)]
+        return [(name, kind, wrong)] if kind in ('A', 'MX') else []
 
     def lookup(self, name, kind):
         found, seen = [], 0

@@ -1,0 +1,73 @@
+"""Name servers that fail and lie while mail is routed: the message waits, nobody else gets it, and it goes once all is well."""
+import re
+
+import pytest
+
+from support.util import free_loopback
+
+pytestmark = [pytest.mark.root, pytest.mark.plain]
+
+ROUTE = '''mx:
+  driver = dnslookup
+  domains = ! +local_domains
+  transport = remote_smtp
+  self = send
+  no_more
+'''
+
+
+@pytest.fixture
+def net(martlet, smtp_server, nameserver):
+    """(Martlet, name server, the right host, the liar's host): relay.test has its MX at mx.relay.test."""
+    good = smtp_server(address=free_loopback())
+    liar = smtp_server(address=free_loopback(), port=good.port)
+    nameserver.host('mx.relay.test', good.address).add('relay.test', 'MX', (10, 'mx.relay.test'))
+    nameserver.host('lies.test', liar.address)
+    nameserver.liar = liar.address
+    m = martlet(daemon=False, resolver=nameserver.address, relay_to='*', routers=ROUTE, client=f'port = {good.port}',
+                main='dns_retrans = 1s\ndns_retry = 1\n')
+    return m, nameserver, good, liar
+
+
+def send(m):
+    m.run('-odi', '-f', 's@b.test', 'a@relay.test', input='Subject: x\n\nx\n')
+
+
+@pytest.mark.parametrize('name', ['relay.test', 'mx.relay.test'])
+@pytest.mark.parametrize('trouble', ['SERVFAIL', 'REFUSED', 'TIMEOUT', 'GARBAGE', 'QUESTION', 'OWNER', 'IDENT', 'KIND', 'CUT', 'TRUNCATED', 'LOOP'])
+def test_trouble_then_right(net, trouble, name):
+    m, ns, good, liar = net
+    ns.trouble = {name: trouble}
+    send(m)
+    log = m.log()
+    assert not liar.sessions and not good.messages, log
+    if re.search(r'\*\* a@relay\.test', log):
+        # Records of other types are taken as "none of this type": servers that answer so for AAAA are about.
+        assert trouble == 'KIND', log
+        return
+    assert re.search(r'== a@relay\.test R=mx .*defer \(-1\): host lookup did not complete|== a@relay\.test R=mx .*lookup', log), m.logs()
+    assert len(m.queue()) == 1
+    ns.trouble = {}
+    m.run('-qff')
+    assert len(good.messages) == 1 and m.queue() == [] and not liar.sessions, m.logs()
+
+
+def test_truncated_answers_are_had_over_tcp(net):
+    m, ns, good, liar = net
+    ns.add('relay.test', 'MX', *[(20, f'{"x" * 50}{n}.relay.test') for n in range(40)])
+    send(m)
+    assert len(good.messages) == 1 and m.queue() == [], m.logs()
+
+
+def test_a_lie_beside_the_truth(net):
+    """Records of other names in an answer that is right otherwise."""
+    m, ns, good, liar = net
+    right = ns.lookup
+
+    def lookup(name, kind):
+        code, found = right(name, kind)
+        extra = [('elsewhere.test', 'MX', (0, 'lies.test'))] if kind == 'MX' else [('elsewhere.test', 'A', liar.address)] if kind == 'A' else []
+        return code, extra + found
+    ns.lookup = lookup
+    send(m)
+    assert len(good.messages) == 1 and not liar.sessions and m.queue() == [], m.logs()
