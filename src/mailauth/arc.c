@@ -55,18 +55,38 @@ static int number(struct str s) {
   return str_is_set(s) && s.len > 0 && s.len <= 2 && str_to_u64(s, &n) && n >= 1 && n <= ARC_SETS_MAX ? (int)n : 0;
 }
 
+/* Behind white space and comments (CFWS). */
+static struct str skip_comments(struct str s) {
+  size_t i = 0;
+  for (int depth = 0; i < s.len; i++) {
+    if (s.p[i] == '(')
+      depth++;
+    else if (s.p[i] == ')' && depth > 0)
+      depth--;
+    else if (s.p[i] == '\\' && depth > 0)
+      i++;
+    else if (depth == 0 && !ascii_is_space(s.p[i]))
+      break;
+  }
+  return str_from(s, i < s.len ? i : s.len);
+}
+
 int arc_instance(struct arena *a, struct str field, bool results) {
   struct str value = value_of(field);
   struct tag_list tags;
   if (!results)
     return tags_parse(a, value, &tags) ? number(tags_value(&tags, "i")) : 0;
-  /* "i=1; authserv-id; …": no tag list but for its beginning. */
-  ptrdiff_t semicolon = str_find_byte(value, ';');
-  if (semicolon < 0)
+  /* "i=1; authserv-id; …": no tag list but for its beginning, where comments may stand. */
+  struct str rest = skip_comments(value);
+  if (rest.len == 0 || rest.p[0] != 'i' || (rest = skip_comments(str_from(rest, 1))).len == 0 || rest.p[0] != '=')
     return 0;
-  struct str first = str_trim(str_slice(value, 0, (size_t)semicolon)), rest = first;
-  struct str name = str_rtrim(str_cut(&rest, '='));
-  return str_eq_c(name, "i") && str_is_set(rest) ? number(str_ltrim(rest)) : 0;
+  rest = skip_comments(str_from(rest, 1));
+  size_t digits = 0;
+  while (digits < rest.len && ascii_is_digit(rest.p[digits]))
+    digits++;
+  int n = number(str_slice(rest, 0, digits));
+  rest = skip_comments(str_from(rest, digits));
+  return rest.len > 0 && rest.p[0] == ';' ? n : 0;
 }
 
 static void broken(struct arc_chain *c, int i, const char *why) {

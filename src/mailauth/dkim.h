@@ -38,6 +38,7 @@ struct dkim_signature {
   uint64_t body_length;                  /* l=, or DKIM_BODY_ALL */
   int64_t created, expires;              /* t=, x=; DKIM_NO_TIME: absent */
   struct str header_names;               /* h=, without white space */
+  bool covers_author;                    /* From: is among them; else it says nothing of the author (RFC 6376, section 6.1.1) */
   struct str copied_headers;             /* z=, decoded */
   struct str signature, body_digest;     /* b=, bh=, decoded */
   struct body_hash *hash;

@@ -256,7 +256,10 @@ void dkim_message_results(struct ctx *c, void (*each)(void *arg, struct str doma
   const struct dkim_state *s = state_of(c);
   for (const struct dkim_signature *sig = s ? s->first : NULL; sig; sig = sig->next) {
     const struct verdict *v = verdict_of(s, sig);
-    each(arg, sig->domain, sig->selector, str_is_set(v->status) ? v->status : str_c(dkim_status_name(sig->status)));
+    struct str status = str_is_set(v->status) ? v->status : str_c(dkim_status_name(sig->status));
+    if (!sig->covers_author && str_eq_c(status, "pass"))
+      status = STR("neutral");
+    each(arg, sig->domain, sig->selector, status);
   }
 }
 

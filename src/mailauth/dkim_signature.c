@@ -52,6 +52,14 @@ static void take_canon(struct dkim_signature *s) {
     invalid(s, DKIM_MALFORMED);
 }
 
+/* Is the word in a list "a : b"? */
+static bool names_hold(struct str list, const char *word) {
+  while (str_is_set(list))
+    if (str_ieq_c(str_trim(str_cut(&list, ':')), word))
+      return true;
+  return false;
+}
+
 /* A number of at most 12 digits; DKIM_NO_TIME: absent or none. */
 static int64_t take_time(struct dkim_signature *s, const char *tag) {
   struct str value = tags_value(&s->tags, tag);
@@ -105,6 +113,7 @@ static void take_names(struct arena *a, struct dkim_signature *s, enum dkim_fiel
   s->header_names = str_is_set(names) ? tags_squeeze(a, names) : STR_EMPTY;
   if (s->header_names.len == 0 && kind != DKIM_ARC_SEAL)
     invalid(s, DKIM_MALFORMED);
+  s->covers_author = names_hold(s->header_names, "From");
 }
 
 static void take_length(struct dkim_signature *s) {
@@ -164,7 +173,7 @@ struct dkim_signature *dkim_signature_parse_as(struct arena *a, struct str field
     invalid(s, DKIM_ALGORITHM);
   if (str_is_set(copied))
     s->copied_headers = decode_copied(a, copied);
-  if (str_is_set(query) && str_ifind(query, STR("dns")) < 0)
+  if (str_is_set(query) && !names_hold(query, "dns/txt") && !names_hold(query, "dns")) /* the latter of an old draft */
     invalid(s, DKIM_MALFORMED);
   if (s->expires != DKIM_NO_TIME && s->created != DKIM_NO_TIME && s->expires < s->created)
     invalid(s, DKIM_MALFORMED);

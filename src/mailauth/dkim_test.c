@@ -193,6 +193,12 @@ static void test_signatures(void **state) {
     {"v=1; a=rsa-sha256; d=a..ex; s=s; h=From; b=AAAA; bh=BBBB", DKIM_INVALID, DKIM_MALFORMED},
     {"v=1; a=rsa-sha256; d=a.ex; s=s s; h=; b=AAAA; bh=BBBB", DKIM_INVALID, DKIM_MALFORMED},
     {"v=1; a=rsa-sha256; d=a.ex; s=s; h=From; b=!; bh=BBBB", DKIM_INVALID, DKIM_MALFORMED},
+    {"v=1; a=rsa-sha256; d=a.ex; s=s; h=to : FROM; b=AAAA; bh=BBBB", DKIM_NONE, DKIM_OK},
+    {"v=1; a=rsa-sha256; d=a.ex; h=From; b=AAAA; bh=BBBB", DKIM_INVALID, DKIM_MALFORMED},
+    {"v=1; a=RSA-SHA256; d=a.ex; s=s; h=From; b=AAAA; bh=BBBB", DKIM_INVALID, DKIM_ALGORITHM},
+    {GOOD "; q=dns/foo", DKIM_INVALID, DKIM_MALFORMED}, {GOOD "; q=x : dns/txt", DKIM_NONE, DKIM_OK}, {GOOD "; l=", DKIM_INVALID, DKIM_MALFORMED},
+    {GOOD "; t=", DKIM_INVALID, DKIM_MALFORMED}, {GOOD "; x=1x", DKIM_INVALID, DKIM_MALFORMED}, {GOOD "; c=", DKIM_INVALID, DKIM_MALFORMED},
+    {GOOD "; zz=", DKIM_NONE, DKIM_OK}, {GOOD "; i=@a.ex", DKIM_NONE, DKIM_OK}, {GOOD ";;", -1, 0},
     {GOOD "; b=AAAA", -1, 0}, {"nothing", -1, 0},
   };
   struct arena *a = arena_new("test");
@@ -208,6 +214,8 @@ static void test_signatures(void **state) {
   assert_str(buf_str(&b), "DKIM-Signature: v=1; a=rsa-sha256; d=A.ex; s=sel;\r\n h=From : To; b=; bh=BBBB; z=From:a=20b|To:c");
   assert_str(dkim_key_name(a, s), "sel._domainkey.a.ex");
   assert_str(s->header_names, "From:To");
+  assert_true(s->covers_author);
+  assert_false(dkim_signature_parse(a, STR("DKIM-Signature: v=1; a=rsa-sha256; d=a.ex; s=s; h=To:Subject; b=AAAA; bh=BBBB"))->covers_author);
   assert_str(s->copied_headers, "From:a b\nTo:c");
   arena_free(a);
 }

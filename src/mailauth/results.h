@@ -15,5 +15,5 @@ void domainkeys_want(struct message *m);
 bool domainkeys_message_result(struct ctx *c, struct str *ret_status, struct str *ret_text);
 
 /* Each signature in the order of their evaluation, with what the DKIM ACL made of it: "pass", "fail", "invalid", "none" or other
-words of the ACL's. */
+words of the ACL's. "neutral": it holds, but From: is not covered. */
 void dkim_message_results(struct ctx *c, void (*each)(void *arg, struct str domain, struct str selector, struct str status), void *arg);

@@ -1,5 +1,6 @@
 """martlet authcheck: what SPF, DKIM, DMARC and ARC say of a message in a file, for people and for programs."""
 import base64
+import hashlib
 import json
 import os
 import subprocess
@@ -32,6 +33,7 @@ def check(martlet, nameserver, tmp_path_factory):
         return done
     run.resolver = nameserver.address
     run.signed = signed
+    run.pem = pem
     return run
 
 
@@ -47,6 +49,17 @@ def test_good_and_changed(check):
                            message=check.signed.replace(b'body', b'Body')).stdout)
     assert got['spf'] == 'fail' and got['dkim'][0]['result'] == 'fail' and got['dmarc'] == 'reject' and got['dmarc_policy'] == 'reject'
     assert 'body hash mismatch' in got['authentication_results']
+
+
+def test_signature_that_leaves_the_author_out(check):
+    """RFC 6376, section 6.1.1: it is not to count; for DMARC it does not."""
+    body = base64.b64encode(hashlib.sha256(b'body\r\n').digest()).decode()
+    field = f'DKIM-Signature: v=1; a=rsa-sha256; d=a.ex; s=k; h=Subject; bh={body}; b='
+    made = subprocess.run(['openssl', 'dgst', '-sha256', '-sign', check.pem], input=f'Subject: x\r\n{field}'.encode(), check=True, capture_output=True).stdout
+    message = f'{field}{base64.b64encode(made).decode()}\r\nFrom: u@a.ex\r\nSubject: x\r\n\r\nbody\r\n'.encode()
+    got = json.loads(check('--json', '--resolver', check.resolver, message=message).stdout)
+    assert got['dkim'][0]['result'] == 'neutral' and got['dmarc'] == 'reject' and got['dmarc_alignment_dkim'] == 'no'
+    assert 'dkim=pass header.d=a.ex' in got['authentication_results']
 
 
 def test_without_a_client(check):
