@@ -1,6 +1,7 @@
 /* Contexts: made from the options in an offload thread, because files are read,
 and kept until an option or a file is another one. */
 #include <errno.h>
+#include <fcntl.h>
 #include <openssl/err.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -133,6 +134,12 @@ static int load_certificates(struct job *j, SSL_CTX *ctx) {
   return 0;
 }
 
+/* A key that lies open protects nobody, wherever it is read. */
+static void note_open_key(struct job *j, struct str file) {
+  if (faccessat(AT_FDCWD, str_dup_c(j->a, file), R_OK, AT_EACCESS) == 0 && !j->entry->note[0])
+    snprintf(j->entry->note, sizeof j->entry->note, "key_isolation: the private key %.*s can be read by workers, too", STRF(file));
+}
+
 /* Asks the keys process for the keys, one for each certificate. On the fiber. [suspends] */
 static int load_isolated(struct job *j) {
   struct str certificates = j->p->certificate, keys = str_trim(j->p->private_key);
@@ -157,6 +164,7 @@ static int load_isolated(struct job *j) {
       return r == -EINVAL ? r : -ENOENT;
     }
     j->keys_n++;
+    note_open_key(j, item);
   }
   if (str_is_set(certificates) && str_trim(certificates).len) {
     snprintf(j->error, TLS_ERROR_MAX, "key_isolation needs a private key for each certificate");
@@ -486,7 +494,9 @@ static int cache_fill(bool server, const struct tls_params *p, struct str key, s
   e->checked = loop_now_fresh(); /* before the files are read */
   struct job job = {.server = server, .p = p, .entry = e, .error = error};
   error[0] = '\0';
+  job.a = arena_new("tls keys");
   int r = load_isolated(&job);
+  arena_free(job.a);
   if (r == 0)
     r = fiber_offload(make_context, &job);
   free_isolated(&job);

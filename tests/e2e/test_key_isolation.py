@@ -140,6 +140,7 @@ def test_memory(martlet, scratch, kind):
         if on:
             one, = isolated(m)
             assert has(one, needles)
+            assert f'key_isolation: the private key {pair[1]} can be read by workers, too' in m.log()
         m.stop()
 
 
@@ -203,12 +204,26 @@ def test_changed_files_and_reload(martlet, scratch):
     pair = certificate(scratch + '/keys', 'mx', 'ec', 'first.test')
     m = martlet(privileged=True, main='key_isolation = true\n', tls=pair)
     assert 'CN = first.test' in handshake(m)
+    assert 'can be read by workers' not in m.log()
     certificate(scratch + '/keys', 'mx', 'rsa', 'second.test')
     wait_for(lambda: 'CN = second.test' in handshake(m), m.logs)
     before = isolated(m)
     m.reload()
     wait_for(lambda: 're-read the configuration' in m.log() and len(isolated(m)) == 1 and isolated(m) != before, m.logs)
     assert 'CN = second.test' in handshake(m)
+
+
+@pytest.mark.parametrize('kind', ['rsa', 'ec'])
+def test_client_certificate(martlet, scratch, authority, kind):
+    """What the smtp transport presents is proved by the keys process, too."""
+    pair = certificate(scratch + '/keys', 'client', kind, 'client.test')
+    server = martlet(privileged=True, relay_to='*', arguments=['-odq'], tls=authority.issue('mx.martlet.test'),
+                     main=f'tls_verify_certificates = {pair[0]}\ntls_verify_hosts = *\nlog_selector = +tls_certificate_verified +tls_peerdn\n')
+    m = martlet(privileged=True, smarthost=f'127.0.0.1::{server.port}', relay_from='127.0.0.1', relay_to='*', arguments=[], main='key_isolation = true\n',
+                client=f'tls_certificate = {pair[0]}\n  tls_privatekey = {pair[1]}\n  hosts_require_tls = *')
+    with Client(m.port) as c:
+        c.mail('u@a.ex', 'u0@other.test', data=MESSAGE)
+    wait_for(lambda: 'CV=yes DN="/CN=client.test"' in server.log(), lambda: m.logs() + server.logs())
 
 
 @pytest.mark.parametrize('options, error', [
