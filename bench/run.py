@@ -5,7 +5,8 @@ Scenarios:
   local   20 SMTP sessions bring 4 KiB messages for ten system users, delivered into their Maildirs
   relay   20 SMTP sessions bring 4 KiB messages, passed on to Postfix's smtp-sink
   idle    1,000 sessions that have said EHLO and wait
-  queue   200,000 deferred messages to 2,000 destinations: start, count, listing, memory (bench/queue_bench.py; not Postfix)
+  queue   200,000 deferred messages to 2,000 destinations: start, count, listing, memory, a queue run (bench/queue_bench.py)
+  dead    messages to a host that answers, alone and beside 1,000 for one that never does (bench/queue_bench.py)
   sessions  10,000 sessions at one time, one in five slow, in clear and with TLS (Martlet only)
   mime    the MIME ACL over 10 MiB with 200 parts (bench/mime.py; not Postfix)
   auth    logins per second, PLAIN and CRAM-MD5, a connection each (bench/logins.py; not Postfix)
@@ -127,6 +128,15 @@ class CountingSink:
     def stop(self):
         self.process.terminate()
         self.process.wait()
+
+
+def with_routes(a, name, scratch, routes):
+    """A server that sends the mail of each domain to a port of its own."""
+    if name == 'postfix':
+        table = ' '.join(f'{{{d} = smtp:[127.0.0.1]:{p}}}' for d, p in routes.items())
+        return Postfix(scratch, a.peers, main=f'transport_maps = inline:{{ {table} }}').start()
+    choice = ''.join(f'${{if eq{{$domain}}{{{d}}}{{127.0.0.1::{p}}}}}' for d, p in routes.items())
+    return KINDS[name](scratch, a.peers, smarthost=f'"{choice}"', main='smtp_connect_backlog = 500').start()
 
 
 def count_mail(server):
@@ -293,13 +303,14 @@ def arguments():
     p.add_argument('--peers', default=os.path.join(TOP, 'build', 'peers'))
     p.add_argument('--rounds', type=int, default=3)
     p.add_argument('--servers', default='martlet,exim,postfix')
-    p.add_argument('--scenarios', default='local,relay,idle,queue,sessions,auth,tls,mime,expansion,mailauth')
+    p.add_argument('--scenarios', default='local,relay,idle,queue,dead,sessions,auth,tls,mime,expansion,mailauth')
     p.add_argument('--only', metavar='SCENARIO', help='the same as --scenarios with one')
     p.add_argument('--messages', help='for all servers (default: enough for some seconds each)', type=int)
     p.add_argument('--sessions', type=int, default=20)
     p.add_argument('--length', type=int, default=4096)
     p.add_argument('--idle', type=int, default=1000)
     p.add_argument('--queued', type=int, default=200000)
+    p.add_argument('--dead', type=int, default=1000, help='messages to the host that never answers')
     p.add_argument('--destinations', type=int, default=2000)
     p.add_argument('--many', type=int, default=10000, help='of the scenario sessions')
     p.add_argument('--patience', type=float, default=300)
@@ -321,7 +332,7 @@ def main():
     Martlet.binary = os.path.abspath(a.binary)
     if 'martlet' in a.servers and not os.path.exists(Martlet.binary):
         sys.exit(f'bench/run.py: {Martlet.binary} is not built')
-    results, flows, good = {}, [s for s in a.scenarios if s not in ('expansion', 'queue', 'sessions', 'auth', 'tls', 'mailauth', 'mime')], True
+    results, flows, good = {}, [s for s in a.scenarios if s not in ('expansion', 'queue', 'dead', 'sessions', 'auth', 'tls', 'mailauth', 'mime')], True
     base = tempfile.mkdtemp(prefix='martlet-bench-', dir=a.scratch)
     os.chmod(base, 0o755)
     print(f'{os.cpu_count()} cores; a synced write takes {sync_time(base):.2f} ms')
@@ -344,12 +355,22 @@ def main():
                     print(f'round {number + 1} {scenario:5} {name:8} ' + ' '.join(f'{k}={v:.2f}' for k, v in got.items()), flush=True)
         if flows:
             table(a, results)
-        for name in ('martlet', 'exim') if 'queue' in a.scenarios else ():
+        for name in KINDS if 'queue' in a.scenarios else ():
             if name in a.servers:
                 scratch = os.path.join(base, f'{name}-queue')
-                got = queue_bench.measure(a, lambda: KINDS[name](scratch, a.peers), name, scratch)
+                if name == 'postfix':
+                    got = queue_bench.measure_postfix(a, lambda: Postfix(scratch, a.peers, relayhost='[127.0.0.1]:1'), scratch)
+                else:
+                    got = queue_bench.measure(a, lambda: KINDS[name](scratch, a.peers), name, scratch)
                 results.setdefault(('queue', name), []).append(got)
                 print(f'queue {name:8} {a.queued} messages: ' + ' '.join(f'{k}={v:.2f}' for k, v in got.items()), flush=True)
+        for name in KINDS if 'dead' in a.scenarios else ():
+            if name in a.servers:
+                scratch = os.path.join(base, f'{name}-dead')
+                got = queue_bench.dead(a, lambda routes: with_routes(a, name, scratch, routes), name, lambda: CountingSink(a.peers),
+                                       lambda port, to, n: Source.run(a.peers, port, to, n, sessions=10, length=1000), scratch)
+                results.setdefault(('dead', name), []).append(got)
+                print(f'dead  {name:8} messages/s: ' + ' '.join(f'{k}={v:.0f}' for k, v in got.items()), flush=True)
         if 'sessions' in a.scenarios:
             good, more = sessions.run(a, base, Martlet)
             results.update(more)

@@ -38,6 +38,7 @@ of one thread (DESIGN §4). */
 #include "queue/retry.h"
 #include "queue/spool.h"
 #include "smtp/client/client.h"
+#include "smtp/client/patience.h"
 #include "smtp/server/server.h"
 #include "tls/keys.h"
 #include "transport/identity.h"
@@ -65,6 +66,8 @@ static void wake_scheduler(void) {
 }
 
 #define LOAD_SECONDS 10 /* until the load is looked at again (deliver_queue_load_max) */
+#define ROOM_SECONDS 1 /* until deliveries that wait may have left their places */
+#define WAITING_MOST 10 /* times worker_deliveries: deliveries, waiting ones included */
 #define DRAIN_GRACE 5 /* seconds that sessions go on after the worker was told to make room */
 #define DRAIN_LOOK (USEC_PER_SEC / 20)
 #define LOCKED_SECONDS 60 /* another process works on the message: look again then */
@@ -104,12 +107,20 @@ static void wait_again(struct queue_entry *e, const struct message *m) {
   e->timed = !m->frozen && retry > 0 && w.p.daemon->runs_n && e->due > 0;
 }
 
+/* Those that wait for a host that does not answer leave their places to others, up to a bound. */
+static bool has_room(void) {
+  int64_t most = daemon_options(w.config)->worker_deliveries;
+  return w.deliveries < most || (w.deliveries < most * WAITING_MOST && w.deliveries - patience_waiting() < most);
+}
+
 static void attempt_ended(struct queue_entry *e, struct message *m, enum deliver_result end) {
   if (end == DELIVER_COMPLETE) {
     queue_remove(e);
     atomic_fetch_add(&w.slot->delivered, 1);
   } else if (!m) {
     queue_put_back(e, time(NULL) + LOCKED_SECONDS, e->frozen);
+  } else if (end == DELIVER_BUSY) {
+    queue_put_back(e, m->next_attempt, false); /* it has not been tried: no need for a queue runner */
   } else {
     wait_again(e, m);
   }
@@ -235,12 +246,12 @@ static void scheduler(void *arg) {
     int64_t now = time(NULL);
     int64_t load_max = main_options(w.config)->deliver_queue_load_max;
     bool busy = load_max >= 0 && queue_next_due() <= now && load_average() > load_max;
-    while (!busy && w.deliveries < daemon_options(w.config)->worker_deliveries && (e = queue_take(now)))
+    while (!busy && has_room() && (e = queue_take(now)))
       (void)start_delivery(NULL, e, &ordinary);
     run_ends(now);
     int64_t next = busy ? now + LOAD_SECONDS : queue_next_due();
-    bool full = w.deliveries >= daemon_options(w.config)->worker_deliveries;
-    usec_t deadline = full || next == QUEUE_NEVER ? DEADLINE_NEVER : deadline_in(next > now ? next - now : 1);
+    bool full = !has_room();
+    usec_t deadline = full ? deadline_in(ROOM_SECONDS) : next == QUEUE_NEVER ? DEADLINE_NEVER : deadline_in(next > now ? next - now : 1);
     (void)fiber_park(deadline);
   }
   run_ends(0);
@@ -255,7 +266,7 @@ void daemon_take_message(struct ctx *c, struct message *m, bool queue, const str
     return;
   }
   queue |= m->frozen;
-  bool room = w.deliveries < daemon_options(w.config)->worker_deliveries;
+  bool room = has_room();
   if (!queue && how->wait) {
     deliver_and_wait(m, e, how);
     return;
@@ -274,6 +285,7 @@ void daemon_take_message(struct ctx *c, struct message *m, bool queue, const str
   tell_queued();
   if (w.draining && soon)
     hand_over(e->id, e->queue_name);
+  wake_scheduler(); /* to look when there is room */
 }
 
 bool daemon_must_queue(struct ctx *c, int messages_in_connection, struct str *ret_why) {
@@ -547,6 +559,8 @@ static int worker_main(void *arg) {
   deliver_take_over = submitted;
   deliver_write_patience = 600;
   deliver_claims = &claims;
+  int most = (int)daemon_options(w.config)->worker_deliveries;
+  patience_limit(most >= 20 ? most / 10 : 2, most);
   spool_changed = changed;
   smtp_wait_is_ours = waits_here;
   if (main_options(w.config)->perl_at_start && perl_start_early(c) != 0)

@@ -250,6 +250,13 @@ static int write_at_last(struct delivery *d, bool must) {
   return rc;
 }
 
+static bool any_busy(const struct delivery *d) {
+  const struct address *a = d->deferred;
+  while (a && (a->put_off || a->basic_errno != ERROR_HOST_BUSY))
+    a = a->next;
+  return a && d->m->next_attempt > 0;
+}
+
 static enum deliver_result finish(struct delivery *d) {
   struct message *m = d->m;
   bool first = m->deliver_first_time;
@@ -280,6 +287,8 @@ static enum deliver_result finish(struct delivery *d) {
       return DELIVER_TROUBLE;
     }
   }
+  if (!m->frozen && any_busy(d))
+    return DELIVER_BUSY;
   /* A queue run before that time has nothing to do if each address waits for a retry record's time. */
   if (m->next_attempt > 0 && !waits_for_time(d))
     m->next_attempt = -m->next_attempt;

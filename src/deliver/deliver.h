@@ -29,6 +29,7 @@ struct deliver_how {
 enum deliver_result {
   DELIVER_COMPLETE,    /* nothing is left: the spool files are gone */
   DELIVER_DEFERRED,    /* something waits for another attempt */
+  DELIVER_BUSY,        /* as DEFERRED, for a host that keeps many others waiting: again at m->next_attempt */
   DELIVER_FROZEN,      /* the message is frozen; with how->force_frozen unset nothing may have been tried */
   DELIVER_FAILED,      /* mua_wrapper: it could not be delivered, and is gone; the caller has been told */
   DELIVER_TROUBLE,     /* the spool could not be read or written; as DEFERRED */

@@ -67,5 +67,6 @@ enum delivery_error {
   ERROR_REQUIRETLS = -59,        /* the server does not promise REQUIRETLS */
   ERROR_ENCRYPTION_NEEDED = -60, /* and here there is no TLS that would do for it */
   ERROR_STS_POLICY = -62,        /* the mail domain's MTA-STS policy does not take the host as it is; others' may */
+  ERROR_HOST_BUSY = -63,         /* the host keeps many deliveries waiting: another will try it in a moment */
   ERROR_DANE_REQUIRED = -61,     /* hosts_require_dane names a host that has no secure TLSA records */
 };

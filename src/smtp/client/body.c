@@ -15,6 +15,7 @@ chunks (RFC 3030). The body is read in blocks; it is never in memory as a whole.
 #include "message/message.h"
 #include "loop/child.h"
 #include "smtp/client/client.h"
+#include "smtp/client/patience.h"
 #include "transport/plan.h"
 
 #define BLOCK (32u << 10)
@@ -54,7 +55,10 @@ static int send_chunk(struct wire *w, bool last) {
 }
 
 static int put(struct wire *w, struct str s) {
+  int64_t before = w->size;
   w->size += s.len;
+  if (before >> 16 != w->size >> 16)
+    patience_progress();
   if (!w->chunk)
     return stream_write(w->n->stream, s);
   while (s.len) {

@@ -8,6 +8,7 @@
 #include "deliver/errors.h"
 #include "log/log.h"
 #include "smtp/client/client.h"
+#include "smtp/client/patience.h"
 
 enum smtp_stage_result smtp_command(struct ctx *c, struct smtp_connection *n, bool flush, const char *fmt, ...) {
   va_list ap;
@@ -102,6 +103,7 @@ enum smtp_stage_result smtp_read_reply(struct ctx *c, struct smtp_connection *n,
       return SMTP_BROKEN;
     }
     n->reply.code = code;
+    patience_progress();
     if (line.len == 3 || line.p[3] == ' ')
       return SMTP_OK;
   }

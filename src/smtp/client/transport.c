@@ -4,6 +4,7 @@ for the addresses when one fails (Exim manual, chapter "The smtp transport"). */
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <time.h>
 
 #include "core/main_options.h"
 #include "deliver/errors.h"
@@ -16,6 +17,7 @@ for the addresses when one fails (Exim manual, chapter "The smtp transport"). */
 #include "queue/retry.h"
 #include "route/router.h"
 #include "smtp/client/client.h"
+#include "smtp/client/patience.h"
 #include "transport/command.h"
 #include "transport/event.h"
 #include "transport/options.h"
@@ -40,6 +42,7 @@ struct delivery {
   int unfit;        /* hosts that may not get the message (REQUIRETLS) … */
   int failed;       /* … and those that failed otherwise */
   int skipped;      /* because their retry time has not come */
+  int busy;         /* because they keep many others waiting (patience.h) */
   struct host *last;
   int last_error;
   struct str last_text;
@@ -463,7 +466,7 @@ static void host_refused(struct delivery *d, struct host *h, int error, struct s
 }
 
 /* Everything over one host: connect or take a kept connection, send. */
-static void try_host(struct delivery *d, struct host *h) {
+static void use_host(struct delivery *d, struct host *h) {
   struct ctx *c = d->c;
   int port = host_port(d, h), error = 0;
   enum smtp_stage_result why = SMTP_OK;
@@ -517,7 +520,7 @@ static void try_host(struct delivery *d, struct host *h) {
   bool busy_early = n->unusable;
   if (n->stale) { /* nothing was said to the message yet */
     smtp_disconnect(n, true);
-    try_host(d, h);
+    use_host(d, h);
     return;
   }
   bool blameless = error == ERROR_FILTER_FAIL || n->address_error; /* nothing that the host did */
@@ -525,7 +528,7 @@ static void try_host(struct delivery *d, struct host *h) {
     bool answered = n->mail_answered;
     smtp_disconnect(n, false);
     if (reused && !answered && any_pending(d->chain)) { /* a kept connection may have been closed by the other side: not the host's fault */
-      try_host(d, h);
+      use_host(d, h);
       return;
     }
   } else if (n->gone || other || used_up(d, n)) {
@@ -546,7 +549,7 @@ static void try_host(struct delivery *d, struct host *h) {
     log_refused_message(d, h);
   }
   if (again) { /* some recipients are left for another connection */
-    try_host(d, h);
+    use_host(d, h);
     return;
   }
   if (r == SMTP_TEMPORARY) {
@@ -554,6 +557,13 @@ static void try_host(struct delivery *d, struct host *h) {
     d->last_error = error;
     d->last_text = text;
   }
+}
+
+static void try_host(struct delivery *d, struct host *h) {
+  struct patience p;
+  patience_begin(&p, d->c->message, h->address, host_port(d, h));
+  use_host(d, h);
+  patience_end(&p);
 }
 
 /* A record that this very delivery has written keeps no further address of the same host waiting. */
@@ -608,6 +618,13 @@ static void try_hosts(struct delivery *d, struct host *hosts) {
       pretend(d, h);
       return;
     }
+    if (!forced && !d->alone && patience_full(h->address, h->port)) {
+      d->busy++;
+      int64_t again = time(NULL) + patience_again(h->address, h->port), *next_attempt = &d->c->message->next_attempt;
+      if (*next_attempt <= 0 || again < *next_attempt)
+        *next_attempt = again;
+      continue;
+    }
     struct str slot;
     if (!enter_host(d, h, &slot)) {
       d->skipped++;
@@ -654,7 +671,10 @@ static void finish(struct delivery *d) {
     settle_pending(d, refused || (gone && d->tried_total == 0) ? OUTCOME_FAIL : OUTCOME_DEFER, d->last_error, d->last_text, d->last);
     return;
   }
-  if (d->skipped && retry_hosts_exhausted(d->c, d->t, d->chain))
+  if (d->busy) /* whatever the others say: this one has not been asked */
+    settle_pending(d, OUTCOME_DEFER, ERROR_HOST_BUSY,
+        str_printf(d->c->arena, "other deliveries wait for the hosts of '%.*s'", STRF(d->chain->domain)), NULL);
+  else if (d->skipped && retry_hosts_exhausted(d->c, d->t, d->chain))
     settle_pending(d, OUTCOME_FAIL, ERROR_HOST_RETRY,
         str_printf(d->c->arena, "all hosts for '%.*s' have been failing for a long time %s", STRF(d->chain->domain),
             d->o->delay_after_cutoff ? "(and retry time not reached)" : "and were last tried after this message arrived"),

@@ -1,0 +1,36 @@
+/* Hosts that keep a worker's deliveries waiting: how many do so, so that a
+destination that never answers does not take the places of all others (Exim
+has a process a delivery there). Nothing is limited before patience_limit. */
+#pragma once
+
+#include "base/str.h"
+#include "loop/fiber.h"
+
+struct message;
+struct patience_host;
+
+#define PATIENCE_WAIT USEC_PER_SEC         /* a delivery that has heard nothing for so long is waiting */
+#define PATIENCE_DEAD (10 * USEC_PER_SEC)  /* a host that has said nothing to anybody for so long may be dead */
+
+/* A delivery's use of a host, on the stack of the fiber that makes it. */
+struct patience {
+  struct patience_host *host;
+  const struct message *message;
+  const struct fiber *fiber;
+  usec_t since;              /* the last sign of life */
+  bool second;               /* another delivery of the same message is counted */
+  struct patience *next;
+};
+
+/* In a worker: `waiting` deliveries may wait for a host that seems dead, `all` may use one that answers. 0: no limit. */
+void patience_limit(int waiting, int all);
+/* Are there enough for the host? Then the caller has the message wait. Counts those sent away. */
+bool patience_full(struct str address, int port);
+void patience_begin(struct patience *p, const struct message *m, struct str address, int port);
+void patience_end(struct patience *p);
+/* The host has said something to this fiber, or taken data from it. */
+void patience_progress(void);
+/* Messages whose deliveries wait: they do not count among those that keep the worker busy. */
+int patience_waiting(void);
+/* Seconds after which one that was sent away may come again. */
+int patience_again(struct str address, int port);
