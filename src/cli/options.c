@@ -390,7 +390,7 @@ static void mode_of_name(struct cli *c) {
       if (c->mode == MODE_QUEUE_RUN)
         vec_push(c->arena, &c->queue_runs, ((struct cli_queue_run){.queue_name = STR_EMPTY}));
     }
-  static const char *const utilities[] = {"-dumpdb", "-tidydb", "-dbmbuild", "-msgdate"};
+  static const char *const utilities[] = {"-dumpdb", "-fixdb", "-tidydb", "-dbmbuild", "-msgdate"};
   for (size_t i = 0; i < sizeof utilities / sizeof *utilities; i++)
     if (!strncmp(c->program, "exim_", 5) && !strcmp(c->program + 5, utilities[i] + 1)) {
       c->mode = MODE_UTILITY;

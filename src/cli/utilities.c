@@ -1,4 +1,4 @@
-/* Exim's small tools as options of the one program: --dumpdb, --tidydb, --dbmbuild,
+/* Exim's small tools as options of the one program: --dumpdb, --fixdb, --tidydb, --dbmbuild,
 --msgdate (Exim manual, chapter "Exim utilities"). They need no configuration
 but the spool directory they are given. */
 
@@ -7,6 +7,7 @@ but the spool directory they are given. */
 #include <unistd.h>
 
 #include "base/time.h"
+#include "cli/fixdb.h"
 #include "cli/process.h"
 #include "core/ctx.h"
 #include "hints/hints.h"
@@ -46,6 +47,20 @@ static int dump_database(struct process *p) {
   int e = hints_dump(p->ctx, str_dup_c(p->arena, db), &o, write_line, NULL);
   hints_close();
   return e == OUTCOME_OK || e == OUTCOME_FAIL ? 0 : 1;
+}
+
+static int fix_database(struct process *p) {
+  struct str db;
+  bool utc = p->cli.args.n > 2 && str_eq_c(p->cli.args.v[0], "-z");
+  if (utc) {
+    p->cli.args.v++;
+    p->cli.args.n--;
+  }
+  if (!open_store(p, &db))
+    return 1;
+  int status = fixdb_run(p->ctx, db, utc);
+  hints_close();
+  return status;
 }
 
 static int build_dbm(struct process *p) { return dbm_build(p->arena, p->cli.args.v, p->cli.args.n); }
@@ -95,7 +110,7 @@ int mode_utility(struct process *p) {
   static const struct {
     const char *name;
     int (*run)(struct process *p);
-  } tools[] = {{"dumpdb", dump_database}, {"tidydb", tidy_database}, {"dbmbuild", build_dbm}, {"msgdate", message_date}};
+  } tools[] = {{"dumpdb", dump_database}, {"fixdb", fix_database}, {"tidydb", tidy_database}, {"dbmbuild", build_dbm}, {"msgdate", message_date}};
   struct str name = p->cli.mode_arg;
   if (str_starts(name, STR("-")))
     name = str_from(name, 1);

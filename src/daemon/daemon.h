@@ -54,6 +54,7 @@ enum daemon_message_type {
   DAEMON_DRAIN,         /* stop accepting, end when the work in hand is done */
   DAEMON_AGENT,         /* a new channel to the agent comes along */
   DAEMON_REOPEN_LOGS,
+  DAEMON_WHAT,          /* from exiwhat, with a pipe for the answer (what.h) */
   DAEMON_VALIDATOR,     /* to a worker: a channel to the validating resolver comes along; from one: it says nothing any more */
   DAEMON_KEYS,          /* a new channel to the keys process comes along */
 };

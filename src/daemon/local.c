@@ -13,6 +13,7 @@
 #include "core/main_options.h"
 #include "daemon/local_wire.h"
 #include "daemon/options.h"
+#include "daemon/what.h"
 #include "daemon/worker.h"
 #include "log/log.h"
 
@@ -173,7 +174,11 @@ static int callers_of(uint32_t uid) {
 
 static void caller_fiber(void *arg) {
   struct caller *k = arg;
+  struct what_item item;
+  what_begin(&item, "serving a local command");
+  item.uid = k->who.uid;
   k->who.worker->p.daemon->serve_local(&k->who, k->fd);
+  what_end(&item);
   for (struct caller **at = &callers; *at; at = &(*at)->next)
     if (*at == k) {
       *at = k->next;

@@ -333,11 +333,35 @@ static void tell_workers(struct master *m, const struct daemon_message *msg) {
       (void)daemon_message_send(m->workers[i].control, msg, -1);
 }
 
+static struct str describe(struct master *m, struct arena *a);
+
+/* What exiwhat shows: the workers answer by themselves. */
+static void tell_what(struct master *m, const struct daemon_message *msg, int fd) {
+  struct arena *a = arena_new("what");
+  struct buf b;
+  buf_init(&b, a, BUF_MAX_LINE);
+  buf_printf(&b, "%d daemon(%s): %.*s\n", (int)getpid(), build.version, STRF(describe(m, a)));
+  if (m->agent_pid)
+    buf_printf(&b, "%d agent for local deliveries\n", m->agent_pid);
+  for (int i = 0; i < m->workers_n; i++) /* these listen no more */
+    if (m->workers[i].pid && m->workers[i].draining)
+      buf_printf(&b, "%d worker of before a reload, ends what it has in hand\n", m->workers[i].pid);
+  struct str s = buf_str(&b);
+  (void)fcntl(fd, F_SETFL, O_NONBLOCK); /* who does not read gets less */
+  (void)!write(fd, s.p, s.len);
+  for (int i = 0; i < m->workers_n; i++)
+    if (m->workers[i].pid && !m->workers[i].draining)
+      (void)daemon_message_send(m->workers[i].control, msg, fd);
+  arena_free(a);
+}
+
 /* From one-shot commands (the notifier socket) and from workers, who hand messages over to those that own them. */
 static void take_notifications(struct master *m, int channel) {
   struct daemon_message msg;
   int fd;
   while (daemon_message_receive(channel, &msg, &fd) == 1) {
+    if (msg.type == DAEMON_WHAT && fd >= 0 && channel == m->notifier)
+      tell_what(m, &msg, fd);
     if (fd >= 0)
       close(fd);
     if (msg.type == DAEMON_VALIDATOR && channel != m->notifier)
@@ -586,24 +610,29 @@ static void go_to_background(void) {
     close(null);
 }
 
-static void log_start(struct master *m) {
+/* "-q30m, listening for SMTP on …" */
+static struct str describe(struct master *m, struct arena *a) {
   struct buf runs;
-  buf_init(&runs, m->arena, BUF_MAX_LINE);
+  buf_init(&runs, a, BUF_MAX_LINE);
   for (size_t i = 0; i < m->p->runs_n; i++) {
     const struct daemon_queue_run *q = &m->p->runs[i];
     buf_printf(&runs, "%s-q%s%s%s%s%s%.*s%s%.*s", i ? ", " : "", q->two_stage ? "q" : "", q->first_only ? "i" : "", q->force ? "f" : "",
         q->force_frozen ? "f" : "", q->queue_name.len ? "G" : "", STRF(q->queue_name), q->queue_name.len ? "/" : "",
-        STRF(time_format_interval(m->arena, q->interval)));
+        STRF(time_format_interval(a, q->interval)));
   }
   struct str r = m->p->runs_n ? buf_str(&runs) : STR("no queue runs");
   struct str where = !m->p->listening          ? STR("not listening for SMTP")
                      : m->p->inherited_fd >= 0 ? STR("listening for SMTP on an inherited socket")
-                                               : str_printf(m->arena, "listening for %.*s", STRF(listen_describe(m->arena, &m->listeners)));
+                                               : str_printf(a, "listening for %.*s", STRF(listen_describe(a, &m->listeners)));
+  return str_printf(a, "%.*s, %.*s", STRF(r), STRF(where));
+}
+
+static void log_start(struct master *m) {
   const struct main_options *o = main_options(m->p->config);
   if (m->p->listening && str_is_empty(o->tls_certificate.text) && !str_is_empty(str_trim(o->tls_advertise_hosts.text)))
     log_write(LOG_MAIN, NULL, "Warning: No server certificate defined; will use a selfsigned one.\n"
         " Suggested action: either install a certificate or change tls_advertise_hosts option");
-  log_write(LOG_MAIN, NULL, "martlet %s daemon started: pid=%d, %.*s, %.*s", build.version, (int)getpid(), STRF(r), STRF(where));
+  log_write(LOG_MAIN, NULL, "martlet %s daemon started: pid=%d, %.*s", build.version, (int)getpid(), STRF(describe(m, m->arena)));
 }
 
 static int open_sockets(struct master *m) {

@@ -23,6 +23,7 @@ of one thread (DESIGN §4). */
 #include "daemon/local.h"
 #include "daemon/options.h"
 #include "daemon/sandbox.h"
+#include "daemon/what.h"
 #include "daemon/worker.h"
 #include "deliver/follow.h"
 #include "deliver/msglog.h"
@@ -166,8 +167,12 @@ static void deliver_fiber(void *arg) {
       end = r == SPOOL_NOT_FOUND ? DELIVER_COMPLETE : DELIVER_TROUBLE;
     }
   }
+  struct what_item item;
+  what_begin(&item, "delivering");
+  memcpy(item.id, job->entry->id, sizeof item.id);
   if (m)
     end = deliver_message(c, m, &how);
+  what_end(&item);
   char id[sizeof job->entry->id];
   struct str queue_name = job->entry->queue_name;
   memcpy(id, job->entry->id, sizeof id);
@@ -332,7 +337,12 @@ static void session_fiber(void *arg) {
       .queue_only = w.p.daemon->queue_only, .hooks = &session_hooks};
   p.ident = p.host_name = p.authenticated_id = p.authenticated_sender = p.host_authenticated = p.protocol = p.bounced_id = p.sender =
       STR_UNSET;
+  struct what_item item;
+  what_begin(&item, "handling incoming connection from");
+  item.peer = n->peer;
+  item.port = n->peer_port;
   (void)smtp_server_run(&p);
+  what_end(&item);
   stream_free(s);
   scoreboard_disconnect(w.slot, n->place);
   free(n);
@@ -429,6 +439,21 @@ static void start_queue_run(const struct daemon_message *m) {
   wake_scheduler();
 }
 
+#define WHAT_MAX (8u << 20)
+
+static void tell_what(int fd) {
+  struct arena *a = arena_new("what");
+  struct buf b;
+  buf_init(&b, a, WHAT_MAX);
+  buf_printf(&b, "%d worker %d%s: %d sessions, %d deliveries, %d of them wait for a host, %zu messages queued\n", (int)getpid(), w.p.index,
+      w.draining ? " (drains)" : "", w.sessions, w.deliveries, patience_waiting(), queue_count());
+  if (str_is_set(run_name))
+    buf_printf(&b, "%d running queue%.*s\n", (int)getpid(), STRF(run_name));
+  what_lines(&b);
+  what_answer(fd, buf_str(&b));
+  arena_free(a);
+}
+
 static void control_fiber(void *arg) {
   w.control_fiber = fiber_self();
   for (;;) {
@@ -477,6 +502,12 @@ static void control_fiber(void *arg) {
       break;
     case DAEMON_REOPEN_LOGS:
       log_reopen();
+      break;
+    case DAEMON_WHAT:
+      if (fd >= 0) {
+        tell_what(fd);
+        fd = -1;
+      }
       break;
     case DAEMON_VALIDATOR:
       if (fd >= 0)

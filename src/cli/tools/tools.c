@@ -23,7 +23,7 @@ int (*tool_find(const char *name))(struct tool *t) {
     const char *name;
     int (*run)(struct tool *t);
   } tools[] = {{"exicyclog", tool_exicyclog}, {"exigrep", tool_exigrep}, {"exim_checkaccess", tool_checkaccess}, {"exim_lock", tool_lock}, {"exinext", tool_exinext},
-      {"exiqgrep", tool_exiqgrep}, {"exiqsumm", tool_exiqsumm}, {"queue", tool_queue}};
+      {"exiqgrep", tool_exiqgrep}, {"exiqsumm", tool_exiqsumm}, {"exiwhat", tool_exiwhat}, {"queue", tool_queue}};
   for (size_t i = 0; i < sizeof tools / sizeof *tools; i++)
     if (!strcmp(name, tools[i].name))
       return tools[i].run;

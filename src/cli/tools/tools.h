@@ -30,6 +30,7 @@ int tool_exigrep(struct tool *t);
 int tool_exinext(struct tool *t);
 int tool_exiqgrep(struct tool *t);
 int tool_exiqsumm(struct tool *t);
+int tool_exiwhat(struct tool *t);
 int tool_lock(struct tool *t);
 int tool_queue(struct tool *t);
 

@@ -63,7 +63,8 @@ int patience_again(struct str address, int port) {
 }
 
 void patience_begin(struct patience *p, const struct message *m, struct str address, int port) {
-  *p = (struct patience){.host = find(address, port), .message = m, .fiber = fiber_self(), .since = loop_now_fresh()};
+  *p = (struct patience){.host = find(address, port), .message = m, .fiber = fiber_self(), .since = loop_now_fresh(),
+      .host_name = STR_EMPTY, .host_address = address, .recipient = STR_EMPTY};
   if (!p->host) {
     struct patience_host *h = xcalloc(1, sizeof *h);
     h->address = xmalloc(address.len + 1);
@@ -111,6 +112,8 @@ void patience_progress(void) {
       return;
     }
 }
+
+const struct patience *patience_first(void) { return here.users; }
 
 int patience_waiting(void) {
   usec_t now = loop_now_fresh();

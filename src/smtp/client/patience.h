@@ -19,6 +19,7 @@ struct patience {
   const struct fiber *fiber;
   usec_t since;              /* the last sign of life */
   bool second;               /* another delivery of the same message is counted */
+  struct str host_name, host_address, recipient; /* for exiwhat; the maker's */
   struct patience *next;
 };
 
@@ -30,6 +31,8 @@ void patience_begin(struct patience *p, const struct message *m, struct str addr
 void patience_end(struct patience *p);
 /* The host has said something to this fiber, or taken data from it. */
 void patience_progress(void);
+/* All there are, by `next`. */
+const struct patience *patience_first(void);
 /* Messages whose deliveries wait: they do not count among those that keep the worker busy. */
 int patience_waiting(void);
 /* Seconds after which one that was sent away may come again. */

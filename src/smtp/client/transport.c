@@ -562,6 +562,8 @@ static void use_host(struct delivery *d, struct host *h) {
 static void try_host(struct delivery *d, struct host *h) {
   struct patience p;
   patience_begin(&p, d->c->message, h->address, host_port(d, h));
+  p.host_name = h->name;
+  p.recipient = d->chain->address;
   use_host(d, h);
   patience_end(&p);
 }
