@@ -338,8 +338,8 @@ static int act(struct view *v) {
 /* --- the command --- */
 
 static int usage(void) {
-  fputs("Usage: martlet queue [-C FILE] [-Dmacro] [SELECTION] [--json]\n"
-        "       martlet queue [-C FILE] [-Dmacro] SELECTION --flush | --remove | --freeze | --thaw\n"
+  fputs("Usage: martlet queue [-C FILE] [-Dmacro] [--queue NAME] [SELECTION] [--json]\n"
+        "       martlet queue [-C FILE] [-Dmacro] [--queue NAME] SELECTION --flush | --remove | --freeze | --thaw\n"
         "SELECTION: --to TEXT      messages that wait for an address with this in it\n"
         "           --from TEXT    whose sender has this in it\n"
         "           --older TIME   that have waited for as long (30m, 2d)\n"
@@ -385,6 +385,10 @@ static int take_option(struct view *v, const char *word, const char *next) {
   if (!strcmp(word, "-C") && v->n + 3 < WORDS_MAX) {
     v->words[v->n++] = word;
     v->words[v->n++] = next;
+    return 2;
+  }
+  if (!strcmp(word, "--queue") && v->n + 3 < WORDS_MAX) {
+    v->words[v->n++] = str_dup_c(v->t->arena, str_printf(v->t->arena, "-qG%s", next));
     return 2;
   }
   if (!strcmp(word, "--to"))
