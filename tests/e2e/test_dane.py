@@ -191,6 +191,18 @@ def test_events_and_variables(martlet, world):
     m.wait_log(r'EVENT dane:fail reqnone\.dane\.test dane-required ')
 
 
+def test_proofs_are_asked_for_where_they_count(martlet, world):
+    """By default, of authorities' certificates alone; a key that the DNS names itself (usage 3) is withdrawn there."""
+    m = relay(martlet, world, 'event_action = ${if eq{$event_name}{msg:delivery}{${acl{note}}}}\n',
+              acl='note:\n  accept logwrite = EVENT $domain ocsp=$tls_out_ocsp usage=$tls_out_tlsa_usage\n')
+    expected = (('ee', 0, 8), ('many', 0, 12), ('ta', 1, 4), ('none', 1, 0))
+    with Client(m.port) as c:
+        for d, _, _ in expected:
+            assert c.mail('u0@local.test', f'x@{full(d)}', data='Subject: x\r\n\r\nx\r\n', hello=d == 'ee')[0] == 250
+    for d, ocsp, usage in expected:
+        m.wait_log(rf'EVENT {d}\.dane\.test ocsp={ocsp} usage={usage}$')
+
+
 def test_callout(martlet, world):
     m = relay(martlet, world, acl_rcpt='  require verify = recipient/callout=20s,no_cache\n')
     with Client(m.port) as c:

@@ -253,6 +253,30 @@ def test_bytes_after_starttls(martlet, authority):
     assert made(asked(m))
 
 
+@pytest.mark.parametrize('on_connect', [False, True])
+def test_a_client_that_stalls(martlet, authority, on_connect):
+    """In the middle of its hello: others go on, and it is sent away when its time is over."""
+    m = martlet(tls=authority.issue('mx.martlet.test'), main='smtp_receive_timeout = 3s\n' + ('tls_on_connect_ports = @PORT@\n' if on_connect else ''))
+    with socket.create_connection(('127.0.0.1', m.port), timeout=60) as s:
+        f = s.makefile('rb')
+        if not on_connect:
+            f.readline()
+            s.sendall(b'EHLO client.test\r\n')
+            while f.readline()[3:4] == b'-':
+                pass
+            s.sendall(b'STARTTLS\r\n')
+            assert f.readline().startswith(b'220')
+        s.sendall(HELLO + b'\x01\0' + b'\x01\0\0\xfc' + b'x' * 20)
+        if not on_connect:
+            assert made(asked(m))
+        m.wait_log(r'TLS error on connection from .*\(SSL_accept\): timed out')
+        try:
+            while f.read(4096):
+                pass
+        except OSError:
+            pass
+
+
 def test_what_is_said_in_clear_behind_starttls_is_dropped(plain):
     with socket.create_connection(('127.0.0.1', plain.port), timeout=60) as s:
         f = s.makefile('rb')

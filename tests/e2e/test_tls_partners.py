@@ -1,4 +1,5 @@
 """TLS with other programs on the other end: GnuTLS, Debian's Exim, Postfix, nmap; and names of hosts that come from the DNS."""
+import os
 import re
 import subprocess
 
@@ -6,6 +7,7 @@ import pytest
 
 from support.smtp import Client
 from support.util import maildir, wait_for
+from test_tls_ocsp import Issuer
 
 
 # --- GnuTLS ---
@@ -13,7 +15,7 @@ from support.util import maildir, wait_for
 def gnutls(m, authority, version, *options, name='mx.martlet.test'):
     """A session of gnutls-cli that says EHLO and QUIT: (exit status, output)."""
     done = subprocess.run(['gnutls-cli', '--port', str(m.port), '--starttls-proto=smtp', '--sni-hostname', name,
-                           '--verify-hostname', name, '--x509cafile', authority.certificate,
+                           '--verify-hostname', name, '--x509cafile', getattr(authority, 'certificate', authority),
                            '--priority', f'NORMAL:-VERS-ALL:+VERS-TLS{version}', *options, '127.0.0.1'],
                           input='QUIT\r\n', stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
     return done.returncode, done.stdout
@@ -35,6 +37,16 @@ def test_gnutls_resumes(martlet, authority, version):
     m = martlet(tls=authority.issue('mx.martlet.test'), main='tls_resumption_hosts = *\n')
     status, text = gnutls(m, authority, version, '--resume', '--waitresumption')
     assert status == 0 and 'This is a resumed session' in text, text + m.logs()
+
+
+def test_gnutls_gets_a_proof(martlet, scratch):
+    ca = Issuer(os.path.join(scratch, 'ca'))
+    cert, file, key = ca.server('mx.martlet.test')
+    os.chmod(key, 0o644)
+    m = martlet(tls=(file, key), main=f'tls_ocsp_file = {ca.proof(cert, os.path.join(scratch, "proof"))}\ntls_verify_certificates = {ca.file}\n')
+    got = os.path.join(scratch, 'got')
+    status, text = gnutls(m, ca.file, '1.3', f'--save-ocsp={got}')
+    assert status == 0 and 'OCSP status request' in text and os.path.getsize(got) > 100, text + m.logs()
 
 
 # --- Exim and Postfix ---

@@ -202,3 +202,34 @@ def test_from_exim(martlet, exim, authority):
             assert c.mail('a@b.test', f'u{i}@local.test')[0] == 250
         m.wait_mail(f'u{i}')
     m.wait_log(r'<= a@b\.test .* X=\S+\* ')
+
+
+@pytest.mark.peers
+@VERSIONS
+def test_to_exim(martlet, exim, authority, version):
+    e = exim(tls=authority.issue('exim.test'), main='tls_resumption_hosts = *\n')
+    m, send = sender(martlet, authority, e.port, version, relay_to='exim.test', routers='all:\n  driver = manualroute\n  domains = exim.test\n'
+                     f'  transport = remote_smtp\n  route_list = * 127.0.0.1::{e.port}\n  self = send\n  no_more\n')
+    send('u1@exim.test')
+    send('u2@exim.test')
+    wait_for(lambda: maildir(e.maildir('u2')), e.log)
+    assert [x.endswith('*') for x in re.findall(r'=> u\d@exim\.test .* X=(\S+) CV=yes', m.log())] == [False, True], m.log() + e.log()
+
+
+@VERSIONS
+def test_a_record_that_is_damaged(martlet, authority, version):
+    far = martlet(tls=authority.issue('mx.martlet.test'), main=HOSTS, acl_rcpt='  accept')
+    m, send = sender(martlet, authority, far.port, version)
+    send('x0@relay.test')
+    m.terminate()
+    path = m.outside('spool/db/data.mdb')
+    with open(path, 'r+b') as f:
+        data = f.read()
+        places = [x.start() for x in re.finditer(rb'1 \d{10} \d [A-Za-z0-9+/]{100}', data)]
+        assert places
+        for at in places:
+            f.seek(at + 20)
+            f.write(b'A' * 60)
+    m.start()
+    send('x1@relay.test')
+    assert [x.endswith('*') for x in re.findall(r'=> x\d@relay\.test .* X=(\S+) CV=yes', m.log())] == [False, False]

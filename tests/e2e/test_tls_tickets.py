@@ -206,6 +206,16 @@ def test_a_day_in_seconds(martlet, authority, redis, scratch):
         assert 'TLS error' not in m.log()
 
 
+@VERSIONS
+def test_a_ticket_that_is_too_old(martlet, authority, version):
+    """Keys open tickets for two periods; then there is a whole handshake, and no error."""
+    m = martlet(tls=authority.issue('mx.martlet.test'), main=main(period='2s'))
+    c = context(version)
+    _, session, _ = talk(m, c)
+    wait_for(lambda: not talk(m, c, session)[0], m.logs)
+    assert 'TLS error' not in m.log()
+
+
 def test_a_certificate_and_its_key_in_two_files(martlet, authority, scratch):
     """Two files cannot be replaced at once. Who comes between is served with the pair of before."""
     cert, key = (os.path.join(str(scratch), n) for n in ('cert', 'key'))
