@@ -32,8 +32,12 @@ static void become(const struct dns_options *o, int control) {
 
 bool validator_restart(struct validator_keeper *k, const struct config *c) {
   int pair[2];
-  if (!k->restart_at || k->restart_at > time(NULL) || !dns_is_validating(c))
+  if (!k->restart_at || k->restart_at > time(NULL))
     return false;
+  if (!dns_is_validating(c)) {
+    k->restart_at = 0; /* else the master would not sleep */
+    return false;
+  }
   k->started = time(NULL);
   k->restart_at = k->started + PAUSE_MAX;
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
