@@ -678,8 +678,12 @@ static void end_keys(struct master *m) {
   if (m->keys_control < 0)
     return;
   close(m->keys_control);
-  for (int i = 0; i < STOP_SECONDS * 100 && waitpid(m->keys_pid, NULL, WNOHANG) == 0; i++)
+  for (int i = 0; i < STOP_SECONDS * 100; i++) {
+    if (waitpid(m->keys_pid, NULL, WNOHANG) != 0)
+      return;
     usleep(10000);
+  }
+  kill(m->keys_pid, SIGKILL);
 }
 
 int daemon_run(struct arena *a, struct daemon_params *p) {

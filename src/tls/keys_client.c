@@ -14,6 +14,8 @@
 
 #define PENDING_MAX 4096
 #define SECONDS 20
+#define PATIENCE (5 * USEC_PER_SEC) /* without a process */
+#define LOOK (USEC_PER_SEC / 20)
 #define FULL_PAUSE (USEC_PER_SEC / 500)
 
 struct pending {
@@ -154,7 +156,7 @@ static void forget(struct pending *gone) {
     }
 }
 
-int keys_ask(struct keys_request *r, unsigned char to[KEYS_ANSWER_MAX], char error[KEYS_ERROR_MAX]) {
+static int ask_once(struct keys_request *r, unsigned char to[KEYS_ANSWER_MAX], char error[KEYS_ERROR_MAX]) {
   unsigned char bytes[KEYS_REQUEST_MAX];
   r->number = ++state.last_number;
   size_t n = keys_request_write(r, bytes);
@@ -178,6 +180,16 @@ int keys_ask(struct keys_request *r, unsigned char to[KEYS_ANSWER_MAX], char err
     return p.result;
   snprintf(error, KEYS_ERROR_MAX, "%s", e == -ETIMEDOUT ? "the keys process does not answer" : "given up while waiting for the keys process");
   return e;
+}
+
+/* The same question may be asked twice, and after its end there is soon another process. */
+int keys_ask(struct keys_request *r, unsigned char to[KEYS_ANSWER_MAX], char error[KEYS_ERROR_MAX]) {
+  usec_t until = loop_now_fresh() + PATIENCE;
+  int got;
+  while ((got = ask_once(r, to, error)) == -EPIPE && loop_now_fresh() < until)
+    if (fiber_sleep(LOOK) < 0)
+      break;
+  return got;
 }
 
 int keys_load(struct str file, EVP_PKEY **ret, char error[KEYS_ERROR_MAX]) {
