@@ -3,7 +3,14 @@
 #include <stdio.h>
 #include "base/arena.h"
 
+#define FIRST 64
+
 bool buf_grow(struct buf *b, size_t n) {
+  if (!b->p && n < FIRST && b->max >= FIRST && !b->overflow) {
+    b->p = arena_bytes(b->arena, FIRST);
+    b->cap = FIRST;
+    return true;
+  }
   if (b->overflow || n > b->max || b->len > b->max - n) {
     b->overflow = true;
     return false;
@@ -11,7 +18,7 @@ bool buf_grow(struct buf *b, size_t n) {
   size_t need = b->len + n + 1;
   if (need <= b->cap)
     return true;
-  size_t cap = b->cap ? b->cap : 64;
+  size_t cap = b->cap ? b->cap : FIRST;
   while (cap < need)
     cap *= 2;
   if (cap > b->max + 1)

@@ -5,21 +5,42 @@
 #include <stdio.h>
 
 #include "base/arena.h"
+#include "base/ascii.h"
+
+/* As inet_pton() reads them: four numbers without zeros in front. */
+static bool parse_dotted(struct str s, uint8_t *to) {
+  size_t i = 0;
+  for (int octet = 0; octet < 4; octet++) {
+    size_t from = i;
+    unsigned n = 0;
+    for (; i < s.len && ascii_is_digit(s.p[i]); i++) {
+      n = 10 * n + (unsigned)(s.p[i] - '0');
+      if (n > 255 || (i > from && s.p[from] == '0'))
+        return false;
+    }
+    if (i == from || (octet < 3 && (i == s.len || s.p[i++] != '.')))
+      return false;
+    to[octet] = (uint8_t)n;
+  }
+  return i == s.len;
+}
 
 bool ip_parse(struct str s, struct ip_addr *ret) {
   char text[IP_TEXT_MAX + IF_NAMESIZE];
-  if (!s.len || s.len >= sizeof text || memchr(s.p, 0, s.len))
-    return false;
-  memcpy(text, s.p, s.len);
-  text[s.len] = 0;
   struct ip_addr ip = {0};
-  if (!memchr(text, ':', s.len)) {
-    if (inet_pton(AF_INET, text, ip.bytes) != 1)
+  if (!s.len || s.len >= sizeof text)
+    return false;
+  if (!memchr(s.p, ':', s.len)) {
+    if (!parse_dotted(s, ip.bytes))
       return false;
     ip.family = AF_INET;
     *ret = ip;
     return true;
   }
+  if (memchr(s.p, 0, s.len))
+    return false;
+  memcpy(text, s.p, s.len);
+  text[s.len] = 0;
   char *scope = strchr(text, '%');
   if (scope) {
     *scope++ = 0;

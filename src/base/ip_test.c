@@ -17,12 +17,15 @@ static void parses(void **state) {
   assert_true(ip_parse(STR("10.1.2.255"), &ip));
   assert_int_equal(ip.family, AF_INET);
   assert_memory_equal(ip.bytes, "\x0a\x01\x02\xff", 4);
+  assert_true(ip_parse(STR("0.0.0.0"), &ip) && ip_parse(STR("255.10.100.0"), &ip));
   assert_true(ip_parse(STR("2001:DB8::1"), &ip));
   assert_str(ip_text(a, &ip), "2001:db8::1");
   assert_str(ip_text_full(a, &ip), "2001:0db8:0000:0000:0000:0000:0000:0001");
   assert_true(ip_parse(STR("fe80::1%7"), &ip) && ip.scope == 7);
   static const char *const bad[] = {"", "10.1.2", "10.1.2.256", "10.1.2.3.4", "010.1.2.3x", "::1::", "1:2:3:4:5:6:7:8:9",
-      "[::1]", "10.1.2.3 ", "fe80::1%", "12345::", "::ffff:1.2.3.400"};
+      "[::1]", "10.1.2.3 ", "fe80::1%",
+      "10.1.2.03", "10.1.2.00", "10..2.3", ".1.2.3", "1.2.3.", "1.2.3.+4", "1.2.3.0x4", "1.2.3.4294967300",
+      "12345::", "::ffff:1.2.3.400"};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
     if (ip_parse(str_c(bad[i]), &ip))
       fail_msg("'%s' was taken for an address", bad[i]);

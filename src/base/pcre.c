@@ -29,17 +29,19 @@ static uint64_t use_counter;
 static pcre2_match_context *limits_ctx; /* matching only reads it, in any thread */
 
 static void limits_make(void) {
-  limits_ctx = pcre2_match_context_create(NULL);
-  if (!limits_ctx)
+  pcre2_match_context *made = pcre2_match_context_create(NULL);
+  if (!made)
     abort();
-  pcre2_set_match_limit(limits_ctx, MATCH_LIMIT);
-  pcre2_set_depth_limit(limits_ctx, DEPTH_LIMIT);
-  pcre2_set_heap_limit(limits_ctx, HEAP_LIMIT_KIB);
+  pcre2_set_match_limit(made, MATCH_LIMIT);
+  pcre2_set_depth_limit(made, DEPTH_LIMIT);
+  pcre2_set_heap_limit(made, HEAP_LIMIT_KIB);
+  __atomic_store_n(&limits_ctx, made, __ATOMIC_RELEASE);
 }
 
 static pcre2_match_context *limits(void) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
-  pthread_once(&once, limits_make);
+  if (!__atomic_load_n(&limits_ctx, __ATOMIC_ACQUIRE))
+    pthread_once(&once, limits_make);
   return limits_ctx;
 }
 

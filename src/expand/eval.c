@@ -37,10 +37,10 @@ int expand_out_of_budget(struct ctx *c) {
 
 static void start_budget(struct ctx *c) {
   c->expand_steps = 0;
-  c->expand_start = arena_used(c->arena);
+  c->expand_start = c->arena->below;
 }
 
-static int eval_error(struct ctx *c, const struct node *n) {
+static __attribute__((noinline, cold)) int eval_error(struct ctx *c, const struct node *n) {
   for (int i = 0; i < n->error.n; i++) {
     struct str ignored;
     int rc = expand_arg(c, n->error.before[i], &ignored);
@@ -85,29 +85,31 @@ static int eval_operator(struct ctx *c, const struct node *n, struct buf *out) {
 
 /* Nodes that are a value without being built. */
 int node_value(struct ctx *c, const struct node *n, struct str *ret) {
-  *ret = STR_EMPTY;
   switch (n->kind) {
   case NODE_TEXT:
     *ret = n->text;
     return 0;
-  case NODE_CAPTURE:
-    if (n->capture < c->expand.captures && str_is_set(c->expand.capture[n->capture]))
-      *ret = c->expand.capture[n->capture];
+  case NODE_CAPTURE: {
+    bool is_set = n->capture < c->expand.captures && str_is_set(c->expand.capture[n->capture]);
+    *ret = is_set ? c->expand.capture[n->capture] : STR_EMPTY;
     return 0;
+  }
   case NODE_VARIABLE: {
+    *ret = STR_EMPTY;
     int rc = n->variable->get(c, n->variable, ret);
     if (rc == 0 && !str_is_set(*ret))
       *ret = STR_EMPTY;
     return rc;
   }
   case NODE_ACL_VARIABLE:
+    *ret = STR_EMPTY;
     return variable_acl(c, n->text, ret);
   case NODE_ROUTER_VARIABLE:
+    *ret = STR_EMPTY;
     return variable_router(c, n->text, ret);
-  case NODE_ERROR:
-    return eval_error(c, n);
   default:
-    return OUTCOME_FAIL;
+    *ret = STR_EMPTY;
+    return n->kind == NODE_ERROR ? eval_error(c, n) : OUTCOME_FAIL;
   }
 }
 
@@ -142,7 +144,7 @@ static int eval_node_traced(struct ctx *c, const struct node *n, struct buf *out
 }
 
 /* As expand_arg, shown; the tree gets a buffer of its own. */
-static int expand_traced(struct ctx *c, const struct expr *e, struct str *ret) {
+static __attribute__((noinline)) int expand_traced(struct ctx *c, const struct expr *e, struct str *ret) {
   struct buf out;
   buf_init(&out, c->arena, BUF_MAX_EXPANSION);
   if (c->depth == 0)
@@ -160,14 +162,7 @@ static int expand_traced(struct ctx *c, const struct expr *e, struct str *ret) {
   return rc;
 }
 
-int expand_add(struct ctx *c, const struct expr *e, struct buf *out) {
-  if (trace_on()) {
-    struct str value;
-    int rc = expand_traced(c, e, &value);
-    if (rc == 0)
-      buf_add(out, value);
-    return rc;
-  }
+static int add_nodes(struct ctx *c, const struct expr *e, struct buf *out) {
   if (c->depth >= EXPAND_MAX_DEPTH)
     return ctx_fail(c, OUTCOME_ERROR, "expansion is nested too deeply");
   if (c->depth == 0)
@@ -188,31 +183,39 @@ int expand_add(struct ctx *c, const struct expr *e, struct buf *out) {
   return rc;
 }
 
-static bool is_value(const struct node *n) {
-  return n->kind != NODE_ITEM && n->kind != NODE_OPERATOR && n->kind != NODE_HEADER;
+static __attribute__((noinline)) int add_traced(struct ctx *c, const struct expr *e, struct buf *out) {
+  struct str value;
+  int rc = expand_traced(c, e, &value);
+  if (rc == 0)
+    buf_add(out, value);
+  return rc;
 }
 
-int expand_arg(struct ctx *c, const struct expr *e, struct str *ret) {
+int expand_add(struct ctx *c, const struct expr *e, struct buf *out) {
+  return __builtin_expect(trace_on(), 0) ? add_traced(c, e, out) : add_nodes(c, e, out);
+}
+
+static __attribute__((noinline)) int expand_built(struct ctx *c, const struct expr *e, struct str *ret) {
   *ret = STR_EMPTY;
-  if (trace_on())
-    return expand_traced(c, e, ret);
   if (e->n == 0)
     return 0;
-  if (e->n == 1) {
-    const struct node *n = &e->nodes[0];
-    if (n->kind == NODE_TEXT) {
-      *ret = n->text;
-      return 0;
-    }
-    if (is_value(n))
-      return node_value(c, n, ret);
-  }
   struct buf out;
   buf_init(&out, c->arena, BUF_MAX_EXPANSION);
-  int rc = expand_add(c, e, &out);
+  int rc = add_nodes(c, e, &out);
   if (rc == 0)
     *ret = buf_str(&out);
   return rc;
+}
+
+int expand_arg(struct ctx *c, const struct expr *e, struct str *ret) {
+  if (__builtin_expect(trace_on(), 0))
+    return expand_traced(c, e, ret);
+  const struct node *n = e->nodes;
+  if (e->n == 1 && n->kind == NODE_TEXT) {
+    *ret = n->text;
+    return 0;
+  }
+  return e->n == 1 && n->kind < NODE_HEADER ? node_value(c, n, ret) : expand_built(c, e, ret);
 }
 
 int expand(struct ctx *c, const struct expr *e, struct str *ret) {

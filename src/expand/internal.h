@@ -9,15 +9,17 @@
 enum header_form { HEADER_DECODED, HEADER_BASIC, HEADER_RAW, HEADER_LIST };
 
 enum node_kind {
+  /* A value without being built: node_value(). */
   NODE_TEXT,
   NODE_CAPTURE,
   NODE_VARIABLE,
   NODE_ACL_VARIABLE,
   NODE_ROUTER_VARIABLE,
+  NODE_ERROR,
+  /* Built in a buffer. */
   NODE_HEADER,
   NODE_ITEM,
   NODE_OPERATOR,
-  NODE_ERROR,
 };
 
 struct node {
@@ -110,8 +112,9 @@ extern uint32_t expand_steps_max; /* EXPAND_MAX_STEPS; less in fuzz targets, who
 /* Counts one step of the work; an error when the expansion has used up its own. */
 int expand_out_of_budget(struct ctx *c);
 MUST_CHECK static inline int expand_step(struct ctx *c) {
-  size_t used = arena_used(c->arena);
-  if (++c->expand_steps > expand_steps_max || (used > c->expand_start && used - c->expand_start > EXPAND_MAX_MEMORY))
+  /* In whole chunks, which is cheaper to know than the bytes that are in use. */
+  ptrdiff_t more = (ptrdiff_t)(c->arena->below - c->expand_start);
+  if (__builtin_expect(++c->expand_steps > expand_steps_max || more > (ptrdiff_t)EXPAND_MAX_MEMORY, 0))
     return expand_out_of_budget(c);
   return 0;
 }

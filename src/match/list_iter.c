@@ -2,13 +2,6 @@
 #include "base/buf.h"
 #include "match/match.h"
 
-static struct str skip_blanks(struct str s, char sep) {
-  size_t n = 0;
-  while (n < s.len && ascii_is_space(s.p[n]) && s.p[n] != sep)
-    n++;
-  return str_from(s, n);
-}
-
 static void iter_start(struct list_iter *i, struct arena *a, struct str text, bool may_change) {
   *i = (struct list_iter){.sep = ':', .arena = a};
   struct str s = str_ltrim(text);
@@ -52,24 +45,27 @@ static struct str undouble(struct list_iter *i, struct str s, size_t at, size_t 
 }
 
 bool list_next(struct list_iter *i, struct str *ret_item) {
-  struct str s = skip_blanks(i->rest, i->sep);
-  i->rest = s;
-  if (s.len == 0)
+  const char *p = i->rest.p, *end = p + i->rest.len, sep = i->sep;
+  while (p < end && ascii_is_space(*p) && *p != sep)
+    p++;
+  if (p == end) {
+    i->rest = str_from(i->rest, i->rest.len);
     return false;
-  struct str item;
-  size_t end;
-  ptrdiff_t at = str_find_byte(s, i->sep);
-  if (at < 0) {
-    item = s;
-    end = s.len;
-  } else if (!ascii_is_cntrl(i->sep) && (size_t)at + 1 < s.len && s.p[at + 1] == i->sep) {
-    item = undouble(i, s, (size_t)at, &end);
-  } else {
-    item = str_slice(s, 0, (size_t)at);
-    end = (size_t)at;
   }
-  i->rest = str_from(s, end + 1);
-  *ret_item = str_rtrim(item);
+  const char *stop = memchr(p, sep, (size_t)(end - p)), *next = stop ? stop + 1 : end;
+  if (!stop) {
+    stop = end;
+  } else if (next < end && *next == sep && !ascii_is_cntrl(sep)) {
+    size_t used;
+    struct str item = undouble(i, (struct str){p, (uint32_t)(end - p), i->rest.taint}, (size_t)(stop - p), &used);
+    i->rest = str_from(i->rest, (size_t)(p - i->rest.p) + used + 1);
+    *ret_item = str_rtrim(item);
+    return true;
+  }
+  while (stop > p && ascii_is_space(stop[-1]))
+    stop--;
+  *ret_item = (struct str){p, (uint32_t)(stop - p), i->rest.taint};
+  i->rest = (struct str){next, (uint32_t)(end - next), i->rest.taint};
   return true;
 }
 
