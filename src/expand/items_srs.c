@@ -1,5 +1,7 @@
 /* ${srs_encode…} and the condition inbound_srs: SRS0=HHHH=TT=domain=local, where HHHH begins the HMAC-MD5 of local@domain in
-lower case and TT is the day it was made on, modulo 1024, in two digits of base 32. */
+lower case and TT is the day it was made on, modulo 1024, in two digits of base 32. In the form "v2" the hash is of eight digits of
+base 32, from HMAC-SHA256 over the day, too, so that nobody can give an old address a new date; and what is SRS0 of another site
+becomes SRS1=HASH=site==HASH=TT=domain=local. */
 #include <time.h>
 
 #include "base/ascii.h"
@@ -12,6 +14,7 @@ lower case and TT is the day it was made on, modulo 1024, in two digits of base 
 #define SRS_DAYS 10
 #define SRS_CYCLE 1024
 #define SRS_HASH_LENGTH 4
+#define SRS_HASH_LENGTH_2 8
 
 static const char digits[] = "abcdefghijklmnopqrstuvwxyz234567";
 
@@ -23,25 +26,99 @@ static struct str srs_hash(struct ctx *c, struct str secret, struct str address)
   return str_untainted(str_slice(hex, 0, SRS_HASH_LENGTH));
 }
 
+static struct str srs_hash_2(struct ctx *c, struct str secret, unsigned day, struct str address) {
+  unsigned char raw[HASH_MAX];
+  char text[SRS_HASH_LENGTH_2];
+  uint64_t bits = 0;
+  struct str what = str_printf(c->arena, "%u %.*s", day, STRF(str_lower(c->arena, address)));
+  if (hmac_bytes("sha256", secret, what, raw) < SRS_HASH_LENGTH_2)
+    return STR_EMPTY;
+  for (int i = 0; i < 5; i++)
+    bits = bits << 8 | raw[i];
+  for (int i = 0; i < SRS_HASH_LENGTH_2; i++)
+    text[i] = digits[bits >> 5 * (SRS_HASH_LENGTH_2 - 1 - i) & 31];
+  return str_untainted(str_dup(c->arena, str_n(text, sizeof text)));
+}
+
+/* Is it a hash of either form? Case does not count: mailers in between may change it. */
+static bool hash_good(struct ctx *c, struct str secret, struct str hash, unsigned day, struct str address) {
+  struct str want = hash.len == SRS_HASH_LENGTH ? srs_hash(c, secret, address) : srs_hash_2(c, secret, day, address);
+  unsigned char different = hash.len != want.len || want.len == 0;
+  for (size_t i = 0; !different && i < hash.len; i++)
+    different |= (unsigned char)(ascii_lower(hash.p[i]) ^ ascii_lower(want.p[i]));
+  return different == 0;
+}
+
+static bool is_quoted(struct str local) { return local.len >= 2 && local.p[0] == '"' && local.p[local.len - 1] == '"'; }
+
+/* {secret}{return path}{domain}, with the form in front of them. */
+struct srs_encode_item {
+  bool v2;
+  const struct expr *arg[3];
+};
+
+static const void *compile_srs_encode(struct expand_compiler *k, const struct expand_item_def *def) {
+  struct srs_encode_item *s = arena_new_of(k->arena, struct srs_encode_item);
+  if (k->p < k->end && *k->p == ',') {
+    k->p++;
+    struct str option = compile_name(k, "_");
+    if (!str_eq_c(option, "v2"))
+      return expand_compile_error(k, "bad option '%.*s' for srs_encode", STRF(option.len > 0 ? option : str_slice(expand_rest(k), 0, 1)));
+    s->v2 = true;
+  }
+  for (int i = 0; i < 3; i++) {
+    if (!expand_accept(k, '{'))
+      return expand_compile_error(k, "Not enough arguments for 'srs_encode' (min is 3)");
+    if ((s->arg[i] = expand_compile_string(k)) == NULL)
+      return NULL;
+  }
+  if (expand_accept(k, '}'))
+    return s;
+  return expand_compile_error(k, expand_peek(k) == '{' ? "Too many arguments for 'srs_encode' (max is 3)" : "missing '}' after 'srs_encode'");
+}
+
+/* The local part, without quotes, that leads bounces back to local@domain. */
+static struct str srs_local_part(struct ctx *c, const struct srs_encode_item *s, struct str secret, struct str local, struct str domain,
+    struct str whole) {
+  unsigned day = today();
+  bool again = s->v2 && str_istarts(local, STR("SRS1=")), guarded = again || (s->v2 && str_istarts(local, STR("SRS0=")));
+  if (!guarded)
+    return str_printf(c->arena, "SRS0=%.*s=%c%c=%.*s=%.*s", STRF(s->v2 ? srs_hash_2(c, secret, day, whole) : srs_hash(c, secret, whole)),
+        digits[day >> 5], digits[day & 31], STRF(domain), STRF(local));
+  /* Bounces go back to who made the SRS0 address, however many sites are between. */
+  struct str rest = str_from(local, 5);
+  if (again) {
+    (void)str_cut(&rest, '=');
+    domain = str_is_set(rest) ? str_cut(&rest, '=') : STR_EMPTY;
+    rest = str_is_set(rest) ? str_from(rest, rest.len > 0 && rest.p[0] == '=') : STR_EMPTY;
+  }
+  struct str hash = srs_hash_2(c, secret, SRS_CYCLE, str_printf(c->arena, "%.*s=%.*s", STRF(domain), STRF(rest)));
+  return str_printf(c->arena, "SRS1=%.*s=%.*s==%.*s", STRF(hash), STRF(domain), STRF(rest));
+}
+
 static int eval_srs_encode(struct ctx *c, const struct expand_item_def *def, const struct expand_args *args, struct buf *out) {
+  const struct srs_encode_item *s = args->custom;
   struct mail_address address;
-  struct str error;
-  if (args->value[1].len == 0)
+  struct str error, value[3];
+  for (int i = 0; i < 3; i++) {
+    int rc = expand_arg(c, s->arg[i], &value[i]);
+    if (rc != 0)
+      return rc;
+  }
+  if (value[1].len == 0)
     return 0;
-  if (address_parse(c->arena, args->value[1], address_flags(c, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8), &address, &error) != 0)
+  if (address_parse(c->arena, value[1], address_flags(c, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8), &address, &error) != 0)
     return ctx_fail(c, OUTCOME_ERROR, "%.*s", STRF(error));
-  struct str local = address.local_part, domain = address.domain;
-  bool quoted = local.len >= 2 && local.p[0] == '"' && local.p[local.len - 1] == '"';
+  struct str local = address.local_part;
+  bool quoted = is_quoted(local);
   if (quoted)
     local = str_slice(local, 1, local.len - 1);
-  unsigned day = today();
-  buf_printf(out, "%sSRS0=%.*s=%c%c=", quoted ? "\"" : "", STRF(srs_hash(c, args->value[0], args->value[1])),
-      digits[day >> 5], digits[day & 31]);
-  buf_add(out, domain);
-  buf_add_byte(out, '=');
-  buf_add(out, local);
+  struct str made = srs_local_part(c, s, value[0], local, address.domain, value[1]);
+  made.taint = str_taint_join(made.taint, value[1].taint);
+  buf_add_c(out, quoted ? "\"" : "");
+  buf_add(out, made);
   buf_add_c(out, quoted ? "\"@" : "@");
-  buf_add(out, args->value[2]);
+  buf_add(out, value[2]);
   return 0;
 }
 
@@ -97,6 +174,19 @@ static const void *compile_inbound_srs(struct expand_compiler *k, const struct e
   return (s->secret = expand_compile_string(k)) == NULL ? NULL : s;
 }
 
+/* "SRS1=HASH=site==…": the SRS0 address of that site. */
+static bool decode_srs1(struct ctx *c, struct str text, struct str secret) {
+  struct str rest = str_from(text, 5), hash = str_cut(&rest, '='), site = str_is_set(rest) ? str_cut(&rest, '=') : STR_EMPTY;
+  if (secret.len == 0 || site.len == 0 || !str_is_set(rest) || rest.len == 0 || rest.p[0] != '=')
+    return false;
+  rest = str_from(rest, 1);
+  if (hash.len != SRS_HASH_LENGTH_2 || !hash_good(c, secret, hash, SRS_CYCLE, str_printf(c->arena, "%.*s=%.*s", STRF(site), STRF(rest))))
+    return false;
+  c->vars.srs_recipient = str_printf(c->arena, "SRS0=%.*s@%.*s", STRF(rest), STRF(site));
+  c->vars.srs_recipient.taint = text.taint;
+  return true;
+}
+
 /* With an empty secret only the form is looked at, and $srs_recipient stays empty. */
 static int eval_inbound_srs(struct ctx *c, const struct expand_condition_def *def, const struct expand_args *args, bool *ret) {
   const struct srs_condition *s = args->custom;
@@ -109,6 +199,10 @@ static int eval_inbound_srs(struct ctx *c, const struct expand_condition_def *de
     return rc;
   *ret = false;
   c->vars.srs_recipient = STR_UNSET;
+  if (str_istarts(text, STR("SRS1="))) {
+    *ret = decode_srs1(c, text, secret);
+    return 0;
+  }
   if (!srs_parse(text, &p))
     return 0;
   *ret = true;
@@ -119,8 +213,8 @@ static int eval_inbound_srs(struct ctx *c, const struct expand_condition_def *de
   /* A local part may have been quoted without need. */
   struct str plain = str_printf(c->arena, "%.*s@%.*s", STRF(p.local), STRF(p.domain));
   struct str quoted = str_printf(c->arena, "\"%.*s\"@%.*s", STRF(p.local), STRF(p.domain));
-  bool is_plain = !needs_quotes(p.local) && str_eq(p.hash, srs_hash(c, secret, plain));
-  *ret = is_plain || str_eq(p.hash, srs_hash(c, secret, quoted));
+  bool is_plain = !needs_quotes(p.local) && hash_good(c, secret, p.hash, p.day, plain);
+  *ret = is_plain || hash_good(c, secret, p.hash, p.day, quoted);
   if (!*ret)
     return 0;
   struct str address = str_lower(c->arena, is_plain ? plain : quoted);
@@ -130,7 +224,7 @@ static int eval_inbound_srs(struct ctx *c, const struct expand_condition_def *de
 }
 
 const struct expand_item_def srs_items[] = {
-  {"srs_encode", 3, 3, 0, NULL, eval_srs_encode},
+  {"srs_encode", 3, 3, EXPAND_LAZY, compile_srs_encode, eval_srs_encode},
   {0},
 };
 

@@ -1,6 +1,7 @@
 #include "mailauth/dmarc.h"
 
 #include "base/ascii.h"
+#include "base/idn.h"
 #include "mailauth/dkim.h"
 
 /* ---- records ---- */
@@ -232,12 +233,19 @@ void dmarc_find(struct arena *a, const struct dmarc_dns *dns, struct str domain,
     find_by_walk(a, dns, domain, ret);
 }
 
+struct str dmarc_domain(struct arena *a, struct str domain) {
+  const char *why;
+  struct str ascii;
+  return str_lower(a, idn_domain_to_ascii(a, domain, &ascii, &why) ? ascii : domain);
+}
+
 bool dmarc_aligned(struct arena *a, const struct dmarc_dns *dns, const struct dmarc_found *f, struct str author, struct str domain,
     bool strict, bool *ret_trouble) {
+  domain = dmarc_domain(a, domain);
   if (str_ieq(author, domain))
     return true;
   /* Below the author's organization it may still be another's. */
   if (strict || !dkim_is_subdomain(domain, f->organization))
     return false;
-  return str_ieq(domain, f->organization) || str_ieq(organization_of(a, dns, str_lower(a, domain), ret_trouble), f->organization);
+  return str_ieq(domain, f->organization) || str_ieq(organization_of(a, dns, domain, ret_trouble), f->organization);
 }

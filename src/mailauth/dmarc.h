@@ -47,7 +47,9 @@ struct dmarc_found {
   struct str organization;
 };
 
-/* The policy for an author domain (lower case). Results live in `a`. [suspends] */
+/* A domain as it is compared and asked for: in lower case, A-labels for what is not ASCII. */
+struct str dmarc_domain(struct arena *a, struct str domain);
+/* The policy for an author domain (in that form). Results live in `a`. [suspends] */
 void dmarc_find(struct arena *a, const struct dmarc_dns *dns, struct str domain, struct dmarc_found *ret);
 /* Is a domain that SPF or DKIM vouches for aligned with the author's? *ret_trouble: the DNS did not answer. [suspends] */
 bool dmarc_aligned(struct arena *a, const struct dmarc_dns *dns, const struct dmarc_found *f, struct str author, struct str domain,

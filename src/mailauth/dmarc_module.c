@@ -62,9 +62,10 @@ static bool author_domain(struct ctx *c, struct str *ret) {
       if (++n > ADDRESSES_MAX || address_parse(a, str_slice(w.text, w.from, w.to), ADDRESS_ALLOW_UTF8, &address, &error) != 0 ||
           address.domain.len == 0)
         return false;
-      if (str_is_set(*ret) && !str_ieq(*ret, address.domain))
+      struct str domain = dmarc_domain(a, address.domain);
+      if (str_is_set(*ret) && !str_eq(*ret, domain))
         return false;
-      *ret = str_lower(a, address.domain);
+      *ret = domain;
     }
   }
   return str_is_set(*ret);

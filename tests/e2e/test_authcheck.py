@@ -137,3 +137,13 @@ def test_spfquery_agrees(martlet, nameserver):
     for c, g, w in zip(cases, got, wanted):
         assert g == w, (c, g, w)
     assert len(set(got)) == 5
+
+
+def test_author_in_letters_of_his_own(check, nameserver):
+    """DMARC compares names in their ASCII form, whichever the message, the signature or the envelope use."""
+    nameserver.add('_dmarc.xn--bcher-kva.ex', 'TXT', 'v=DMARC1; p=reject').add('xn--bcher-kva.ex', 'TXT', 'v=spf1 ip4:192.0.2.1 -all')
+    for author, sender in (('b\u00fccher.ex', 'xn--bcher-kva.ex'), ('xn--bcher-kva.ex', 'B\u00fccher.ex'), ('B\u00dcCHER.ex', 'mail.xn--bcher-kva.ex')):
+        nameserver.add('mail.xn--bcher-kva.ex', 'TXT', 'v=spf1 ip4:192.0.2.1 -all') if sender.startswith('mail.') else None
+        got = json.loads(check('--json', '--resolver', check.resolver, '--ip', '192.0.2.1', '--sender', f'a@{sender}',
+                               message=f'From: u@{author}\r\n\r\nbody\r\n'.encode()).stdout)
+        assert (got['dmarc'], got['dmarc_domain'], got['dmarc_alignment_spf']) == ('accept', 'xn--bcher-kva.ex', 'yes'), got
