@@ -18,6 +18,7 @@
 #include "log/log.h"
 #include "route/redirect.h"
 #include "transport/identity.h"
+#include "transport/options.h"
 #include "transport/transport.h"
 
 #define CHANNELS_MAX 256
@@ -87,8 +88,9 @@ static const char *refuse(struct agent *g, const struct plan *p) {
     return redirect_filters_allowed(g->config, p->transport) ? NULL : "the agent knows no router of that name that may run filters";
   if (!t || !((const struct transport_def *)t->driver)->local)
     return "the agent knows no local transport of that name";
-  bool pipe = !strcmp(t->driver->name, "pipe");
-  if (pipe != (p->kind == PLAN_PIPE) || (p->kind == PLAN_LMTP) != !strcmp(t->driver->name, "lmtp"))
+  bool pipe = !strcmp(t->driver->name, "pipe"), reply = !strcmp(t->driver->name, "autoreply");
+  bool filters = reply && str_is_set(transport_options(t)->transport_filter.text); /* what it returns */
+  if ((p->kind == PLAN_PIPE ? !pipe && !filters : pipe) || (p->kind == PLAN_LMTP) != !strcmp(t->driver->name, "lmtp"))
     return "the delivery does not fit its transport";
   return NULL;
 }

@@ -28,6 +28,7 @@ reverse-path. A `once` file's recipients are remembered in the hints database. *
 
 #define FILE_MAX (1u << 20)
 #define ONCE_FILE_MAX (1 << 20)
+#define FILTERED_MAX (16 << 20) /* that a transport_filter makes of the returned message */
 
 struct autoreply {
   bool file_expand, file_optional, return_message;
@@ -57,12 +58,6 @@ static const struct option_def autoreply_options[] = {
     {"to", OPTION_EXPR, OFF(to)},
     OPTIONS_END,
 };
-
-static int autoreply_init(struct config_reader *r, struct instance *i) {
-  if (str_is_set(transport_options(i)->transport_filter.text))
-    return config_error_at(r, i->where, "transport_filter of an autoreply transport is not supported yet (%.*s transport)", STRF(i->name));
-  return 0;
-}
 
 struct reply {
   struct ctx *c;
@@ -338,12 +333,34 @@ static bool read_file(struct reply *r, struct buf *body) {
   return true;
 }
 
+/* transport_filter: header and body go through it, as the user, and what it writes is what is returned. */
+static bool filter_message(struct reply *r, struct plan *p, struct buf *out) {
+  struct plan_result got;
+  p->kind = PLAN_PIPE;
+  p->argv = p->filter;
+  p->argv_n = p->filter_n;
+  p->filter_n = 0;
+  p->timeout = p->filter_timeout;
+  p->timeout_defer = true;
+  p->umask = 022;
+  p->max_output = FILTERED_MAX;
+  p->temp_errors = STR("*");
+  local_plan_run(r->c, r->t, r->a, p, &got);
+  if (got.outcome != OUTCOME_OK)
+    return fail(r, OUTCOME_DEFER, got.message);
+  r->a->result = OUTCOME_DEFER; /* not sent yet */
+  if (str_is_set(got.output))
+    buf_add(out, got.output);
+  return true;
+}
+
 /* The message that is answered, whole, as far as return_size_limit lets it. */
-static void return_message(struct reply *r, struct submit *s) {
+static bool return_message(struct reply *r, struct submit *s) {
   const struct main_options *mo = main_options(r->c->config);
   struct transport_message m;
-  if (!transport_message_build(r->c, r->t, r->a, &m))
-    return;
+  struct plan p;
+  if (!local_plan_prepare(r->c, r->t, r->a, &p, &m))
+    return false;
   int64_t limit = mo->bounce_return_size_limit;
   bool whole = limit <= 0 || m.size <= limit;
   const struct transport_options *o = transport_options(r->t);
@@ -352,17 +369,20 @@ static void return_message(struct reply *r, struct submit *s) {
       : o->headers_only ? "message's header lines"
                         : "message, including all the headers",
       whole || o->headers_only ? "" : "\n------ The body of the message is too long and is cut.");
+  if (!whole && p.body_length > limit)
+    p.body_length = limit;
+  if (p.filter_n)
+    return filter_message(r, &p, &s->body);
   buf_add(&s->body, m.head);
   if (!m.with_body)
-    return;
+    return true;
   int fd = spool_open_body(r->c, r->c->message);
   if (fd < 0)
-    return;
+    return true;
   s->body_fd = fd;
-  s->body_offset = (int64_t)strlen(r->c->message->id) + 3;
-  s->body_length = (int64_t)r->c->message->body_size;
-  if (!whole && s->body_length > limit)
-    s->body_length = limit;
+  s->body_offset = p.body_offset;
+  s->body_length = p.body_length;
+  return true;
 }
 
 /* Who was answered, in the user's own log. That it cannot be written is no reason to answer again. */
@@ -387,7 +407,7 @@ static void write_log(struct reply *r) {
   p.create = PLAN_CREATE_ANYWHERE;
   p.mode = r->o->mode;
   p.head = buf_str(&line);
-  p.body_length = 0;
+  p.body_length = p.filter_n = 0;
   p.allow_symlink = true;
   plan_run(r->c->arena, &p, -1, &got);
   if (got.outcome != OUTCOME_OK)
@@ -435,8 +455,8 @@ static void send_reply(struct reply *r) {
   }
   if (!read_file(r, &s.body))
     return;
-  if (r->return_message)
-    return_message(r, &s);
+  if (r->return_message && !return_message(r, &s))
+    return;
   int e = submit_message(c, &s);
   if (s.body_fd >= 0 && s.body_fd != c->message->data_fd)
     close(s.body_fd);
@@ -471,7 +491,7 @@ static void autoreply_deliver(struct ctx *c, const struct instance *t, struct ad
 
 const struct transport_def transport_autoreply = {
     .driver = {.name = "autoreply", .class = DRIVER_TRANSPORT, .options = autoreply_options, .options_size = sizeof(struct autoreply),
-        .summary = "answer with a new message", .init = autoreply_init},
+        .summary = "answer with a new message"},
     .local = true,
     .deliver = autoreply_deliver,
 };

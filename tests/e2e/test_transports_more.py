@@ -348,3 +348,27 @@ def test_messages_that_share_a_tls_session(martlet, smtp_server, authority, opti
     m.run('-qqf')
     assert len(hop.messages) == 2 and m.queue() == [], m.logs()
     assert hop.sessions == sessions and all(x['tls'] for x in hop.messages)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize('privileged', [False, True])
+def test_what_is_returned_goes_through_a_filter(martlet, scratch, privileged):
+    """transport_filter of autoreply: the copy of the message goes through it, not the text of the answer."""
+    m = martlet(privileged=privileged, daemon=privileged, routers='away:\n  driver = accept\n  local_parts = u1\n  domains = +local_domains\n  transport = away\n',
+                arguments=[], transports='away:\n  driver = autoreply\n  to = $sender_address\n  text = secret answer\n  return_message\n'
+                '  log = @DIR@/mail/away.log\n  transport_filter = /bin/sed -e "s/secret/hidden/" -e "s/^Subject:.*/X-Whom: ${local_part}/"\n'
+                + ('  user = u1\n' if privileged else ''))
+    m._own('mail')
+    m.run('-odi', '-f', 'u2@local.test', 'u1@local.test', input='Subject: secret subject\n\na secret\nend\n')
+    wait_for(lambda: m.mail('u2'), m.logs)
+    text = m.mail('u2')[0].decode()
+    answer, copy = text.split('------ This is a copy of the message, including all the headers.')
+    assert 'secret answer' in answer and 'X-Whom: u1' in copy and 'a hidden\nend\n' in copy and 'secret' not in copy, text
+
+
+def test_a_filter_of_what_is_returned_that_fails(martlet):
+    m = martlet(daemon=False, routers='away:\n  driver = accept\n  local_parts = u1\n  domains = +local_domains\n  transport = away\n',
+                transports='away:\n  driver = autoreply\n  to = $sender_address\n  text = away\n  return_message\n  transport_filter = /bin/false\n')
+    m.run('-odi', '-f', 'u2@local.test', 'u1@local.test', input='Subject: x\n\nx\n')
+    assert re.search(r'== u1@local\.test R=away T=away defer .*returned 1', m.log()), m.logs()
+    assert not m.mail('u2') and len(m.queue()) == 1
