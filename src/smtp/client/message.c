@@ -471,7 +471,7 @@ static enum smtp_stage_result take_data_reply(struct transaction *t, enum smtp_s
   t->n->command = STR("DATA");
   t->n->command_pipelined = t->pipelining;
   if (mail || !t->accepted) {
-    read_and_ignore(t, t->o->data_timeout);
+    read_and_ignore(t, t->o->command_timeout);
     if (!t->n->gone && t->n->reply.code / 100 == 3) { /* a server that accepts DATA without recipients gets an empty message */
       struct str text = t->n->error_text;
       int error = t->n->error;
@@ -483,7 +483,7 @@ static enum smtp_stage_result take_data_reply(struct transaction *t, enum smtp_s
     }
     return mail;
   }
-  enum smtp_stage_result r = smtp_expect(t->c, t->n, t->o->data_timeout, '3');
+  enum smtp_stage_result r = smtp_expect(t->c, t->n, t->o->command_timeout, '3');
   if (r == SMTP_BROKEN)
     return r;
   return note_data_refusal(t, r);
@@ -524,7 +524,7 @@ static enum smtp_stage_result continue_transaction(struct transaction *t) {
   if (!t->chunking) {
     enum smtp_stage_result r = smtp_command(t->c, t->n, true, "DATA");
     if (!r)
-      r = smtp_expect(t->c, t->n, t->o->data_timeout, '3');
+      r = smtp_expect(t->c, t->n, t->o->command_timeout, '3');
     if (r) {
       t->n->needs_reset = true;
       return note_data_refusal(t, r);
@@ -627,7 +627,7 @@ enum smtp_stage_result smtp_send_message(struct ctx *c, struct smtp_connection *
   if (!t.chunking) {
     r = smtp_command(c, n, true, "DATA");
     if (!r)
-      r = smtp_expect(c, n, t.o->data_timeout, '3');
+      r = smtp_expect(c, n, t.o->command_timeout, '3');
     if (r) {
       r = note_data_refusal(&t, r);
       n->needs_reset = true;
