@@ -1,16 +1,19 @@
 """key_isolation: private keys are in a process of their own, which only signs."""
 import base64
+import hashlib
 import os
 import re
 import signal
-import ssl
+import socket
+import struct
 import subprocess
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding
 
 from support import procs
+from support.martlet import binary
 from support.smtp import Client
 from support.util import read, wait_for, write
 
@@ -303,3 +306,92 @@ def test_dkim_refused(martlet, smtp_server, scratch, key, line):
     relay(m)
     wait_for(lambda: sink.messages, m.logs)
     assert b'DKIM-Signature' not in sink.messages[0]['data'] and re.search(line, m.log()), m.logs()
+
+
+class Asker:
+    """What a worker that was taken over could say: the keys process, spoken to by hand."""
+    HEAD = struct.Struct('=IHHHHHh32s')
+    LOAD, SIGN = 1, 2
+
+    def __init__(self, files=(), prefixes=()):
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.process = subprocess.Popen([binary(), '--keys'], stdin=theirs, env={})
+        theirs.close()
+        for letter, names in (b'F', files), (b'P', prefixes):
+            for name in names:
+                self.control.send(letter + name.encode())
+        self.control.send(b'B')
+
+    def channel(self):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        socket.send_fds(self.control, [b'C'], [theirs.fileno()])
+        theirs.close()
+        ours.settimeout(60)
+        return ours
+
+    def ask(self, channel, op, file, digest=0, padding=0, salt=-1, ident=b'', data=b''):
+        """(it worked, what came)"""
+        channel.send(self.HEAD.pack(7, op, digest, padding, len(file), len(data), salt, ident) + file.encode() + data)
+        reply = channel.recv(1 << 16)
+        number, failed = struct.unpack_from('=II', reply)
+        assert number == 7
+        return not failed, reply[8:]
+
+    def end(self):
+        self.control.close()
+        self.process.wait(60)
+
+
+@pytest.fixture
+def asker():
+    running = []
+
+    def start(*args, **kw):
+        running.append(Asker(*args, **kw))
+        return running[-1]
+    yield start
+    for a in running:
+        a.end()
+
+
+def test_protocol(asker, scratch):
+    key = certificate(scratch + '/keys', 'a', 'rsa')[1]
+    other = certificate(scratch + '/others', 'b', 'ec')[1]
+    a = asker(files=[key], prefixes=['/', '/e', scratch + '/none/../'])
+    c = a.channel()
+    ok, public = a.ask(c, a.LOAD, key)
+    assert ok
+    public_key = serialization.load_der_public_key(public)
+    ident, digest = hashlib.sha256(public).digest(), hashlib.sha256(b'text').digest()
+    ok, signature = a.ask(c, a.SIGN, key, digest=3, padding=1, ident=ident, data=digest)
+    assert ok
+    public_key.verify(signature, b'text', padding.PKCS1v15(), hashes.SHA256())
+    # No other files, no names that came late, no signatures of anything but digests.
+    a.control.send(b'F' + other.encode())
+    for name in (other, '/etc/shadow', scratch + '/keys/../others/b.key', scratch + '/none/../others/b.key', key + '/', key[1:]):
+        assert a.ask(c, a.LOAD, name) == (False, b'not among the files that the configuration names'), name
+    for wrong in (dict(digest=0, padding=1), dict(digest=3, padding=0), dict(digest=4, padding=1), dict(digest=3, padding=2, salt=30000)):
+        assert a.ask(c, a.SIGN, key, ident=ident, data=digest, **wrong) == (False, b'no such signature can be made with this key'), wrong
+    assert a.ask(c, a.SIGN, key, digest=3, padding=1, ident=b'x' * 32, data=digest) == (False, b'the file has another key now')
+    # Nonsense ends this channel, and no other.
+    d = a.channel()
+    for nonsense in (b'x', a.HEAD.pack(1, 9, 0, 0, 1, 0, 0, b'') + b'/', a.HEAD.pack(1, 1, 0, 0, 65535, 65535, 0, b''), b'x' * 60000):
+        e = a.channel()
+        e.send(nonsense)
+        assert e.recv(100) == b''
+    assert a.ask(d, a.LOAD, key) == (True, public)
+
+
+def test_protocol_end(asker, scratch):
+    """It goes on for those who have channels, and ends with the last."""
+    key = certificate(scratch + '/keys', 'a', 'ed')[1]
+    a = asker(prefixes=[scratch + '/keys/'])
+    c = a.channel()
+    assert a.ask(c, a.LOAD, key)[0]
+    a.control.close()
+    ok, public = a.ask(c, a.LOAD, key)
+    assert ok and a.process.poll() is None
+    ok, signature = a.ask(c, a.SIGN, key, ident=hashlib.sha256(public).digest(), data=b'any text')
+    serialization.load_der_public_key(public).verify(signature, b'any text')
+    c.close()
+    assert a.process.wait(60) == 0
