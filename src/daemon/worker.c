@@ -42,6 +42,7 @@ of one thread (DESIGN §4). */
 #include "smtp/client/patience.h"
 #include "smtp/server/server.h"
 #include "tls/keys.h"
+#include "tls/tls.h"
 #include "transport/identity.h"
 
 static struct worker w;
@@ -609,6 +610,9 @@ static int worker_main(void *arg) {
       w.accepters[w.accepters_n++] = fiber_spawn("accept", accept_fiber, &w.p.listeners->v[i]);
   if (w.p.local_socket >= 0)
     w.accepters[w.accepters_n++] = fiber_spawn("accept local", local_accept_fiber, &w);
+  struct fiber *refresher = w.p.index == 0 ? tls_ocsp_refresh_start(w.config) : NULL;
+  if (refresher)
+    w.accepters[w.accepters_n++] = refresher;
   /* What an earlier life has left. Without queue runs it waits for somebody to say so, as Exim's users expect of a bare -bd;
   after a crash of this worker alone what it had taken on goes on. */
   int64_t due = w.p.daemon->runs_n || w.p.restarted ? time(NULL) : QUEUE_NEVER;

@@ -15,7 +15,7 @@ struct worker {
   int sessions, deliveries;
   int sessions_max; /* more connections wait to be accepted */
   struct fiber *scheduler, *control_fiber;
-  struct fiber *accepters[LISTENERS_MAX + 1];
+  struct fiber *accepters[LISTENERS_MAX + 2]; /* what ends when the worker is to make room */
   int accepters_n;
   bool accept_paused;
   struct fiber *paused[LISTENERS_MAX];

@@ -13,6 +13,7 @@
 #define PERIOD_MAX (7 * 86400) /* RFC 8446, section 4.6.1 */
 
 static const struct option_def main_table[] = {
+    {"tls_ocsp_refresh", OPTION_STRING, offsetof(struct tls_main_options, tls_ocsp_refresh)},
     {"tls_ticket_period", OPTION_TIME, offsetof(struct tls_main_options, tls_ticket_period), "1h"},
     {"tls_ticket_servers", OPTION_STRING, offsetof(struct tls_main_options, tls_ticket_servers)},
     {0},
@@ -31,6 +32,10 @@ static int check(struct config_reader *r, void *block) {
   /* What is expanded is only known when it is used. */
   if (ciphers.len && str_find_byte(ciphers, '$') < 0 && !tls_ciphers_valid(config_reader_arena(r), ciphers, &error))
     rc = config_error(r, "tls_require_ciphers invalid: %.*s", STRF(error));
+  if (own->tls_ocsp_refresh.len && own->tls_ocsp_refresh.p[0] != '/')
+    rc = config_error(r, "tls_ocsp_refresh is not the absolute path of a program");
+  if (own->tls_ocsp_refresh.len && (o->tls_ocsp_file.text.len == 0 || str_find_byte(o->tls_ocsp_file.text, '$') >= 0))
+    rc = config_error(r, "tls_ocsp_refresh needs a tls_ocsp_file that is not expanded");
   if (own->tls_ticket_period < PERIOD_MIN || own->tls_ticket_period > PERIOD_MAX)
     rc = config_error(r, "tls_ticket_period must be between %d seconds and %d days", PERIOD_MIN, PERIOD_MAX / 86400);
   return rc;

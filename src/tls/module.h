@@ -17,6 +17,7 @@ struct config;
 struct tls_main_options {
   int64_t tls_ticket_period;
   struct str tls_ticket_servers;
+  struct str tls_ocsp_refresh;
 };
 const struct tls_main_options *tls_main_options(const struct config *config);
 

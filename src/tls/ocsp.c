@@ -131,6 +131,25 @@ static OCSP_RESPONSE *read_file(const char *name, bool pem, const char **ret_fau
   return r;
 }
 
+int64_t tls_proof_half_time(const char *file, bool pem) {
+  const char *fault;
+  OCSP_RESPONSE *r = read_file(file, pem, &fault);
+  OCSP_BASICRESP *b = basic_of(r);
+  int64_t half = 0;
+  for (int i = 0; b && i < OCSP_resp_count(b) && i < SINGLES_MAX; i++) {
+    ASN1_GENERALIZEDTIME *revoked = NULL, *from = NULL, *until = NULL;
+    int reason;
+    (void)OCSP_single_get0_status(OCSP_resp_get0(b, i), &reason, &revoked, &from, &until);
+    int64_t first = seconds_of(from), last = seconds_of(until), middle = first + (last - first) / 2;
+    if (first > 0 && last > first && (half == 0 || middle < half))
+      half = middle;
+  }
+  OCSP_BASICRESP_free(b);
+  OCSP_RESPONSE_free(r);
+  ERR_clear_error();
+  return half;
+}
+
 /* The certificate, what was loaded with it, and from the store what lies above: its issuer may be unknown. */
 static STACK_OF(X509) *chain_of(SSL_CTX *ctx, X509_STORE *store, X509 *cert, bool *ret_issuer_known) {
   STACK_OF(X509) *extra = NULL, *chain = sk_X509_new_null();

@@ -18,6 +18,9 @@ struct tls_proof {
 /* Reads a file, DER or PEM, and keeps its proof if it is a good one for a certificate of the context; `store` (may be NULL) has
 more of its issuers. *ret is NULL if it is not; `why` is then the reason, else empty, or a warning. */
 void tls_proof_load(SSL_CTX *ctx, X509_STORE *store, const char *file, bool pem, struct tls_proof **ret, char *why, size_t size);
+/* The middle of the time of what is in the file (of the first to end): a newer one should be there from then on. 0: there is
+nothing that could be told from. */
+int64_t tls_proof_half_time(const char *file, bool pem);
 void tls_proofs_free(struct tls_proof *list);
 
 /* Puts the list, which then is the context's, where its sessions find it, and staples from it. */

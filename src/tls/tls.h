@@ -7,6 +7,7 @@ their options and loaded again when one of their files changes. */
 #include "loop/stream.h"
 
 struct arena;
+struct config;
 struct ctx;
 struct tls_tlsa;
 struct x509_st; /* OpenSSL's X509 */
@@ -125,6 +126,10 @@ struct tls_info *tls_info_copy(struct arena *a, const struct tls_info *info);
 /* Before a server's handshake with `resumption`: where keys of tickets are shared with other daemons (tls_ticket_servers), sees to
 it that those of now are here. Trouble is logged; then tickets are for this host alone. [suspends] */
 void tls_tickets_prepare(struct ctx *c);
+
+/* A fiber that has tls_ocsp_refresh run for each file of tls_ocsp_file when half of its proof's time is over; it lasts until it is
+cancelled. NULL: there is nothing to do. */
+struct fiber *tls_ocsp_refresh_start(struct config *config);
 
 /* Does the context load? For the answer to STARTTLS, and to fill the cache.
 [suspends] 0, or -errno and *ret_error as above. */

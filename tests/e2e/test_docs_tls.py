@@ -10,7 +10,7 @@ import pytest
 from support.databases import Redis
 from support.martlet import TOP
 from support.smtp import Client
-from support.util import read, write
+from support.util import read, wait_for, write
 from test_tls_ocsp import Issuer, asked, stapled
 
 BLOCKS = re.findall(r'^```(main|rcpt|client) (.+)\n((?:.*\n)*?)```$', read(os.path.join(TOP, 'docs', 'tls.md')), re.M)
@@ -44,7 +44,7 @@ def shown(m, *options, on_connect=False):
 
 
 def test_every_block_is_run():
-    assert {name for _, name, _ in BLOCKS} == {'certificate', 'two', 'names', 'strict', 'clients', 'partners', 'ocsp', 'resumption', 'shared'}
+    assert {name for _, name, _ in BLOCKS} == {'certificate', 'two', 'names', 'strict', 'clients', 'partners', 'ocsp', 'refresh', 'resumption', 'shared'}
 
 
 def test_certificate(martlet, authority, example):
@@ -123,6 +123,21 @@ def test_ocsp(martlet, scratch, example):
     proof = ca.proof(cert, os.path.join(scratch, 'proof'))
     m = martlet(**example('ocsp', {'/etc/martlet/cert.pem': file, '/etc/martlet/key.pem': key, '/etc/martlet/cert.ocsp': proof, '/etc/martlet/authority.pem': ca.file}))
     assert stapled(asked(m, ca)), m.logs()
+
+
+def test_refresh(martlet, scratch, example):
+    ca = Issuer(os.path.join(scratch, 'ca'))
+    cert, file, key = ca.server('mx.martlet.test')
+    os.chmod(key, 0o644)
+    d = os.path.join(scratch, 'proofs')
+    os.mkdir(d)
+    os.chmod(d, 0o777)
+    proof = ca.proof(cert, os.path.join(scratch, 'proof'))
+    program = write(os.path.join(scratch, 'refresh-proof'), f'#!/bin/sh\ncp {proof} "$1.new" && mv "$1.new" "$1"\n')
+    os.chmod(program, 0o755)
+    m = martlet(**example('refresh', {'/etc/martlet/cert.pem': file, '/etc/martlet/key.pem': key, '/var/lib/martlet': d, '/etc/martlet/authority.pem': ca.file,
+                                      '/etc/martlet/refresh-proof': program}))
+    wait_for(lambda: stapled(asked(m, ca)), m.logs)
 
 
 def test_resumption(martlet, authority, example):

@@ -222,6 +222,39 @@ def test_one_that_runs_out_while_we_serve(martlet, ca, leaf, directory):
     wait_for(lambda: 'no response sent' in asked(m, ca), m.logs)
 
 
+def refresher(directory, source):
+    """A program that puts a copy of `source` there; its name."""
+    path = os.path.join(directory, 'refresh')
+    with open(path, 'w') as f:
+        f.write(f'#!/bin/sh\ntest "$1" = -x || exit 9\ntest -e {source} || {{ echo nothing new; exit 7; }}\ncp {source} "$2.new" && mv "$2.new" "$2"\n')
+    os.chmod(path, 0o755)
+    return path
+
+
+def test_refreshed_in_time(martlet, ca, leaf, directory):
+    """When half of its time is over, long before it ends; and at once where there is none."""
+    os.chmod(directory, 0o777)
+    new, old = ca.proof(leaf[0], directory + '/new'), ca.proof(leaf[0], directory + '/old', since=60 / 86400, until=64 / 86400)
+    for file in (old, directory + '/not-there'):
+        m = server(martlet, ca, leaf, file, main=f'tls_ocsp_refresh = {refresher(directory, new)} -x\n')
+        m.wait_log(f'tls_ocsp_refresh: {file} has a new proof')
+        with open(new, 'rb') as a, open(file, 'rb') as b:
+            assert a.read() == b.read()
+        wait_for(lambda: stapled(asked(m, ca)), m.logs)
+        old_workers = set(m.workers())
+        m.reload() # it does not hold up the workers that end
+        wait_for(lambda: not old_workers & set(m.workers()), m.logs)
+
+
+def test_refreshing_in_vain(martlet, ca, leaf, directory):
+    os.chmod(directory, 0o777)
+    m = server(martlet, ca, leaf, directory + '/nothing', main=f'tls_ocsp_refresh = {refresher(directory, directory + "/no-source")} -x\n')
+    m.wait_log('tls_ocsp_refresh: .*/refresh .*/nothing: exit status 7: nothing new')
+    assert 'no response sent' in asked(m, ca)
+    m = server(martlet, ca, leaf, directory + '/nothing', main=f'tls_ocsp_refresh = {directory}/no-program\n', allow_panic='tls_ocsp_refresh: .*No such file')
+    m.wait_log('tls_ocsp_refresh: .*/no-program: No such file or directory')
+
+
 def test_by_name(martlet, ca, leaf, proofs):
     """What the client calls us decides on the proof too."""
     m = martlet(tls=(f'${{if def:tls_in_sni{{{leaf[1]}}}{{{leaf[1]}}}}}', leaf[2]),
