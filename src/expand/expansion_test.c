@@ -289,6 +289,7 @@ static void test_srs(void **state) {
       {"${if inbound_srs{${sg{${srs_encode{key}{\"a b\"@orig.com}{f.g}}}{\"([^\"]*).*}{\\$1}}}{key}{$srs_recipient}{no}}", "\"a b\"@orig.com"},
       {"${if inbound_srs{${sg{${srs_encode{key}{user@orig.com}{f.g}}}{@.*}{}}}{other}{y}{no$srs_recipient}}", "no"},
       {"${if inbound_srs{SRS0=abcd=aa=b.c=d}{}{y$srs_recipient}{no}}${if inbound_srs{SRS0=a=1a=b=c}{}{y}{n}}", "yn"},
+      {"${if match{${srs_encode{secret}{user@orig.com}{fwd.com}}}{^SRS0=e110=..=orig.com=user@fwd.com\\$}{y}{n}}", "y"},
       {"${if match{${srs_encode,v2{key}{User@Orig.com}{f.g}}}{^SRS0=[a-z2-7]{8\\}=[a-z2-7]{2\\}=Orig.com=User@f.g\\$}{y}{n}}", "y"},
       {"${if inbound_srs{${sg{${srs_encode,v2{key}{user@orig.com}{f.g}}}{@.*}{}}}{key}{<$srs_recipient>}{no}}", "<user@orig.com>"},
       {"${if inbound_srs{${uc:${sg{${srs_encode,v2{key}{user@orig.com}{f.g}}}{@.*}{}}}}{key}{<$srs_recipient>}{no}}", "<user@orig.com>"},

@@ -15,7 +15,7 @@
 struct arc_sign {
   struct str admd, selector;
   struct sign_key key;
-  bool timestamps;
+  bool timestamps, strict;
   int64_t now, expires;    /* expires: DKIM_NO_TIME, no x= */
   struct body_hash *hash;
 };
@@ -45,6 +45,8 @@ static bool take_options(struct ctx *c, struct arc_sign *s, struct str list) {
       continue;
     if (str_eq_c(name, "timestamps") && !str_is_set(value))
       s->timestamps = true;
+    else if (str_eq_c(name, "strict") && !str_is_set(value))
+      s->strict = true;
     else if (!str_eq_c(name, "expire") || !take_expire(s, str_is_set(value) ? str_trim(value) : STR_UNSET)) {
       complain(c, str_printf(c->arena, "unknown option \"%.*s\" for arc_sign", STRF(item)));
       return false;
@@ -53,7 +55,16 @@ static bool take_options(struct ctx *c, struct arc_sign *s, struct str list) {
   return true;
 }
 
-void arc_sign_prepare(struct sign_job *j, const struct option_expr *option, struct arc_sign **ret) {
+/* Without `strict` a message that cannot be sealed goes as it is. */
+static int give_up(struct ctx *c, const struct arc_sign *s) {
+  if (!s->strict)
+    return OUTCOME_OK;
+  complain(c, STR("message could not be sealed, and \"strict\" is set. Deferring message delivery."));
+  c->error = STR("ARC: the message cannot be sealed");
+  return OUTCOME_DEFER;
+}
+
+int arc_sign_prepare(struct sign_job *j, const struct option_expr *option, struct arc_sign **ret) {
   static const char *const what[] = {"identity", "selector", "privkey"};
   struct ctx *c = j->c;
   struct str text = STR_UNSET, part[4] = {STR_EMPTY, STR_EMPTY, STR_EMPTY, STR_EMPTY};
@@ -61,10 +72,10 @@ void arc_sign_prepare(struct sign_job *j, const struct option_expr *option, stru
   *ret = NULL;
   int rc = expand_option(c, option, &text);
   if (rc == OUTCOME_FORCED || (rc == 0 && (!str_is_set(text) || str_trim(text).len == 0)))
-    return;
+    return OUTCOME_OK;
   if (rc != 0) {
     complain(c, str_printf(c->arena, "failed to expand arc_sign: %.*s", STRF(c->error)));
-    return;
+    return OUTCOME_OK;
   }
   list_iter_init(&iter, c->arena, text);
   for (int i = 0; i < 4 && list_next(&iter, &part[i]); i++)
@@ -72,18 +83,19 @@ void arc_sign_prepare(struct sign_job *j, const struct option_expr *option, stru
   for (int i = 0; i < 3; i++)
     if (part[i].len == 0) {
       complain(c, str_printf(c->arena, "no %s in arc_sign", what[i]));
-      return;
+      return OUTCOME_OK;
     }
   struct arc_sign *s = arena_new_of(c->arena, struct arc_sign);
   *s = (struct arc_sign){.admd = part[0], .selector = part[1], .now = time(NULL), .expires = DKIM_NO_TIME};
   if (!take_options(c, s, part[3]))
-    return;
+    return OUTCOME_OK;
   if ((rc = sign_key_load(c, part[2], &s->key)) != 0) {
     complain(c, rc == OUTCOME_FAIL ? STR("no private key") : str_printf(c->arena, "AMS signing: %.*s", STRF(c->error)));
-    return;
+    return give_up(c, s);
   }
   s->hash = body_hash_want(&j->hashes, EVP_sha256(), CANON_SIMPLE, DKIM_BODY_ALL);
   *ret = s->hash ? s : NULL;
+  return s->hash ? OUTCOME_OK : give_up(c, s);
 }
 
 /* ---- evidence ---- */
@@ -247,7 +259,7 @@ struct str arc_sign_fields(struct sign_job *j, const struct arc_sign *s, const s
   struct str top = str_is_set(message) && !b.overflow ? seal(j, s, chain, n, verdict(c, chain, &e), results, message) : STR_UNSET;
   if (!str_is_set(top)) {
     complain(c, STR("the signature cannot be made"));
-    return STR_EMPTY;
+    return give_up(c, s) == OUTCOME_OK ? STR_EMPTY : STR_UNSET;
   }
   return str_cat(c->arena, top, str_cat(c->arena, results, message));
 }

@@ -18,7 +18,8 @@ bool arc_seal_names(const struct ctx *c, int i, struct str *ret_domain, struct s
 
 struct arc_sign;
 /* Expands arc_sign and says which hash is wanted. *ret is NULL when nothing is to be sealed, and after trouble, which has been
-logged: without ARC a message goes as well. [suspends] */
-void arc_sign_prepare(struct sign_job *j, const struct option_expr *option, struct arc_sign **ret);
-/* The three fields for a header that has all else, once the hashes are done; empty: it cannot be sealed. */
+logged: without ARC a message goes as well. OUTCOME_OK; OUTCOME_DEFER with c->error: its option `strict` is set. [suspends] */
+int arc_sign_prepare(struct sign_job *j, const struct option_expr *option, struct arc_sign **ret) MUST_CHECK;
+/* The three fields for a header that has all else, once the hashes are done; empty: it cannot be sealed; unset: and
+must not go without, which has been logged. */
 struct str arc_sign_fields(struct sign_job *j, const struct arc_sign *s, const struct sign_fields *f);

@@ -5,6 +5,7 @@
 
 #include "base/encode.h"
 #include "base/test.h"
+#include "mailauth/sign.h"
 
 static void test_tags(void **state) {
   static const struct {
@@ -261,13 +262,20 @@ static void test_keys(void **state) {
   arena_free(a);
 }
 
-/* RFC 8463, appendix A: one message, signed with Ed25519 and RSA. */
-static void test_rfc8463(void **state) {
-  static const char rest[] = "From: Joe SixPack <joe@football.example.com>\nTo: Suzie Q <suzie@shopping.example.net>\nSubject: Is dinner ready?\n"
+/* The examples of RFC 6376, appendix A, and RFC 8463, appendix A: one message, signed with RSA and Ed25519. */
+static void test_examples(void **state) {
+  static const char rest[] = "Received: from client1.football.example.com  [192.0.2.1]\n      by submitserver.example.com with SUBMISSION;\n"
+                             "      Fri, 11 Jul 2003 21:01:54 -0700 (PDT)\nFrom: Joe SixPack <joe@football.example.com>\nTo: Suzie Q <suzie@shopping.example.net>\nSubject: Is dinner ready?\n"
                              "Date: Fri, 11 Jul 2003 21:00:37 -0700 (PDT)\nMessage-ID: <20030712040037.46341.5F8J@football.example.com>\n";
   static const struct {
     const char *field, *record;
   } cases[] = {
+    {"DKIM-Signature: v=1; a=rsa-sha256; s=brisbane; d=example.com;\n      c=simple/simple; q=dns/txt; i=joe@football.example.com;\n"
+     "      h=Received : From : To : Subject : Date : Message-ID;\n      bh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=;\n"
+     "      b=AuUoFEfDxTDkHlLXSZEpZj79LICEps6eda7W3deTVFOk4yAUoqOB\n      4nujc7YopdG5dWLSdNg6xNAZpOPr+kHxt1IrE+NahM6L/LbvaHut\n"
+     "      KVdkLLkpVaVVQPzeRDI009SO2Il5Lu7rDNH6mZckBdrIx0orEtZV\n      4bmp/YzhwvcubU4=;\n",
+     "v=DKIM1; p=MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDwIRP/UC3SBsEmGqZ9ZJW3/DkMoGeLnQg1fWn7/zYtIxN2SnFCjxOCKG9v3b4jYfcTNh5ijSsq631uBItLa7od+v"
+     "/RtdC2UzJ1lWT947qR+Rcac2gbto/NMqJ0fzfVjH4OuKhitdY9tf6mcwGjaNBcWToIMmPSPDdQPNUYckcQ2QIDAQAB"},
     {"DKIM-Signature: v=1; a=ed25519-sha256; c=relaxed/relaxed;\n d=football.example.com; i=@football.example.com;\n"
      " q=dns/txt; s=brisbane; t=1528637909; h=from : to :\n subject : date : message-id : from : subject : date;\n"
      " bh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=;\n b=/gCrinpcQOoIfuHNQIbq4pgh9kyIK3AQUdt9OdqQehSwhEIug4D11Bus\n"
@@ -281,24 +289,22 @@ static void test_rfc8463(void **state) {
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     struct arena *a = arena_new("test");
-    struct str fields[5], text = str_c(rest);
-    size_t n = 0;
-    while (text.len > 0 && n < 5) {
-      ptrdiff_t end = str_find_byte(text, '\n');
-      fields[n++] = str_slice(text, 0, (size_t)end + 1);
-      text = str_from(text, (size_t)end + 1);
-    }
+    struct str fields[6];
+    struct sign_fields f = sign_fields(a, str_c(rest));
+    size_t n = f.n;
+    assert_int_equal(n, 6);
+    memcpy(fields, f.v, sizeof fields);
     struct dkim_signature *s = dkim_signature_parse(a, str_c(cases[i].field));
     struct body_hashes hashes = {.arena = a};
     assert_non_null(s);
     s->hash = body_hash_want(&hashes, s->md, s->body_canon, s->body_length);
-    body_hashes_add(&hashes, STR("Hi.\n\nWe lost the game.  Are you hungry yet?\n\nJoe.\n"));
+    body_hashes_add(&hashes, STR("Hi.\n\nWe lost the game. Are you hungry yet?\n\nJoe.\n"));
     body_hashes_end(&hashes);
     assert_true(dkim_body_holds(s));
     assert_non_null(s->key = dkim_key_parse(a, str_c(cases[i].record)));
     dkim_verify(header_index_new(a, fields, n), s, 0);
     assert_int_equal(s->status, DKIM_PASS);
-    fields[2] = STR("Subject: Is lunch ready?\n");
+    fields[3] = STR("Subject: Is lunch ready?\n");
     dkim_verify(header_index_new(a, fields, n), s, 0);
     assert_int_equal(s->status, DKIM_FAIL);
     arena_free(a);
@@ -330,7 +336,7 @@ int main(void) {
     cmocka_unit_test(test_tags), cmocka_unit_test(test_headers), cmocka_unit_test(test_bodies), cmocka_unit_test(test_bodies_against_plain_form), cmocka_unit_test(test_long_lines),
     cmocka_unit_test(test_body_hashes),
     cmocka_unit_test(test_signatures), cmocka_unit_test(test_selection), cmocka_unit_test(test_keys),
-    cmocka_unit_test(test_rfc8463), cmocka_unit_test(test_relaxed_pieces),
+    cmocka_unit_test(test_examples), cmocka_unit_test(test_relaxed_pieces),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

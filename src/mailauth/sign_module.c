@@ -104,7 +104,10 @@ static int add_signatures(struct sign_job *j, const struct sign_options *o, cons
   if (arc != NULL && rc == OUTCOME_OK) { /* the last: it covers the others */
     struct str head = str_cat(c->arena, j->s->added, j->s->head);
     struct sign_fields f = sign_fields(c->arena, head);
-    j->s->added = str_cat(c->arena, arc_sign_fields(j, arc, &f), j->s->added);
+    struct str set = arc_sign_fields(j, arc, &f);
+    if (!str_is_set(set))
+      return OUTCOME_DEFER;
+    j->s->added = str_cat(c->arena, set, j->s->added);
   }
   return rc;
 }
@@ -122,7 +125,8 @@ static int sign(struct ctx *c, struct message_signing *s) {
       return rc;
   }
   struct arc_sign *arc;
-  arc_sign_prepare(&j, &o->arc, &arc);
+  if (arc_sign_prepare(&j, &o->arc, &arc) != OUTCOME_OK)
+    return OUTCOME_DEFER;
   return dkim || arc || wants_dk(o) ? add_signatures(&j, o, dkim, arc) : OUTCOME_OK;
 }
 

@@ -213,6 +213,15 @@ def test_trouble_leaves_it_unsealed(hops, option, line):
     assert b'ARC-Seal' not in through(MESSAGE) and line in m.log()
 
 
+def test_strict_waits_for_the_key(hops, keys):
+    m, _ = hops('us.ex : r : /nonexistent : strict,timestamps', allow_panic='ARC')
+    m.run('-odq', '-f', 'u@a.ex', 'v@relay.test', input=b'Authentication-Results: us.ex; spf=pass\r\n' + MESSAGE)
+    ident = re.search(r'(\S+) <= ', m.log())[1]
+    m.run('-qff')
+    wait_for(lambda: f'{ident} == v@relay.test' in m.log(), m.logs)
+    assert 'ARC: message could not be sealed, and "strict" is set' in m.log() and f'{ident} => ' not in m.log()
+
+
 def test_others_may_not_speak_in_our_name(martlet):
     """control = remove_authresults"""
     m = martlet(daemon=False, main='acl_smtp_data = check_data', acl_rcpt='  accept', acl="""check_data:
