@@ -102,3 +102,50 @@ def test_agent_killed_while_a_user_s_command_runs(martlet):
     wait_for(lambda: 'Completed' in m.log(), lambda: 'the message to be delivered after all' + m.logs())
     # Once by the command that was running when the agent died, once more since nobody heard how it ended.
     assert read(got).count('Subject: x') <= 2 and m.queue() == []
+
+
+# --- mailboxes ---
+
+FULL = dict(daemon=False, tmpfs={'/home/small': 'size=256k,mode=1777'})
+LONG = HEADER + ('y' * 70 + '\n') * 2000
+
+
+@pytest.mark.root
+@pytest.mark.parametrize('transport, made', [
+    ('driver = appendfile\n  file = /home/small/box', 'box'),
+    ('driver = appendfile\n  directory = /home/small/dir\n  maildir_format\n  create_directory', 'dir/new'),
+    ('driver = queuefile\n  directory = /home/small/scan', 'scan'),
+])
+def test_no_space_for_a_mailbox(martlet, transport, made):
+    """ENOSPC: nothing half delivered is left, the message waits, and is delivered when there is room."""
+    m = martlet(relay_to='box.test', allow_panic='small', routers='box:\n  driver = accept\n  domains = box.test\n  transport = box\n',
+                transports=f'box:\n  {transport}\n', **FULL)
+    m.place.run(['sh', '-c', 'mkdir -m 777 /home/small/scan; head -c 200k /dev/zero > /home/small/filler'])
+    m.run('-odi', '-f', 's@b.test', 'a@box.test', input=LONG)
+    assert re.search(r'== a@box\.test R=box T=box defer \(28\): .*No space left on device', m.log()), m.logs()
+    left = m.place.run(['sh', '-c', f'cat /home/small/{made}/* /home/small/{made} 2>/dev/null | wc -c'], check=False).split()[-1]
+    assert left == '0' and len(m.queue()) == 1, (left, m.logs())
+    m.place.run(['rm', '/home/small/filler'])
+    m.run('-qf')
+    assert m.queue() == [] and re.search(r'=> a <a@box\.test> R=box T=box|=> a@box\.test', m.log()), m.logs()
+    whole = m.place.run(['sh', '-c', f'cat /home/small/{made}/* /home/small/{made} 2>/dev/null | grep -c yyyy'], check=False).split()[-1]
+    assert whole == '2000', whole
+
+
+@pytest.mark.parametrize('transport, what', [
+    ('driver = appendfile\n  file = @DIR@/mail/ro/box', 'box'),
+    ('driver = appendfile\n  directory = @DIR@/mail/ro\n  maildir_format', 'maildir'),
+    ('driver = appendfile\n  directory = @DIR@/mail/ro\n  mailstore_format', 'mailstore'),
+])
+def test_a_mailbox_that_cannot_be_written(martlet, transport, what):
+    m = martlet(daemon=False, relay_to='box.test', routers='box:\n  driver = accept\n  domains = box.test\n  transport = box\n',
+                transports=f'box:\n  {transport}\n', allow_panic='ro', retry='* * F,1d,1h')
+    place = m._own('mail/ro')
+    os.chmod(place, 0o555)
+    m.run('-odi', '-f', 's@b.test', 'a@box.test', input=HEADER)
+    assert re.search(r'== a@box\.test R=box T=box defer \(13\)', m.log()) and len(m.queue()) == 1 and os.listdir(place) == [], m.logs()
+    m.run('-q')
+    assert m.log().count('defer (13)') == 1, 'tried before its time' + m.logs()
+    os.chmod(place, 0o755)
+    m.run('-qf')
+    assert m.queue() == [] and os.listdir(place), m.logs()
