@@ -5,7 +5,7 @@ import pytest
 
 from support.util import free_loopback
 
-pytestmark = [pytest.mark.root, pytest.mark.plain]
+pytestmark = pytest.mark.root
 
 ROUTE = '''mx:
   driver = dnslookup

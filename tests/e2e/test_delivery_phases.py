@@ -5,8 +5,6 @@ import socket
 
 import pytest
 
-pytestmark = pytest.mark.plain
-
 HEADER = 'Subject: x\n\nx\n'
 PHASES = ['CONNECT', 'EHLO', 'MAIL', 'RCPT', 'DATA', 'DOT']
 AFTER = {'CONNECT': r'initial connection', 'EHLO': r'(EHLO|HELO) mx\.martlet\.test', 'MAIL': r'(pipelined )?MAIL FROM:<s@b\.test>.*',
