@@ -3,9 +3,11 @@ process, in order (Exim manual, chapter "The Exim command line", -q, -R, -S). */
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/map.h"
 #include "base/pcre.h"
 #include "base/time.h"
 #include "cli/process.h"
@@ -13,6 +15,7 @@ process, in order (Exim manual, chapter "The Exim command line", -q, -R, -S). */
 #include "core/build.h"
 #include "core/load.h"
 #include "core/main_options.h"
+#include "daemon/daemon.h"
 #include "deliver/follow.h"
 #include "log/log.h"
 #include "message/message.h"
@@ -52,6 +55,47 @@ static bool selected(struct runner *r, const struct message *m) {
         selected_by(a, o->select_recipient, o->select_recipient_regex, m->recipients.v[i].address))
       return true;
   return false;
+}
+
+/* queue_fast_ramp: when the first stage has found as many messages for one host, the daemon is told of some of them. Each of
+its workers that owns one opens a connection and takes along what it finds to wait for that host; the run goes on meanwhile. */
+#define RAMP_MESSAGES 50
+#define RAMP_TOLD 8
+
+struct ramp_host {
+  int waiting;
+  char ids[RAMP_TOLD][24]; /* the first ones */
+};
+
+static struct {
+  struct process *p;
+  struct map *hosts; /* name -> struct ramp_host */
+  struct str queue_name;
+} ramp;
+
+static void ramp_noted(const struct message *m, struct str host) {
+  struct arena *a = ramp.p->arena;
+  struct str name = str_lower(a, host);
+  struct ramp_host *h = map_get(ramp.hosts, name);
+  if (!h) {
+    h = arena_new_of(a, struct ramp_host);
+    map_set(ramp.hosts, name, h);
+  }
+  if (h->waiting < RAMP_TOLD)
+    memcpy(h->ids[h->waiting], m->id, sizeof h->ids[0]);
+  if (++h->waiting != RAMP_MESSAGES || !daemon_notify_ramp(ramp.p->config, h->ids[0], ramp.queue_name))
+    return;
+  for (int i = 1; i < RAMP_TOLD; i++)
+    (void)daemon_notify(ramp.p->config, h->ids[i], ramp.queue_name);
+}
+
+static void ramp_begin(struct process *p, struct str queue_name) {
+  if (!main_options(p->config)->queue_fast_ramp || p->cli.no_delivery)
+    return;
+  ramp.p = p;
+  ramp.hosts = map_new(p->arena);
+  ramp.queue_name = queue_name;
+  smtp_wait_noted = ramp_noted;
 }
 
 static void run_one(struct runner *r, const char *id, bool route_only) {
@@ -118,10 +162,15 @@ static int run_queue(struct process *p, const struct cli_queue_run *q) {
       STRF(q->queue_name.len ? str_printf(p->arena, "%.*s' ", STRF(q->queue_name)) : STR_EMPTY), (int)getpid(), STRF(what));
   bool abandoned = false;
   if (spool_scan(p->ctx, q->queue_name, p->arena, &v, &n) == 0)
-    for (int stage = q->two_stage ? 1 : 2; stage <= 2; stage++)
+    for (int stage = q->two_stage ? 1 : 2; stage <= 2; stage++) {
+      if (stage == 1)
+        ramp_begin(p, q->queue_name);
+      else
+        smtp_wait_noted = NULL;
       for (size_t i = 0; i < n && !abandoned; i++)
         if (in_range(p, v[i].id) && !(abandoned = too_busy(p, what)))
           run_one(&r, v[i].id, stage == 1);
+    }
   if (!p->served)
     smtp_pool_close_all();
   if (!abandoned && log_selected(LOGSEL_queue_run))

@@ -204,7 +204,7 @@ static const struct option_def options[] = {
   {"qualify_domain", OPTION_STRING, AT(qualify_domain)},
   {"qualify_recipient", OPTION_STRING, AT(qualify_recipient)},
   {"queue_domains", OPTION_LIST, AT(queue_domains), .list = LIST_DOMAIN},
-  {"queue_fast_ramp", OPTION_BOOL, AT(queue_fast_ramp), "true", .flags = LATER_COMFORT},
+  {"queue_fast_ramp", OPTION_BOOL, AT(queue_fast_ramp), "true"},
   {"queue_list_requires_admin", OPTION_BOOL, AT(queue_list_requires_admin), "true"},
   {"queue_only", OPTION_BOOL, AT(queue_only)},
   {"queue_only_file", OPTION_STRING, AT(queue_only_file)},

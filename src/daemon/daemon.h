@@ -49,6 +49,7 @@ int daemon_run(struct arena *a, struct daemon_params *p);
 
 enum daemon_message_type {
   DAEMON_NEW_MESSAGE,   /* id: a message is on disk that nobody delivers yet (sendmail, -M…) */
+  DAEMON_RAMP,          /* id: as NEW_MESSAGE, one of the many that a two-stage queue run has found to wait for one host */
   DAEMON_CHANGED_MESSAGE, /* id: a command has made, changed or removed a message's files */
   DAEMON_QUEUE_RUN,     /* run */
   DAEMON_DRAIN,         /* stop accepting, end when the work in hand is done */
@@ -114,6 +115,8 @@ bool daemon_must_queue(struct ctx *c, int messages_in_connection, struct str *re
 
 /* Tells the daemon of this spool (if one runs) that a message waits on disk. false: nobody listens. */
 bool daemon_notify(const struct config *c, const char *id, struct str queue_name);
+/* The same for a message that stands for many that go to one host: whoever delivers it takes them along. */
+bool daemon_notify_ramp(const struct config *c, const char *id, struct str queue_name);
 /* The same when a message's files are other ones, or gone; waits a moment when the daemon is busy. */
 bool daemon_notify_changed(const struct config *c, const char *id, struct str queue_name);
 /* In a worker: messages of all workers' queues, without named ones. [no suspension] */

@@ -370,6 +370,10 @@ static void take_notifications(struct master *m, int channel) {
       tell_workers(m, &msg);
       continue;
     }
+    if (msg.type == DAEMON_RAMP) {
+      log_write(LOG_MAIN, NULL, "notify triggered queue run");
+      msg.type = DAEMON_NEW_MESSAGE;
+    }
     if (msg.type != DAEMON_NEW_MESSAGE && msg.type != DAEMON_CHANGED_MESSAGE)
       continue;
     int owner = daemon_owner(msg.id, m->count);

@@ -93,6 +93,10 @@ bool daemon_notify(const struct config *c, const char *id, struct str queue_name
   return notify(c, DAEMON_NEW_MESSAGE, id, queue_name);
 }
 
+bool daemon_notify_ramp(const struct config *c, const char *id, struct str queue_name) {
+  return notify(c, DAEMON_RAMP, id, queue_name);
+}
+
 bool daemon_notify_changed(const struct config *c, const char *id, struct str queue_name) {
   return notify(c, DAEMON_CHANGED_MESSAGE, id, queue_name);
 }

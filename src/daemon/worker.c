@@ -473,6 +473,7 @@ static void control_fiber(void *arg) {
       continue;
     switch ((enum daemon_message_type)m.type) {
     case DAEMON_NEW_MESSAGE:
+    case DAEMON_RAMP:
       queue_add(m.id, str_c(m.queue_name), time(NULL));
       wake_scheduler();
       break;

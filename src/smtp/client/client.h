@@ -135,6 +135,8 @@ void smtp_wait_forget(struct ctx *c, const struct instance *t, const struct host
 /* The oldest of those that wait for the connection's host and may be sent over it: its record is taken out. *ret is in the
 context's arena. [suspends] */
 bool smtp_wait_next(struct ctx *c, const struct smtp_connection *n, struct smtp_waiting *ret);
+/* Called for each host that a message is noted to wait for; NULL: nobody wants to know. */
+extern void (*smtp_wait_noted)(const struct message *m, struct str host);
 /* In a worker: is a message one of those that it delivers? NULL: all are. */
 extern bool (*smtp_wait_is_ours)(const char *id);
 /* May the address be delivered over the connection: same transport, and its host is one of the address's? [suspends] */

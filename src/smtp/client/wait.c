@@ -14,6 +14,7 @@ its own, "host id", so that the many that wait for a dead host cost no more than
 #define LOOKS_MAX 1000 /* records that are looked at for one message */
 
 bool (*smtp_wait_is_ours)(const char *id);
+void (*smtp_wait_noted)(const struct message *m, struct str host);
 
 static const char *database(struct ctx *c, const struct instance *t) {
   return str_printf(c->arena, "wait-%.*s", STRF(str_slice(t->name, 0, 200))).p;
@@ -35,8 +36,11 @@ void smtp_wait_note(struct ctx *c, const struct instance *t, const struct host *
   if (smtp_client_options(t)->connection_max_messages == 1)
     return;
   for (const struct host *h = hosts; h; h = h->next)
-    if (!named_before(hosts, h))
+    if (!named_before(hosts, h)) {
       (void)hints_put(c, db, key_of(c, h->name, c->message->id), c->message->queue_name);
+      if (smtp_wait_noted)
+        smtp_wait_noted(c->message, h->name);
+    }
 }
 
 void smtp_wait_forget(struct ctx *c, const struct instance *t, const struct host *hosts) {
