@@ -15,7 +15,7 @@ build='build-essential meson ninja-build pkg-config libevent-dev libssl-dev libc
   libunbound-dev libcurl4-openssl-dev
   libmariadb-dev libseccomp-dev libpam0g-dev libgsasl-dev libsasl2-dev heimdal-multidev python3 netbase'
 test='python3-pytest python3-pytest-xdist python3-pytest-timeout swaks openssl perl util-linux sqlite3 curl gnutls-bin nmap
-  redis-tools postgresql mariadb-server-core mariadb-client-core db-util libnet-ssleay-perl lmdb-utils slapd freeradius haproxy nsd unbound ldnsutils
+  redis-tools postgresql mariadb-server-core mariadb-client-core db-util libnet-ssleay-perl lmdb-utils slapd freeradius haproxy nsd unbound ldnsutils hash-slinger
   clamav-daemon spamd rspamd
   python3-spf python3-yaml python3-dkim python3-nacl python3-cryptography opendkim-tools microsocks nginx libnginx-mod-mail libnginx-mod-stream dovecot-core dovecot-imapd dovecot-lmtpd dovecot-sieve
   libmail-srs-perl libmail-dkim-perl opendmarc spfquery python3-authheaders libopendkim-dev libspf2-dev libdbd-mysql-perl libswitch-perl libjson-perl

@@ -16,7 +16,7 @@ DANE = '''
 dane_smtp:
   driver = smtp
   allow_localhost
-  port = ${{if match{{$domain}}{{^ta}}{{{ta}}}{{{ee}}}}}
+  port = ${{if match{{$domain}}{{^tachain}}{{{leaf}}}{{${{if match{{$domain}}{{^ta}}{{{ta}}}{{{ee}}}}}}}}}
   hosts_require_dane = ${{if match{{$domain}}{{^req}}{{*}}}}
   tls_verify_certificates =
   {more}
@@ -34,6 +34,7 @@ TABLE = [
     ('ta', DELIVERED),
     ('taname', r'== x@{d} .* defer \(-37\) H={h} \[127\.0\.0\.1\]: TLS session: \(SSL_connect\): .*certificate verify failed'),
     ('tanext', DELIVERED),       # the certificate is for the mail domain
+    ('tachain', r'== x@{d} .* defer \(-37\) H={h} \[127\.0\.0\.1\]: TLS session: \(SSL_connect\): .*certificate verify failed'),  # it is not sent
     ('wrong', r'== x@{d} .* defer \(-37\) H={h} \[127\.0\.0\.1\]: TLS session: \(SSL_connect\): .*certificate verify failed'),
     ('none', ORDINARY), ('unusable', ORDINARY),
     ('reqnone', r'\*\* x@{d} .*: DANE error: tlsa lookup FAIL$'),
@@ -42,6 +43,9 @@ TABLE = [
     ('x.plain.test', ORDINARY.replace('{h}', r'mx-x\.plain\.test')),
     ('req.plain.test', r'\*\* x@{d} .*: DANE error: mx-x\.plain\.test lookup not DNSSEC'),
     ('viaplain', ORDINARY.replace('{h}', r'mx-x\.plain\.test')),  # a secure MX that names an insecure host
+    ('away', ORDINARY.replace('{h}', r'mx-x\.plain\.test')),     # a secure alias of an insecure host
+    ('alias.plain.test', ORDINARY.replace('{h}', r'mx-ee\.dane\.test')),  # an insecure alias of a secure host
+    ('hundreds', DELIVERED),
     ('x.bogus.test', r'== x@{d} R=dane defer \(-1\): host lookup did not complete'),
     ('second', DELIVERED.replace('{h}', r'mx-ee\.dane\.test')),   # the better MX has a wrong record
     ('mixed', ORDINARY.replace('{h}', r'mx-x\.plain\.test')),     # and here the other one is insecure
@@ -97,14 +101,22 @@ requnusable MX 1 mx-unusable
 mx-bogustlsa A 127.0.0.1
 bogustlsa MX 1 mx-bogustlsa
 viaplain MX 1 mx-x.plain.test.
+mx-tachain A 127.0.0.1
+_{leaf}._tcp.mx-tachain TLSA {ta201}
+tachain MX 1 mx-tachain
+mx-away CNAME mx-x.plain.test.
+away MX 1 mx-away
+mx-hundreds A 127.0.0.1
+_{ee}._tcp.mx-hundreds TLSA {ee311}
+hundreds MX 1 mx-hundreds
 mx-wrong2 A 127.0.0.2
 _{ee}._tcp.mx-wrong2 TLSA {wrong}
 second MX 1 mx-wrong2
 second MX 2 mx-ee
 mixed MX 1 mx-wrong2
 mixed MX 2 mx-x.plain.test.
-'''
-PLAIN = 'mx-x A 127.0.0.1\n_{ee}._tcp.mx-x TLSA {ee311}\nx MX 1 mx-x\nreq MX 1 mx-x\n'
+''' + ''.join(f'_{{ee}}._tcp.mx-hundreds TLSA 7 0 1 {i:064x}\n' for i in range(400))
+PLAIN = 'mx-alias CNAME mx-ee.dane.test.\nalias MX 1 mx-alias\nmx-x A 127.0.0.1\n_{ee}._tcp.mx-x TLSA {ee311}\nx MX 1 mx-x\nreq MX 1 mx-x\n'
 ZONES = {
     'test': ('', 'signed'), 'dane.test': (RECORDS, 'signed'), 'plain.test': (PLAIN, 'plain'), 'bogus.test': (PLAIN, 'expired'),
     '_tcp.mx-bogustlsa.dane.test': ('_{ee} TLSA {ee311}\n', 'expired'),
@@ -122,20 +134,20 @@ def world(make, smtp_server, authority, tmp_path):
     chain = str(tmp_path / 'chain')
     with open(chain, 'w') as f:
         f.write(open(names[0]).read() + open(authority.certificate).read())
-    ee, ta = smtp_server(tls=(own, key), address='0.0.0.0'), smtp_server(tls=(chain, names[1]))
+    ee, ta, leaf = smtp_server(tls=(own, key), address='0.0.0.0'), smtp_server(tls=(chain, names[1])), smtp_server(tls=names)
     t = {f'ee3{s}{m}': dnssec.tlsa(3, s, m, own) for s in (0, 1) for m in (0, 1, 2)}
     zeros = '0' * 64
-    ns = make(dnssec.SignedNsd, ZONES, ee=ee.port, ta=ta.port, zeros=zeros, wrong='3 1 1 ' + zeros,
+    ns = make(dnssec.SignedNsd, ZONES, ee=ee.port, ta=ta.port, leaf=leaf.port, zeros=zeros, wrong='3 1 1 ' + zeros,
               ta201=dnssec.tlsa(2, 0, 1, authority.certificate), **t)
     resolver = make(dnssec.Unbound, ns)
-    return ns, resolver, ee, ta
+    return ns, resolver, ee, ta, leaf
 
 
 def relay(martlet, world, more='', **kw):
-    _, resolver, ee, ta = world
+    _, resolver, ee, ta, leaf = world
     kw.setdefault('resolver', resolver.address)
     kw.setdefault('main', 'log_selector = +tls_certificate_verified\nsmtp_accept_queue_per_connection = 0')
-    return martlet(routers=ROUTE, transports=DANE.format(ee=ee.port, ta=ta.port, more=more),
+    return martlet(routers=ROUTE, transports=DANE.format(ee=ee.port, ta=ta.port, leaf=leaf.port, more=more),
                    relay_from='127.0.0.1', retry='* * F,2h,1h', **kw)
 
 
@@ -233,15 +245,15 @@ def test_requiretls(martlet, world, authority):
 
 def test_postfix_agrees(world, peers, scratch):
     """posttls-finger, for each domain: verified where we deliver with CV=dane, and nowhere else."""
-    _, resolver, ee, ta = world
+    _, resolver, ee, ta, leaf = world
     p = place.Place(scratch + '/finger', [f'{peers}/postfix'], ['postfix', 'postdrop'], resolver=resolver.address)
     p.etc('postfix/main.cf', 'compatibility_level = 3.6\n')
     p.start()
     try:
         for name, pattern in TABLE:
-            if name.startswith('req') or name in ('tanext', 'mixed', 'second', 'x.bogus.test'):
+            if name.startswith('req') or name in ('tanext', 'mixed', 'second', 'x.bogus.test', 'hundreds'):
                 continue
-            port = ta.port if name.startswith('ta') else ee.port
+            port = (leaf if name == 'tachain' else ta if name.startswith('ta') else ee).port
             out = p.run(['/usr/sbin/posttls-finger', '-t', '20', '-T', '20', '-c', '-l', 'dane', '-o', 'inet_protocols=ipv4', f'{full(name)}:{port}'],
                         check=False)
             assert ('Verified TLS connection established' in out) == ('CV=dane' in pattern), (name, out)

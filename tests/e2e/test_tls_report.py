@@ -189,7 +189,7 @@ def test_policies(martlet, world, authority):
 def test_dane(martlet, world, tmp_path):
     _, s, ns, authority = world
     name = f'_{s.port}._tcp.mx.'
-    ns.records[(name + 'sts.test', 'TLSA')] = [bytes([1, 1, 1]) + bytes(32)]     # of no use
+    ns.records[(name + 'sts.test', 'TLSA')] = [bytes([1, 1, 1]) + bytes(32), bytes([3, 1, 1])]  # of no use
     ns.trouble[name + 'gone.test'] = 'SERVFAIL'                                    # as a bogus answer is
     ca = dnssec.tlsa(2, 0, 1, authority.certificate).split()
     ns.records[(name + 'wrong.test', 'TLSA')] = [bytes([2, 0, 1]) + bytes.fromhex(ca[3])]  # the certificate is for another name
