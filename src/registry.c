@@ -13,6 +13,7 @@
 #include "route/options.h"
 #include "route/redirect_srs.h"
 #include "sasl/authenticator.h"
+#include "sasl/drivers.h"
 #include "scan/scan.h"
 #include "smtp/client/international.h"
 #include "smtp/client/module.h"
@@ -84,5 +85,6 @@ const struct foreign_role *const foreign_roles[] = {
   &pam_role,
   &dbm_verify_role,
   &bmi_library_role,
+  &sasl_cyrus_sasl_role,
   NULL,
 };

@@ -18,6 +18,8 @@
 
 #define FOREIGN_ARGUMENT "--foreign"
 #define FOREIGN_AT_ONCE 32
+#define FOREIGN_SESSIONS 64
+#define FOREIGN_SESSION_WAIT 60
 #define FOREIGN_OUT 3
 #define FOREIGN_TEXTS_MAX 1000000
 #define FOREIGN_TEXT_MAX (64u << 20)
@@ -68,6 +70,22 @@ static uint32_t read_number(uint32_t max) {
   return n;
 }
 
+static struct str read_text(struct arena *a) {
+  uint32_t len = read_number(FOREIGN_TEXT_MAX);
+  char *p = arena_alloc_raw(a, len + 1);
+  read_exact(p, len);
+  p[len] = '\0';
+  return str_tainted(str_n(p, len));
+}
+
+struct str foreign_receive(struct arena *a) { return read_text(a); }
+
+void foreign_reply(int out, struct str text) {
+  uint32_t n = htonl(text.len);
+  foreign_write(out, (const char *)&n, sizeof n);
+  foreign_write(out, text.p, text.len);
+}
+
 /* Whoever has started a set-uid program gets nothing from it but its own rights. */
 static void keep_no_privilege(void) {
   if ((getegid() != getgid() && setgid(getgid()) < 0) || (geteuid() != getuid() && setuid(getuid()) < 0))
@@ -91,13 +109,8 @@ static void run_role(const struct foreign_role *role, unsigned seconds) {
   uint32_t n = read_number(FOREIGN_TEXTS_MAX);
   struct arena *a = arena_new("foreign");
   struct str *v = arena_array(a, struct str, n + 1);
-  for (uint32_t i = 0; i < n; i++) {
-    uint32_t len = read_number(FOREIGN_TEXT_MAX);
-    char *p = arena_alloc_raw(a, len + 1);
-    read_exact(p, len);
-    p[len] = '\0';
-    v[i] = str_tainted(str_n(p, len));
-  }
+  for (uint32_t i = 0; i < n; i++)
+    v[i] = read_text(a);
   if (!role->reads_on)
     use_null(STDIN_FILENO);
   role->run(v, (int)n, FOREIGN_OUT);
@@ -225,6 +238,69 @@ int foreign_feed(const char *role, const struct str *v, int n, int (*more)(void 
 
 int foreign_call(const char *role, const struct str *v, int n, int seconds, struct buf *answer) {
   return foreign_feed(role, v, n, NULL, NULL, seconds, answer);
+}
+
+/* --- conversations --- */
+
+struct foreign_session {
+  struct child child;
+  struct stream *stream;
+};
+static struct fiber_sem sessions;
+
+int foreign_open(const char *role, const struct str *v, int n, int seconds, struct foreign_session **ret) {
+  static bool ready;
+  if (!ready)
+    fiber_sem_init(&sessions, FOREIGN_SESSIONS);
+  ready = true;
+  int rc = fiber_sem_acquire(&sessions, deadline_in(FOREIGN_SESSION_WAIT));
+  if (rc < 0)
+    return rc;
+  struct foreign_session *s = xcalloc(1, sizeof *s);
+  rc = start(role, seconds, &s->child, &s->stream);
+  if (rc < 0) {
+    free(s);
+    fiber_sem_release(&sessions);
+    return rc;
+  }
+  *ret = s;
+  rc = write_texts(s->stream, v, n);
+  if (rc >= 0)
+    return 0;
+  foreign_close(s);
+  *ret = NULL;
+  return rc;
+}
+
+int foreign_exchange(struct foreign_session *s, struct arena *a, struct str in, size_t max, usec_t deadline, struct str *ret) {
+  uint32_t n;
+  int rc = write_number(s->stream, in.len);
+  if (rc >= 0)
+    rc = stream_write(s->stream, in);
+  if (rc >= 0)
+    rc = stream_flush(s->stream);
+  if (rc >= 0)
+    rc = stream_read_exact(s->stream, (char *)&n, sizeof n, deadline);
+  if (rc < 0)
+    return rc;
+  n = ntohl(n);
+  if (n > max)
+    return -EMSGSIZE;
+  char *p = arena_alloc_raw(a, n + 1);
+  rc = stream_read_exact(s->stream, p, n, deadline);
+  p[n] = '\0';
+  *ret = str_tainted(str_n(p, n));
+  return rc < 0 ? rc : 0;
+}
+
+void foreign_close(struct foreign_session *s) {
+  if (!s)
+    return;
+  stream_free(s->stream);
+  child_kill(&s->child, SIGKILL);
+  child_release(&s->child);
+  free(s);
+  fiber_sem_release(&sessions);
 }
 
 const char *foreign_error(int error) {

@@ -4,7 +4,9 @@ of OpenSSL or malloc at that moment, which nobody would ever release in the copy
 #pragma once
 
 #include "base/buf.h"
+#include "loop/fiber.h"
 
+struct arena;
 struct ctx;
 struct stream;
 
@@ -30,8 +32,22 @@ int foreign_call(const char *role, const struct str *v, int n, int seconds, stru
 /* The same; more() writes behind the texts what the role reads from its standard input. */
 int foreign_feed(const char *role, const struct str *v, int n, int (*more)(void *arg, struct stream *to), void *arg, int seconds,
     struct buf *answer);
+/* A conversation: a process that answers each text by one. At most 64 at once, for which others wait a minute. foreign_open: 0 or
+-errno, and what foreign_exchange gave goes on in the same way; it ends in `seconds` at the latest. [suspends] */
+struct foreign_session;
+int foreign_open(const char *role, const struct str *v, int n, int seconds, struct foreign_session **ret);
+/* 0 and *ret in `a`, tainted; -ETIMEDOUT, -EMSGSIZE beyond `max`, -EPIPE (it has ended), -ECANCELED, another -errno: no more comes
+after that. [suspends] */
+int foreign_exchange(struct foreign_session *s, struct arena *a, struct str in, size_t max, usec_t deadline, struct str *ret);
+/* Kills the process. NULL is allowed. No suspension. */
+void foreign_close(struct foreign_session *s);
+
 /* Why a call failed, for error texts. */
 const char *foreign_error(int error);
+
+/* In the process of a conversation: the next text; the process ends when there is none. And an answer. */
+struct str foreign_receive(struct arena *a);
+void foreign_reply(int out, struct str text);
 
 /* In the role's process: all of it, or the process ends. */
 void foreign_write(int out, const char *p, size_t n);

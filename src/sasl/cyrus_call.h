@@ -23,7 +23,7 @@ void cyrus_forget(void);
 bool cyrus_knows(struct arena *a, const char *service, const char *mechanism, struct str *ret_known);
 /* A conversation for a client; it ends with cyrus_close. NULL: *ret_error. */
 struct cyrus_call *cyrus_open(struct arena *a, const struct cyrus_client *client, struct str *ret_error);
-/* The first step (mechanism given; `in` unset: no initial response) or the next (NULL). May block: for offload threads, the
+/* The first step (mechanism given; `in` unset: no initial response) or the next (NULL). May block for ever; the
 result's texts live until the next step. */
 enum cyrus_result cyrus_step(struct cyrus_call *call, const char *mechanism, struct str in, struct str *ret_out);
 struct str cyrus_user(struct arena *a, struct cyrus_call *call);

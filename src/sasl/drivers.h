@@ -3,6 +3,8 @@
 
 #include "sasl/authenticator.h"
 
+struct foreign_role; /* expand/foreign.h */
+extern const struct foreign_role sasl_cyrus_sasl_role;
 extern const struct authenticator_def sasl_cram_md5, sasl_cyrus_sasl, sasl_dovecot, sasl_external, sasl_gsasl, sasl_heimdal_gssapi,
     sasl_plaintext, sasl_spa, sasl_tls;
 

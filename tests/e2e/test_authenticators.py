@@ -10,7 +10,7 @@ import pytest
 
 from support.databases import Database, program
 from support.exim import Exim
-from support.sasl import Dovecot, b64, cram, do_cram, do_login, do_plain, do_scram
+from support.sasl import Dovecot, b64, cram, do_cram, do_login, do_plain, do_scram, plain
 from support.smtp import Client
 from support.util import read, wait_for, write
 
@@ -634,6 +634,31 @@ def test_cyrus_sasl_without_its_daemon(cyrus):
         c.ehlo()
         assert do_plain(c, 'fred', 'secret')[0] in (454, 535)
         c.expect(250, 'NOOP')
+
+
+def test_cyrus_sasl_whose_daemon_never_answers(cyrus, scratch):
+    """It may take a minute; nobody else waits for it, not even who logs in with another mechanism of the library."""
+    silent = socket.socket(socket.AF_UNIX)
+    silent.bind(f'{scratch}/mux')
+    os.chmod(f'{scratch}/mux', 0o777)
+    silent.listen(20)
+    m = cyrus('pwcheck_method: saslauthd\nsaslauthd_path: {d}/mux\nauxprop_plugin: sasldb\nsasldb_path: {d}/sasldb2\n')
+    waiting = [Client(m.port, timeout=200) for _ in range(6)]
+    for c in waiting:
+        c.ehlo()
+        c.send('AUTH PLAIN ' + plain('fred', 'secret') + '\r\n')
+    held = [silent.accept() for _ in waiting]
+    with Client(m.port) as c:
+        c.ehlo()
+        assert c.cmd(cram('fred', 'secret', c.cmd('AUTH X-ANYTHING')[1]))[0] == 235
+        c.expect(250, 'MAIL FROM:<u1@local.test>')
+    for c in waiting:
+        assert c.reply() == (454, '4.7.0 Temporary authentication failure')
+        c.close()
+    assert 'Cyrus SASL: timed out' in m.log('reject')
+    for s, _ in held:
+        s.close()
+    silent.close()
 
 
 # --- Kerberos ---
