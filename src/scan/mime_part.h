@@ -59,11 +59,14 @@ struct mime_walk {
   char *out;                     /* what decode() writes goes through it; made when it is used */
   int64_t budget;                /* bytes that conditions may still read: parts in each other could be read over and over */
   int (*visit)(struct mime_walk *w); /* 0 goes on; above 0 ends the walk */
+  int (*temporary)(struct ctx *c);   /* gives the file for decoded attached messages; NULL: scan_temporary */
 };
 #define MIME_TOO_COMPLEX (-100000)
 /* 0, what visit() returned (above 0), MIME_TOO_COMPLEX, or -errno. *ret_last: number of the message's last part, -1: it has no
 Content-Type:. [suspends] */
 int mime_walk(struct mime_walk *w, int *ret_last);
+/* The same with a body that the caller has, and closes. */
+int mime_walk_source(struct mime_walk *w, const struct scan_source *body, int *ret_last);
 
 /* The part of the message whose ACL runs, or NULL; its content from the start. */
 struct mime_part *mime_current(struct ctx *c);

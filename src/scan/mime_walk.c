@@ -28,7 +28,7 @@ struct walk {
   VEC(struct job) jobs;
   size_t job;                 /* the one that is walked through */
   struct mime_level levels[MIME_LEVELS_MAX];
-  struct scan_source body, decoded;
+  struct scan_source decoded;
   uint64_t decoded_max;
   int parts;
   bool open_rfc822;           /* the last job's end is not known yet */
@@ -140,7 +140,7 @@ static int decode_attached(struct walk *k) {
   struct mime_content content;
   struct str data;
   uint64_t from = to->size;
-  int rc = to->fd >= 0 ? 0 : (to->fd = scan_temporary(w->c)) < 0 ? to->fd : 0;
+  int rc = to->fd >= 0 ? 0 : (to->fd = w->temporary ? w->temporary(w->c) : scan_temporary(w->c)) < 0 ? to->fd : 0;
   char *out = arena_bytes(a, MIME_DECODED_MAX(SCAN_WINDOW) + DECODE_PIECE);
   size_t n = 0;
   mime_content_init(&content, w);
@@ -285,7 +285,7 @@ static int walk_job(struct walk *k, bool top, int *ret_last) {
   return rc;
 }
 
-int mime_walk(struct mime_walk *w, int *ret_last) {
+int mime_walk_source(struct mime_walk *w, const struct scan_source *body, int *ret_last) {
   w->arena = arena_new("MIME structure");
   w->part_arena = arena_new("MIME part");
   struct walk *k = arena_new_of(w->arena, struct walk);
@@ -293,17 +293,25 @@ int mime_walk(struct mime_walk *w, int *ret_last) {
   k->decoded.fd = -1;
   w->levels = k->levels;
   *ret_last = -1;
-  int rc = scan_source_body(w->c, &k->body), ignored;
-  k->decoded_max = k->body.size * DECODED_TIMES + DECODED_LEAST;
-  w->budget = (int64_t)k->body.size * BUDGET_TIMES + BUDGET_LEAST;
-  if (rc == 0)
-    vec_push(w->arena, &k->jobs, ((struct job){&k->body, 0, k->body.size}));
+  int rc = 0, ignored;
+  k->decoded_max = body->size * DECODED_TIMES + DECODED_LEAST;
+  w->budget = (int64_t)body->size * BUDGET_TIMES + BUDGET_LEAST;
+  vec_push(w->arena, &k->jobs, ((struct job){body, 0, body->size}));
   for (k->job = 0; rc == 0 && k->job < k->jobs.n; k->job++)
     rc = walk_job(k, k->job == 0, k->job == 0 ? ret_last : &ignored);
-  scan_source_close(&k->body);
   if (k->decoded.fd >= 0)
     close(k->decoded.fd);
   arena_free(w->part_arena);
   arena_free(w->arena);
+  return rc;
+}
+
+int mime_walk(struct mime_walk *w, int *ret_last) {
+  struct scan_source body;
+  *ret_last = -1;
+  int rc = scan_source_body(w->c, &body);
+  if (rc == 0)
+    rc = mime_walk_source(w, &body, ret_last);
+  scan_source_close(&body);
   return rc;
 }
