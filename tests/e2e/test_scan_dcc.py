@@ -1,9 +1,13 @@
 """DCC: dccifd's protocol against a server of the tests (F05), the condition, header lines, failover, bad answers."""
 
+import re
+
 import pytest
 
 from support import scanners
+from support.martlet import ID
 from support.smtp import Client
+from support.util import wait_for
 
 pytestmark = pytest.mark.plain
 
@@ -90,6 +94,32 @@ def test_a_header_that_would_split_the_message(asking, stub):
     assert 'X-A:' not in str(m.wait_mail('u0')[0])
 
 
+def test_recipients_in_order(martlet, stub):
+    server = stub(dccifd('S\nARA\n'))
+    m = martlet(main=f'acl_smtp_data = data\ndccifd_address = {server.address}\nsmtputf8_advertise_hosts = *\n', acl_rcpt='accept',
+                acl=ACL.format(override='', added=''), routers='all:\n  driver = redirect\n  data = :blackhole:\n')
+    with Client(m.port, timeout=100) as c:
+        c.ehlo()
+        c.expect(250, 'MAIL FROM:<a@b.test> SMTPUTF8')
+        for r in ('u0', 'f\u00fcr', 'u1'):
+            c.send(f'RCPT TO:<{r}@local.test>\r\n'.encode())
+            assert c.reply()[0] == 250
+        c.expect(354, 'DATA')
+        c.send('Subject: x\r\n\r\nbody\r\n.\r\n')
+        assert c.reply()[0] == 250
+    assert 'true <S> <ARA>' in m.log()
+    assert server.requests[0].split(b'\n\n')[0].split(b'\n')[4:] == [b'u0@local.test', 'f\u00fcr@local.test'.encode(), b'u1@local.test']
+
+
+def test_header_in_the_spool(martlet, stub):
+    server = stub(dccifd('A\nA\n' + HEADER))
+    m = martlet(main=f'acl_smtp_data = data\ndccifd_address = {server.address}\nqueue_only\n', acl=ACL.format(override='', added=''))
+    assert send(m)[0] == 250
+    header = m.run('-Mvh', re.search(ID, str(wait_for(m.queue, 'the queue'))).group(0))
+    assert re.search(r'^\d+  X-DCC-Test-Metrics: mx.test 1; bulk Body=many$', header, re.M)
+    m.run('-qff')
+
+
 def test_client_address(asking, stub):
     server = stub(dccifd('A\nA\n'))
     m = asking(server.address, override='what', main='dccifd_options = header spam\n')
@@ -107,8 +137,9 @@ def test_failover(asking, stub):
     assert send(m)[0] == 451 and send(m, 'a@lenient.test')[0] == 250 and 'lenient <>' in m.log()
 
 
-@pytest.mark.parametrize('answer', [scanners.close, scanners.garbage, scanners.flood, dccifd('Q\n'), dccifd(''), dccifd('AA\nA\n'), dccifd('A\nXYZ\n')],
-                         ids=['close', 'garbage', 'flood', 'unknown', 'empty', 'two-letters', 'bad-letters'])
+@pytest.mark.parametrize('answer', [scanners.close, scanners.garbage, scanners.flood, dccifd('Q\n'), dccifd(''), dccifd('AA\nA\n'), dccifd('A\nXYZ\n'),
+                                    dccifd('A\nA\nX-DCC: ' + 'x' * 1000000 + '\n')],
+                         ids=['close', 'garbage', 'flood', 'unknown', 'empty', 'two-letters', 'bad-letters', 'long-header'])
 def test_bad_answers(asking, stub, answer):
     m = asking(stub(answer).address)
     assert send(m)[0] == 451
