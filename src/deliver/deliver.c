@@ -357,8 +357,11 @@ enum deliver_result deliver_message(struct ctx *c, struct message *m, const stru
   unsigned outer, debug = acl_debug_resume(m, &outer);
   enum deliver_result result = deliver(&d, &own);
   acl_debug_pause(debug, outer);
-  if (m->over)
+  if (m->over) { /* nothing went over it; its end is an event all the same */
+    m->over->user = d.c;
+    smtp_use(d.c, m->over);
     smtp_disconnect(m->over, true);
+  }
   m->over = NULL;
   arena_free(arena);
   return result;

@@ -38,6 +38,8 @@ static struct smtp_connection *follow_one(struct config *config, struct smtp_con
     n->waiting.queue_name = str_dup(n->arena, n->waiting.queue_name);
     held = n;
   } else if (n) {
+    n->user = c; /* its end is an event */
+    smtp_use(c, n);
     smtp_disconnect(n, true);
   }
   arena_free(a);

@@ -206,3 +206,81 @@ def test_the_port_in_a_bounce(martlet, smtp_server, port):
     (bounce,) = m.mail('u1')
     expected = f'X-ip; [{hop.address}]' + ('' if port else f':{hop.port}')
     assert f'\nRemote-MTA: {expected}\n' in bounce.decode(), bounce
+
+
+# --- F21: events ---
+
+EVENTS = '''
+ev:
+  accept logwrite = event $event_name $local_part <$event_data>
+'''
+
+
+def events_of(log):
+    """Without what differs from run to run: ports, ids."""
+    return [re.sub(r'id=\S+|\d\d\d\d\d?\b', '', x.split(' event ')[1]) for x in log.split('\n') if ' event ' in x]
+
+
+@pytest.mark.peers
+def test_the_same_events_as_exim(martlet, exim, smtp_server):
+    """One message for recipients that are taken, refused and put off; those of the main configuration and of the transport."""
+    def answer(line, session):
+        return '550 never' if 'bad@' in line else '451 later' if 'later@' in line else None
+    found = []
+    for kind in (exim, martlet):
+        hop = smtp_server({'RCPT': answer}, keywords=('PIPELINING',))
+        main, client = 'event_action = ${acl{ev}}\n', 'event_action = ${acl{ev}}\n  hosts_try_fastopen ='
+        if kind is exim:
+            e = exim(main=main, acl='  accept\n' + EVENTS + 'unused:\n', client=f'port = {hop.port}\n  {client}', smarthost='127.0.0.1')
+            e.exim('-odi', '-f', 's@b.test', 'good@relay.test', 'bad@relay.test', 'later@relay.test', input='Subject: x\n\nx\n')
+            found.append(events_of(e.log()))
+        else:
+            m = martlet(daemon=False, main=main, acl=EVENTS, relay_to='*', client=f'port = {hop.port}\n  {client}', smarthost='127.0.0.1')
+            m.run('-odi', '-f', 's@b.test', 'good@relay.test', 'bad@relay.test', 'later@relay.test', input='Subject: x\n\nx\n')
+            found.append(events_of(m.log()))
+    theirs, ours = found
+    names = [x.split()[0] for x in theirs]
+    assert {'tcp:connect', 'smtp:connect', 'msg:rcpt:host:defer', 'msg:fail:delivery', 'msg:delivery'} <= set(names), theirs
+    # The bounce's connection is offered to the message that waits for the same host, and ends a little later; and Exim still has
+    # the bounce's recipient at hand when all is over.
+    def rest(events):
+        return sorted(re.sub(r'(msg:complete|tcp:close) s?', r'\1 ', x) for x in events[8:])
+    assert ours[:8] == theirs[:8] and rest(ours) == rest(theirs), '\n'.join(['ours:', *ours, 'theirs:', *theirs])
+
+
+def test_each_certificate_of_a_chain_is_shown(martlet, smtp_server, scratch):
+    """A root, an authority between, a server: three events, the root first."""
+    from support.certs import Authority, _openssl
+    root = Authority(os.path.join(scratch, 'root'))
+    path = os.path.join(scratch, 'mid')
+    with open(path + '.ext', 'w') as f:
+        f.write('basicConstraints=critical,CA:TRUE\n')
+    key = ('-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes')
+    _openssl('req', '-new', *key, '-subj', '/CN=between', '-keyout', path + '.key', '-out', path + '.csr')
+    _openssl('x509', '-req', '-in', path + '.csr', '-CA', root.certificate, '-CAkey', root.key, '-CAcreateserial', '-days', '9',
+             '-extfile', path + '.ext', '-out', path + '.pem')
+    middle = Authority(os.path.join(scratch, 'middle'))
+    shutil.copy(path + '.key', middle.key)
+    shutil.copy(path + '.pem', middle.certificate)
+    certificate, key = middle.issue('sink.test')
+    chain = os.path.join(scratch, 'chain.pem')
+    with open(chain, 'w') as f:
+        f.write(read(certificate) + read(path + '.pem') + read(root.certificate))
+    hop = smtp_server(tls=(chain, key))
+    m = martlet(daemon=False, acl=EVENTS, relay_to='*', smarthost='127.0.0.1', client='\n  '.join([
+        f'port = {hop.port}', 'event_action = ${if eq{$event_name}{tls:cert}{${acl{ev}}}}', f'tls_verify_certificates = {root.certificate}',
+        'tls_verify_cert_hostnames =', 'hosts_require_tls = *', 'tls_verify_hosts = *']))
+    m.run('-odi', '-f', 's@b.test', 'a@relay.test', input='Subject: x\n\nx\n')
+    assert [re.search(r'<(\d)>', x)[1] for x in events_of(m.log())] == ['2', '1', '0'] and len(hop.messages) == 1, m.logs()
+
+
+def test_a_backup_takes_what_a_stale_host_refuses(martlet, smtp_server):
+    """The remembered host refuses from now on, early and late: the next host of the address gets the message, no bounce."""
+    first = smtp_server({'CONNECT': ['220 first', '554 go away']}, keywords=('PIPELINING', 'PIPECONNECT'), address=free_loopback())
+    backup = smtp_server(address=free_loopback(), port=first.port)
+    m = martlet(daemon=False, relay_to='*', smarthost=f'"{first.address} : {backup.address}"',
+                client=f'port = {first.port}\n  hosts_pipe_connect = *\n  hosts_randomize = false')
+    for user in ('a', 'c'):
+        m.run('-odi', '-f', 's@b.test', f'{user}@relay.test', input='Subject: x\n\nx\n')
+    assert [x['rcpt'] for x in first.messages] == [['<a@relay.test>']] and [x['rcpt'] for x in backup.messages] == [['<c@relay.test>']], m.logs()
+    assert ' ** ' not in m.log() and m.queue() == []
