@@ -72,10 +72,11 @@ def test_python_dkim_chains(receiving, keys):
     two = seal(keys, one)
     footer = seal(keys, one + b'a footer\r\n')
     m = receiving()
-    got = judged(m, MESSAGE, one, two, footer, one.replace(b'world', b'World'), one.replace(b'a  test', b'a test!'), two.replace(b'spf=pass', b'spf=fail', 1))
+    got = judged(m, MESSAGE, one, two, footer, one.replace(b'world', b'World'), one.replace(b'a  test', b'a test!'), two.replace(b'spf=pass', b'spf=fail', 1), footer, MESSAGE)
     assert got == ['<none> <> <> <0>', '<pass> <> <s.ex> <1>', '<pass> <> <s.ex:s.ex> <1>', '<pass> <> <s.ex:s.ex> <2>',
-                   '<fail> <AMS body hash miscompare> <s.ex> <0>', '<fail> <AMS sig nonverify> <s.ex> <0>', got[6]]
+                   '<fail> <AMS body hash miscompare> <s.ex> <0>', '<fail> <AMS sig nonverify> <s.ex> <0>', *got[6:]]
     assert re.match(r'<(pass|fail)>', got[6])
+    assert got[7:] == [got[3], got[0]]  # nothing is left over from the message before
     log = m.log()
     assert log.count('not passed') >= 3 and ' ARC id=1@a.ex' in log
     idents = re.findall(r'(\S+) <= ', log)

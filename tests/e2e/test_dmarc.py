@@ -163,6 +163,20 @@ def test_wrong_settings(receiving):
     assert judged(m, ('', message('u@p.ex'))) == ['<temperror> <> <> <nono>']
 
 
+def test_odd_lists(receiving, scratch):
+    """An empty list of suffixes, and one that is not text."""
+    for name, text in (('empty', b''), ('comments', b'// nothing\n\n')):
+        write(os.path.join(scratch, name), text.decode())
+        os.chmod(os.path.join(scratch, name), 0o644)
+        m = receiving(f'dmarc_tld_file = {scratch}/{name}', allow_panic='public suffixes')
+        assert judged(m, ('', message('u@p.ex'))) == ['<temperror> <> <> <nono>']
+    with open(os.path.join(scratch, 'odd'), 'wb') as f:
+        f.write(b'\xff\xfe\x00\xe9*.\n!.\n' + bytes(range(256)) + b'\nex\n*.\xc3\xa9\n' + b'a' * 100000 + b'\n')
+    os.chmod(os.path.join(scratch, 'odd'), 0o644)
+    m = receiving(f'dmarc_tld_file = {scratch}/odd', allow_panic='public suffixes')
+    assert judged(m, ('', message('u@p.ex')))[0].split('>')[0] in ('<reject', '<temperror')
+
+
 def test_hostile(receiving, nameserver):
     nameserver.add('_dmarc.big.ex', 'TXT', 'v=DMARC1; p=reject; ' + 'x=' + 'y' * 200)
     many = ', '.join(f'u{n}@p.ex' for n in range(2000))

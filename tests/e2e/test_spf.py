@@ -188,6 +188,18 @@ def test_headers_and_log(receiving):
     assert 'X-Guess: no' in header and 'SPF=pass' in log
 
 
+LONG = '2001:db8:1111:2222:3333:4444:5555:6666'
+
+
+@pytest.mark.parametrize('ip, sender, address, comment', [
+    ('::1', 'u@fail.ex', '::1', 'localhost is always allowed.'), ('127.9.9.9', 'u@fail.ex', '127.9.9.9', 'localhost is always allowed.'), (LONG, 'u@wide.ex', LONG, f'domain of wide.ex designates {LONG}')])
+def test_addresses_of_clients(receiving, nameserver, ip, sender, address, comment):
+    """Loopback is not asked about; the longest form of an address fits."""
+    nameserver.add('wide.ex', 'TXT', f'v=spf1 ip6:{LONG} -all')
+    header, _ = received(receiving, sender, ip)
+    assert f'Received-SPF: pass (mx.martlet.test: {comment}' in header and f' client-ip={address}; envelope-from={sender};' in header
+
+
 def test_guess(receiving):
     header, log = received(receiving, 'u@none.ex')
     assert 'X-Guess: yes' in header and 'spf=pass (best guess record for domain) smtp.mailfrom=none.ex' in header
