@@ -2,12 +2,14 @@
   version 1, flags 1, length of a long key 2, stamp 8 (little endian), [key], value.
 
 Administrators (and their scripts) are used to emptying a hints database by removing its file, SPOOL/db/retry and the like.
-So each database has such a file, a mark: where it is missing, the database is emptied before it is used. */
+So each database has such a file, a mark: where it is missing, the database is emptied before it is used (those who only read
+look for it every 20 ms). */
 #include "hints/hints.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <lmdb.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -24,25 +26,32 @@ So each database has such a file, a mark: where it is missing, the database is e
 
 #define MAP_SIZE (1ul << 30) /* sparse: what the hints can grow to */
 #define DATABASES_MAX 64
+#define MISSING_MAX 4
 #define READERS_MAX 1024
 #define KEY_MAX 500          /* of LMDB's 511 */
 #define VALUE_MAX (1u << 20)
 #define RECORD_VERSION 1
 #define FLAG_LONG_KEY 1
 #define HEADER_SIZE 12
+#define LOOK_AGAIN 20        /* milliseconds: marks are files, and a delivery asks for a dozen records */
 
 static struct {
   MDB_env *env;
   char *dir;
   uid_t uid;
   gid_t gid;
-  pid_t pid;
   bool failed; /* reported; not tried again by this process */
   struct {
     char *name;
     MDB_dbi dbi;
+    int64_t marked; /* when its mark was seen */
   } dbs[DATABASES_MAX];
   int dbs_n;
+  struct {
+    char *name;
+    int64_t at;
+    size_t last_txn;
+  } missing[MISSING_MAX]; /* databases that were not there then */
 } store;
 
 static const char *const files[] = {"/data.mdb", "/lock.mdb", "/boot"};
@@ -191,7 +200,14 @@ static bool is_sound(struct str dir) {
   return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
+/* After a fork the parent's environment must not be used or closed here. */
+static void forget_parents(void) { memset(&store, 0, sizeof store); }
+
+static void watch_forks(void) { (void)!pthread_atfork(NULL, NULL, forget_parents); }
+
 static int open_at(struct arena *a, struct str spool, uid_t uid, gid_t gid) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, watch_forks);
   struct str dir = str_cat(a, spool, STR("/db"));
   int r = make_directory(dir, uid, gid);
   if (r < 0)
@@ -220,14 +236,7 @@ static int open_at(struct arena *a, struct str spool, uid_t uid, gid_t gid) {
   return OUTCOME_OK;
 }
 
-/* After a fork the parent's environment must not be used or closed here. */
-static bool is_open(void) {
-  if (store.pid != getpid()) {
-    memset(&store, 0, sizeof store);
-    store.pid = getpid();
-  }
-  return store.env != NULL;
-}
+static bool is_open(void) { return store.env != NULL; }
 
 int hints_open_directory(struct str spool) {
   if (is_open())
@@ -267,6 +276,8 @@ void hints_close(void) {
   mdb_env_close(store.env);
   for (int i = 0; i < store.dbs_n; i++)
     free(store.dbs[i].name);
+  for (int i = 0; i < MISSING_MAX; i++)
+    free(store.missing[i].name);
   free(store.dir);
   memset(&store, 0, sizeof store);
 }
@@ -292,6 +303,52 @@ static void make_mark(const char *db) {
   close(fd);
 }
 
+static int64_t now_ms(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+  return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static size_t last_txn(void) {
+  MDB_envinfo info;
+  return mdb_env_info(store.env, &info) == 0 ? info.me_last_txnid : 0;
+}
+
+/* Has the database been looked for a moment ago, and nobody written anything since? */
+static bool known_missing(const char *db) {
+  for (int i = 0; i < MISSING_MAX && store.missing[i].name; i++)
+    if (strcmp(store.missing[i].name, db) == 0)
+      return now_ms() - store.missing[i].at < LOOK_AGAIN && store.missing[i].last_txn == last_txn();
+  return false;
+}
+
+static void note_missing(const char *db, size_t at_txn) {
+  for (int i = 0; i < MISSING_MAX; i++) {
+    if (store.missing[i].name && strcmp(store.missing[i].name, db) != 0)
+      continue;
+    if (!store.missing[i].name)
+      store.missing[i].name = xstrdup(db);
+    store.missing[i].at = now_ms();
+    store.missing[i].last_txn = at_txn;
+    return;
+  }
+}
+
+/* Has its mark been seen a moment ago? */
+static bool marked(const char *db) {
+  for (int i = 0; i < store.dbs_n; i++)
+    if (strcmp(store.dbs[i].name, db) == 0) {
+      int64_t now = now_ms();
+      if (now - store.dbs[i].marked < LOOK_AGAIN)
+        return true;
+      if (!has_mark(db))
+        return false;
+      store.dbs[i].marked = now;
+      return true;
+    }
+  return has_mark(db);
+}
+
 static bool exists(const char *db) {
   MDB_txn *txn;
   MDB_dbi dbi;
@@ -306,7 +363,7 @@ static bool exists(const char *db) {
 static void forget_removed(const char *db, bool write) {
   MDB_txn *txn;
   MDB_dbi dbi;
-  if (has_mark(db) || (!write && !exists(db)) || mdb_txn_begin(store.env, NULL, 0, &txn) != 0)
+  if ((write ? has_mark(db) : marked(db)) || (!write && !exists(db)) || mdb_txn_begin(store.env, NULL, 0, &txn) != 0)
     return;
   int e = 0;
   if (!has_mark(db)) { /* nobody else was faster */
@@ -339,6 +396,9 @@ static int begin(struct ctx *c, const char *db, bool write, struct access *ret) 
     if (r != OUTCOME_OK)
       return c ? ctx_fail(c, OUTCOME_DEFER, "hints database is not available") : OUTCOME_DEFER;
   }
+  if (!write && known_missing(db))
+    return OUTCOME_FAIL;
+  size_t at_txn = last_txn();
   forget_removed(db, write);
   int e = mdb_txn_begin(store.env, NULL, write ? 0 : MDB_RDONLY, &ret->txn);
   if (e != 0)
@@ -353,6 +413,7 @@ static int begin(struct ctx *c, const char *db, bool write, struct access *ret) 
     mdb_txn_abort(ret->txn);
     if (c && c->message && !has_mark(db)) /* scripts remove it where a delivery has been, whether there were records or not */
       make_mark(db);
+    note_missing(db, at_txn);
     return OUTCOME_FAIL;
   }
   if (e != 0) {
@@ -367,6 +428,7 @@ static void remember(const char *db, MDB_dbi dbi) {
   for (int i = 0; i < store.dbs_n; i++)
     if (store.dbs[i].dbi == dbi)
       return;
+  store.dbs[store.dbs_n].marked = INT64_MIN / 2;
   store.dbs[store.dbs_n].name = xstrdup(db);
   store.dbs[store.dbs_n++].dbi = dbi;
 }
