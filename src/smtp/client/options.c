@@ -34,7 +34,7 @@ const struct option_def smtp_client_option_table[] = {
     {"hosts_max_try", OPTION_INT, OFF(hosts_max_try), "5"},
     {"hosts_max_try_hardlimit", OPTION_INT, OFF(hosts_max_try_hardlimit), "50"},
     HOSTS(hosts_nopass_tls, NULL, 0),
-    HOSTS(hosts_noproxy_tls, NULL, 0),
+    HOSTS(hosts_noproxy_tls, NULL, OPTION_MOOT), /* no process stands between a session and those that use it later */
     {"hosts_override", OPTION_BOOL, OFF(hosts_override)},
     HOSTS(hosts_pipe_connect, NULL, 0),
     {"hosts_randomize", OPTION_EXPR_BOOL, OFF(hosts_randomize)},

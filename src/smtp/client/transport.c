@@ -415,7 +415,7 @@ static bool listed(const struct delivery *d, const struct option_expr *hosts, co
 
 /* The connection is good for more: another message that waits for the host gets it, or the pool. */
 static void keep(struct delivery *d, struct smtp_connection *n, const struct host *h) {
-  if (d->alone || (n->tls && (listed(d, &d->o->hosts_nopass_tls, n) || listed(d, &d->o->hosts_noproxy_tls, n)))) {
+  if (d->alone || (n->tls && listed(d, &d->o->hosts_nopass_tls, n))) {
     smtp_disconnect(n, true);
     return;
   }
