@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from support import procs
+from support.smtp import Client
 from support.util import free_loopback, read, wait_for
 
 TEXT = 'Subject: x\r\n\r\ntext\r\n'
@@ -183,6 +184,30 @@ def test_queuefile_killed_before_it_was_noted(martlet, left):
     assert m.queue() == [ident]
     m.run('-qff')
     complete_pair(m, ident)
+
+
+def test_queuefile_keeps_all_that_the_spool_has(martlet):
+    """ACL variables, DSN parameters, headers, who sent it; only the recipients that were routed there are named."""
+    m = martlet(relay_to='*', acl_rcpt='  warn set acl_m_note = kept\n  warn set acl_c_other = too\n  accept', arguments=['-odq'],
+                main='dsn_advertise_hosts = *\nqueue_only', routers='scan:\n  driver = accept\n  domains = local.test\n  transport = scan\n',
+                transports='scan:\n  driver = queuefile\n  directory = @DIR@/mail/scan\n')
+    directory = m._own('mail/scan')
+    with Client(m.port) as c:
+        c.ehlo()
+        c.expect(250, 'MAIL FROM:<a@b.test> RET=HDRS ENVID=a+2Bb')
+        c.expect(250, 'RCPT TO:<u1@local.test> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;y+2Bz@local.test')
+        c.expect(250, 'RCPT TO:<x@relay.test>')
+        c.expect(354, 'DATA')
+        assert c.body('Subject: x\r\nX-Own: kept\r\n\r\nx\r\n')[0] == 250
+    ident = re.search(r'(\S+) <= a@b', m.log())[1]
+    before = m.run('-Mvh', ident)
+    m.run('-M', ident, check=False)
+    after = wait_for(lambda: read(os.path.join(directory, ident + '-H')), m.logs)
+    for line in ('-dsn_envid a+2Bb', '-dsn_ret 2', '-aclm _note 4\nkept', '-aclc _other 3\ntoo', 'X-Own: kept', 'rfc822;y+2Bz@local.test'):
+        assert line in before and line in after, after
+    lines, own = after.split('\n'), before.split('\n')
+    number = own.index('2')
+    assert set(lines) - set(own) <= {'1'} and 'x@relay.test' in before and 'x@relay.test' not in after, (number, before, after)
 
 
 def test_queuefile_does_not_touch_another_s_pair(martlet):
