@@ -173,7 +173,7 @@ static const struct option_def options[] = {
   {"message_id_header_text", OPTION_EXPR, AT(message_id_header_text)},
   {"message_logs", OPTION_BOOL, AT(message_logs), "true"},
   {"message_size_limit", OPTION_EXPR, AT(message_size_limit), "50M"},
-  {"move_frozen_messages", OPTION_BOOL, AT(move_frozen_messages), .flags = OPTION_LATER},
+  {"move_frozen_messages", OPTION_BOOL, AT(move_frozen_messages)},
   {"mua_wrapper", OPTION_BOOL, AT(mua_wrapper)},
   {"mysql_servers", OPTION_STRING, AT(mysql_servers)},
   {"never_users", OPTION_USER_LIST, AT(never_users)},

@@ -428,7 +428,7 @@ static void start_queue_run(const struct daemon_message *m) {
   struct arena *a = arena_new("queue run");
   struct ctx *c = ctx_new(a, w.config);
   struct queue_run r = {.queue_name = str_dup(a, str_c(m->queue_name)), .first_only = m->run.first_only, .force = m->run.force,
-      .force_frozen = m->run.force_frozen};
+      .force_frozen = m->run.force_frozen, .frozen_too = main_options(w.config)->move_frozen_messages};
   uint64_t cleared = retry_cleared(c);
   r.all = cleared != known_cleared;
   known_cleared = cleared;

@@ -1,6 +1,7 @@
 #include "deliver/deliver.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include "acl/acl.h"
 #include "base/time.h"
@@ -250,6 +251,16 @@ static int write_at_last(struct delivery *d, bool must) {
   return rc;
 }
 
+/* A message that stays frozen: with move_frozen_messages it leaves the queue. */
+static enum deliver_result stays_frozen(struct delivery *d) {
+  if (!main_options(d->c->config)->move_frozen_messages)
+    return DELIVER_FROZEN;
+  int rc = spool_set_aside(d->c, d->m);
+  if (rc)
+    log_write(LOG_MAIN | LOG_PANIC, d->m, "failed to move the frozen message: %s", strerror(-rc));
+  return rc ? DELIVER_FROZEN : DELIVER_COMPLETE;
+}
+
 static bool any_busy(const struct delivery *d) {
   const struct address *a = d->deferred;
   while (a && (a->put_off || a->basic_errno != ERROR_HOST_BUSY))
@@ -287,12 +298,14 @@ static enum deliver_result finish(struct delivery *d) {
       return DELIVER_TROUBLE;
     }
   }
-  if (!m->frozen && any_busy(d))
+  if (m->frozen)
+    return stays_frozen(d);
+  if (any_busy(d))
     return DELIVER_BUSY;
   /* A queue run before that time has nothing to do if each address waits for a retry record's time. */
   if (m->next_attempt > 0 && !waits_for_time(d))
     m->next_attempt = -m->next_attempt;
-  return m->frozen ? DELIVER_FROZEN : DELIVER_DEFERRED;
+  return DELIVER_DEFERRED;
 }
 
 /* --- the whole --- */
@@ -307,7 +320,7 @@ static struct ctx *delivery_ctx(struct ctx *c, struct arena *a, struct message *
 
 static enum deliver_result deliver(struct delivery *d, struct deliver_how *how) {
   if (d->m->frozen && !thaw(d, how))
-    return DELIVER_FROZEN;
+    return stays_frozen(d);
   if (debug_on(DEBUG_deliver) || log_is_verbose())
     fprintf(stderr, "delivering %s\n", d->m->id);
   delivery_recipients(d);

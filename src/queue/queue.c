@@ -209,7 +209,7 @@ void queue_start_run(const struct queue_run *r, int64_t now) {
     struct queue_entry *e = q.heap[i];
     if (!str_eq(e->queue_name, str_is_set(r->queue_name) ? r->queue_name : STR_EMPTY) || (r->first_only && !e->first))
       continue;
-    if ((e->frozen && !r->force_frozen) || (e->timed && !r->force && !r->all))
+    if ((e->frozen && !r->force_frozen && !r->frozen_too) || (e->timed && !r->force && !r->all))
       continue;
     if (e->due > now)
       e->due = now;

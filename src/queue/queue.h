@@ -44,6 +44,7 @@ int64_t queue_next_due(void);
 struct queue_run {
   struct str queue_name;
   bool first_only, force, force_frozen;
+  bool frozen_too;           /* frozen ones are looked at as well */
   bool all;                  /* those too that are known to wait for a time: retry records have gone since */
 };
 /* A queue run: all that wait (in that queue) become due, but for those of which is known that their time has not come.

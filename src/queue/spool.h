@@ -73,6 +73,9 @@ int spool_read_file(struct ctx *c, struct str queue_name, struct str id, char wh
 
 /* Moves the files of a message that is locked to another queue; m->queue_name is then that. 0 or -errno. */
 int spool_move(struct ctx *c, struct message *m, struct str queue_name);
+/* move_frozen_messages: takes the files of a message that is locked out of the queue, into Finput and Fmsglog beside its input
+and msglog. They stay there until somebody moves them back. 0 or -errno. [suspends] */
+int spool_set_aside(struct ctx *c, struct message *m);
 /* Removes what there is of a message that cannot be read (-Mrm). True: there was something. */
 bool spool_remove_unread(struct ctx *c, struct str queue_name, struct str id);
 /* Removes a message's log. */

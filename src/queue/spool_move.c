@@ -4,7 +4,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "core/ctx.h"
+#include "loop/fiber.h"
 #include "queue/spool_internal.h"
+#include "queue/spool_wal.h"
 
 /* -D is there under both names for a moment: a crash leaves a whole message, in one queue or the other. */
 static int move_files(int from, int to, const char *id) {
@@ -37,6 +39,41 @@ int spool_move(struct ctx *c, struct message *m, struct str queue_name) {
   if (to >= 0)
     (void)renameat(from, m->id, to, m->id);
   m->queue_name = str_dup(m->arena, queue_name);
+  return 0;
+}
+
+struct aside_job {
+  const char *id;
+  int from, to;
+  bool sync; /* the files may not be on the disk yet: the log still holds the message */
+};
+
+static int aside(void *arg) {
+  struct aside_job *j = arg;
+  int rc = j->sync ? spool_io_sync_fs(j->from) : 0;
+  return rc ? rc : move_files(j->from, j->to, j->id);
+}
+
+int spool_set_aside(struct ctx *c, struct message *m) {
+  struct spool_state *s = spool_state(m);
+  char subdir[2] = {m->spool_subdir[0], '\0'};
+  int rc = spool_rest(c, m);
+  if (rc)
+    return rc;
+  struct aside_job job = {.id = m->id, .from = spool_dir(m->queue_name, subdir, false),
+      .to = spool_purpose_dir(m->queue_name, "Finput", subdir, true), .sync = s->wal != NULL};
+  rc = job.from < 0 ? job.from : job.to < 0 ? job.to : fiber_offload(aside, &job);
+  if (rc)
+    return rc;
+  int from = spool_purpose_dir(m->queue_name, "msglog", subdir, false);
+  int to = from < 0 ? -1 : spool_purpose_dir(m->queue_name, "Fmsglog", subdir, true);
+  if (to >= 0)
+    (void)renameat(from, m->id, to, m->id);
+  if (s->wal)
+    wal_gone(s->wal);
+  s->has_files = s->has_data = s->has_journal = false;
+  if (spool_changed && !wal_active())
+    spool_changed(m);
   return 0;
 }
 

@@ -5,6 +5,7 @@ import socket
 
 import pytest
 
+from support.smtp import Client
 from support.util import wait_for
 
 pytestmark = pytest.mark.plain
@@ -121,3 +122,40 @@ def test_long_list_is_the_same_with_and_without_what_is_known(martlet):
     assert changed.count('*** frozen ***') == 1 and changed.count('D b@relay.test') == 1
     m.run('-Mt', first)
     assert m.run('-bp').count('*** frozen ***') == 0
+
+
+@pytest.mark.parametrize('split', [False, True])
+def test_move_frozen_messages(smtp_server, martlet, split):
+    """Frozen by a delivery (a bounce that nobody takes), and by an ACL; moved back by hand it is delivered."""
+    hop = smtp_server()
+    m = martlet(smarthost='127.0.0.1', client=f'port = {hop.port}', arguments=['-q1s'],
+                main=f'move_frozen_messages\nsplit_spool_directory = {"true" if split else "false"}\nacl_not_smtp = acl_freeze',
+                acl='acl_freeze:\n  accept senders = frozen@b.test\n         control = freeze\n  accept',
+                routers='fails:\n  driver = redirect\n  domains = fails.test\n  data = :fail: nobody\n  allow_fail', relay_to='fails.test')
+    spool = m.outside('spool')
+    def aside(where='Finput'):
+        return sorted(f for _, _, names in os.walk(f'{spool}/{where}') for f in names)
+    with Client(m.port) as c:
+        assert c.mail('', 'a@fails.test', data='Subject: x\r\n\r\nx\r\n')[0] == 250
+    wait_for(lambda: len(aside()) == 2, lambda: 'the bounce to be set aside' + m.logs())
+    ident = re.search(r'(\S+) Frozen', m.log())[1]
+    assert aside() == [f'{ident}-D', f'{ident}-H']
+    wait_for(lambda: aside('Fmsglog') == [ident], lambda: 'its log to follow' + m.logs())
+    assert not m.queue() and m.run('-bpc').strip() == '0'
+    m.run('-f', 'frozen@b.test', 'b@relay.test', input=HEADER)
+    wait_for(lambda: len(aside()) == 4, lambda: 'the other one to be set aside' + m.logs())
+    assert not m.queue()
+    other = next(f[:-2] for f in aside() if ident not in f)
+    sub = f'/{other[5]}' if split else ''
+    with open(f'{spool}/Finput{sub}/{other}-D') as f:
+        assert f.readline() == f'{other}-D\n'
+    # Back again by hand, and thawed: the next run finds it.
+    header = f'{spool}/Finput{sub}/{other}-H'
+    with open(header) as f:
+        text = f.read()
+    assert '\n-frozen ' in text
+    with open(header, 'w') as f:
+        f.write(re.sub(r'(?m)^-frozen .*\n', '', text))
+    for which in 'DH':
+        os.rename(f'{spool}/Finput{sub}/{other}-{which}', f'{spool}/input{sub}/{other}-{which}')
+    wait_for(lambda: len(hop.messages) == 1, lambda: 'it to go' + m.logs())
