@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from support.util import free_loopback
+from support.util import free_loopback, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -33,6 +33,15 @@ def send(m):
     m.run('-odi', '-f', 's@b.test', 'a@relay.test', input='Subject: x\n\nx\n')
 
 
+def goes(m, good):
+    """A busy machine may be late with an answer that is right."""
+    def gone():
+        m.run('-qff')
+        return good.messages and m.queue() == []
+    wait_for(gone, m.logs)
+    assert len(good.messages) == 1, m.logs()
+
+
 @pytest.mark.parametrize('name', ['relay.test', 'mx.relay.test'])
 @pytest.mark.parametrize('trouble', ['SERVFAIL', 'REFUSED', 'TIMEOUT', 'GARBAGE', 'QUESTION', 'OWNER', 'IDENT', 'KIND', 'CUT', 'TRUNCATED', 'LOOP'])
 def test_trouble_then_right(net, trouble, name):
@@ -48,15 +57,15 @@ def test_trouble_then_right(net, trouble, name):
     assert re.search(r'== a@relay\.test R=mx .*defer \(-1\): host lookup did not complete|== a@relay\.test R=mx .*lookup', log), m.logs()
     assert len(m.queue()) == 1
     ns.trouble = {}
-    m.run('-qff')
-    assert len(good.messages) == 1 and m.queue() == [] and not liar.sessions, m.logs()
+    goes(m, good)
+    assert not liar.sessions
 
 
 def test_truncated_answers_are_had_over_tcp(net):
     m, ns, good, liar = net
     ns.add('relay.test', 'MX', *[(20, f'{"x" * 50}{n}.relay.test') for n in range(40)])
     send(m)
-    assert len(good.messages) == 1 and m.queue() == [], m.logs()
+    goes(m, good)
 
 
 def test_a_lie_beside_the_truth(net):
@@ -70,4 +79,5 @@ def test_a_lie_beside_the_truth(net):
         return code, extra + found
     ns.lookup = lookup
     send(m)
-    assert len(good.messages) == 1 and not liar.sessions and m.queue() == [], m.logs()
+    goes(m, good)
+    assert not liar.sessions
