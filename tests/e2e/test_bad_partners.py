@@ -1,5 +1,6 @@
 """Scanners and authenticators with partners that behave badly: what test_scan_*.py and test_auth_trouble.py do not have."""
 import base64
+import os
 import re
 import socket
 import subprocess
@@ -71,6 +72,34 @@ def test_scanners_that_never_answer(martlet, stub):
     assert replies == {'dcc': 451, 'lines': 250, 'rspamd': 250} and time.monotonic() - before < 400
     for name in ('lines', 'rspamd'):
         assert 'message accepted without verdicts' in asking[name].log('panic')
+
+
+@pytest.mark.root
+def test_mksd(martlet):
+    """The one scanner whose socket has a fixed place."""
+    m = martlet(inside=True, main='acl_smtp_data = data\nav_scanner = mksd:2\n', allow_panic='malware acl condition: mksd', acl="""
+data:
+  deny   malware = */tmo=5s
+         message = found $malware_name
+  accept
+""")
+    os.makedirs(m.place.path('/run/mksd'))
+    path = m.place.path('/run/mksd/socket')
+
+    def said(text):
+        def serve(c):
+            assert c.until(b'\n').startswith(b'|')
+            c.send(text)
+        return serve
+    for answer, want in ((said('OK\n'), 250), (said('VIR Eicar /x\n'), 550), (said('ERR what\n'), 451), (scanners.close, 451), (scanners.garbage, 451),
+                         (scanners.flood, 451), (scanners.never, 451)):
+        server = scanners.Stub(answer, path)
+        with Client(m.port, timeout=100) as c:
+            code, text = c.mail('a@b.test', 'u0@local.test', data='Subject: x\r\n\r\nbody\r\n')
+        server.stop()
+        assert code == want and (code != 550 or text == 'found Eicar'), (want, code, text, m.logs())
+    with Client(m.port, timeout=100) as c:
+        assert c.mail('a@b.test', 'u0@local.test', data='Subject: x\r\n\r\nbody\r\n')[0] == 451
 
 
 # --- passwords ---
