@@ -33,7 +33,10 @@ void what_end(struct what_item *i) {
 static bool deliveries(struct buf *b, const struct what_item *i, long long seconds) {
   bool any = false;
   for (const struct patience *p = patience_first(); p; p = p->next)
-    if (!strcmp(p->message->id, i->id)) {
+    if (!strcmp(p->message->id, i->id) && !p->host) {
+      buf_printf(b, "%d %s %s: routing %.*s for %llds\n", (int)getpid(), i->doing, i->id, STRF(p->recipient), seconds);
+      any = true;
+    } else if (!strcmp(p->message->id, i->id)) {
       buf_printf(b, "%d %s %s to %.*s [%.*s] (%.*s) for %llds\n", (int)getpid(), i->doing, i->id, STRF(p->host_name), STRF(p->host_address),
           STRF(p->recipient), seconds);
       any = true;

@@ -7,6 +7,7 @@
 #include "log/log.h"
 #include "match/match.h"
 #include "queue/retry.h"
+#include "smtp/client/patience.h"
 #include "transport/transport.h"
 
 #define DEPTH_MAX 100
@@ -281,7 +282,10 @@ static void place_taken(struct delivery *d, struct address *list, bool local) {
 
 static void route_one(struct delivery *d, struct address *a, struct address **pending) {
   struct route_lists lists = {.mode = ROUTE_FOR_DELIVERY, .pending = *pending};
+  struct patience p;
+  patience_begin_routing(&p, d->m, a->address);
   enum route_result rc = route_address(d->c, a, &lists);
+  patience_end(&p);
   *pending = lists.pending;
   if (lists.children)
     add_children(d, a, lists.children);

@@ -259,6 +259,43 @@ static void test_order_of_arrival(void **state) {
 }
 
 /* A message whose -D another process has locked as Exim does. */
+static bool set_aside_whole(const char *id) {
+  char name[200];
+  struct stat st;
+  bool split = spool_root()->split;
+  for (const char *which = "DH"; *which; which++) {
+    snprintf(name, sizeof name, "%s/Finput/%.1s%s%s-%c", root, split ? id + 5 : "", split ? "/" : "", id, *which);
+    if (stat(name, &st))
+      return false;
+  }
+  return true;
+}
+
+/* Whatever goes wrong, the message is whole in one of the two places. */
+static void test_set_aside(void **state) {
+  for (int n = 1, used = 1; n <= used + 1; n++) {
+    int rc;
+    struct message *m = new_message(STR_EMPTY, STR("body\n"), &rc), *again;
+    assert_int_equal(rc, 0);
+    assert_int_equal(spool_commit(ctx, m), 0);
+    struct str id = str_dup(arena, str_c(m->id));
+    spool_fault_at(n, EIO);
+    rc = spool_set_aside(ctx, m);
+    used = spool_fault_count();
+    spool_fault_at(0, 0);
+    message_free(m);
+    bool waits = spool_exists(STR_EMPTY, str_dup_c(arena, id));
+    assert_true(waits != set_aside_whole(str_dup_c(arena, id)));
+    assert_true(rc || !waits);
+    if (!waits)
+      continue;
+    assert_int_equal(spool_read_message(ctx, STR_EMPTY, id, true, &again), SPOOL_OK);
+    assert_int_equal(spool_set_aside(ctx, again), 0);
+    message_free(again);
+    assert_true(set_aside_whole(str_dup_c(arena, id)));
+  }
+}
+
 static void test_foreign_lock(void **state) {
   int rc, ready[2];
   struct message *m = new_message(STR_EMPTY, STR("x\n"), &rc);
@@ -297,7 +334,8 @@ int main(void) {
     TEST(test_abandon, plain),       TEST(test_faults_in_commit, plain),
     TEST(test_faults_in_commit, split), TEST(test_faults_in_changes, plain),
     TEST(test_damaged, plain),       TEST(test_foreign_lock, plain),
-    TEST(test_order_of_arrival, plain),
+    TEST(test_order_of_arrival, plain), TEST(test_set_aside, plain),
+    TEST(test_set_aside, split),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -87,3 +87,18 @@ def test_run_with_nothing_due_opens_no_file(martlet):
         # A forced one does.
         m.run('-qf')
         assert len({n for n in o.names() if n.endswith('-H')}) == 30
+
+
+@pytest.mark.root
+def test_silent_name_server_holds_up_its_own_messages_only(martlet, smtp_server, nameserver):
+    """Two places, and ten messages whose routing takes minutes."""
+    hop = smtp_server()
+    nameserver.trouble['dead.test'] = 'TIMEOUT'
+    m = martlet(resolver=nameserver.address, smarthost=f'127.0.0.1::{hop.port}', relay_to='relay.test : dead.test',
+                main='worker_processes = 1\nworker_deliveries = 2\nsmtp_accept_queue_per_connection = 0\ndns_retrans = 60s\ndns_retry = 3',
+                routers='dead:\n  driver = dnslookup\n  domains = dead.test\n  transport = remote_smtp\n  no_more')
+    send(m, 10, 'dead.test')
+    wait_for(lambda: ('dead.test', 'MX') in nameserver.queries, lambda: 'the name server to be asked' + m.logs())
+    send(m, 5, 'relay.test')
+    wait_for(lambda: len(hop.messages) == 5, lambda: 'the others to go' + m.logs())
+    assert '== u' not in m.log(), m.log()

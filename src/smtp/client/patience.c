@@ -62,6 +62,19 @@ int patience_again(struct str address, int port) {
   return more > AGAIN_MOST - seconds ? AGAIN_MOST : seconds + more;
 }
 
+static void enter(struct patience *p) {
+  for (const struct patience *o = here.users; o && !p->second; o = o->next)
+    p->second = o->message == p->message && !o->second;
+  p->next = here.users;
+  here.users = p;
+}
+
+void patience_begin_routing(struct patience *p, const struct message *m, struct str recipient) {
+  *p = (struct patience){.message = m, .fiber = fiber_self(), .since = loop_now_fresh(), .host_name = STR_EMPTY, .host_address = STR_EMPTY,
+      .recipient = recipient};
+  enter(p);
+}
+
 void patience_begin(struct patience *p, const struct message *m, struct str address, int port) {
   *p = (struct patience){.host = find(address, port), .message = m, .fiber = fiber_self(), .since = loop_now_fresh(),
       .host_name = STR_EMPTY, .host_address = address, .recipient = STR_EMPTY};
@@ -75,10 +88,7 @@ void patience_begin(struct patience *p, const struct message *m, struct str addr
     here.hosts = p->host = h;
   }
   p->host->users++;
-  for (const struct patience *o = here.users; o && !p->second; o = o->next)
-    p->second = o->message == m && !o->second;
-  p->next = here.users;
-  here.users = p;
+  enter(p);
 }
 
 static void drop_host(struct patience_host *h) {
@@ -95,7 +105,7 @@ void patience_end(struct patience *p) {
   while (*link != p)
     link = &(*link)->next;
   *link = p->next;
-  if (--p->host->users == 0)
+  if (p->host && --p->host->users == 0)
     drop_host(p->host);
   for (struct patience *o = p->second ? NULL : here.users; o; o = o->next)
     if (o->message == p->message) {
@@ -107,7 +117,7 @@ void patience_end(struct patience *p) {
 void patience_progress(void) {
   const struct fiber *self = here.users ? fiber_self() : NULL;
   for (struct patience *p = self ? here.users : NULL; p; p = p->next)
-    if (p->fiber == self) {
+    if (p->fiber == self && p->host) {
       p->since = p->host->heard = loop_now_fresh();
       return;
     }

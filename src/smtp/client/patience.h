@@ -14,7 +14,7 @@ struct patience_host;
 
 /* A delivery's use of a host, on the stack of the fiber that makes it. */
 struct patience {
-  struct patience_host *host;
+  struct patience_host *host; /* NULL: it is being routed */
   const struct message *message;
   const struct fiber *fiber;
   usec_t since;              /* the last sign of life */
@@ -28,6 +28,8 @@ void patience_limit(int waiting, int all);
 /* Are there enough for the host? Then the caller has the message wait. Counts those sent away. */
 bool patience_full(struct str address, int port);
 void patience_begin(struct patience *p, const struct message *m, struct str address, int port);
+/* The same while the DNS and others are asked where a recipient's mail goes: it counts among those that wait only. */
+void patience_begin_routing(struct patience *p, const struct message *m, struct str recipient);
 void patience_end(struct patience *p);
 /* The host has said something to this fiber, or taken data from it. */
 void patience_progress(void);

@@ -96,6 +96,23 @@ static void message_counts_once(void **state) {
   assert_int_equal(patience_waiting(), 0);
 }
 
+static void routing_waits_for_no_host(void **state) {
+  struct patience p[3];
+  patience_limit(1, 5);
+  patience_begin_routing(&p[0], MESSAGE(0), STR("a@b.test"));
+  patience_begin_routing(&p[1], MESSAGE(1), STR("c@b.test"));
+  patience_begin(&p[2], MESSAGE(2), STR("192.0.2.1"), 25);
+  assert_int_equal(patience_waiting(), 0);
+  p[0].since -= PATIENCE_WAIT;
+  assert_int_equal(patience_waiting(), 1);
+  assert_false(patience_full(STR("192.0.2.1"), 25));
+  assert_false(patience_full(STR(""), 0));
+  patience_progress();
+  for (int i = 0; i < 3; i++)
+    patience_end(&p[i]);
+  assert_int_equal(patience_waiting(), 0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(nothing_is_limited_without_limits),
@@ -103,6 +120,7 @@ int main(void) {
       cmocka_unit_test(host_that_answers_somebody_may_be_used_by_all),
       cmocka_unit_test(many_sent_away_come_later),
       cmocka_unit_test(message_counts_once),
+      cmocka_unit_test(routing_waits_for_no_host),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
