@@ -131,6 +131,31 @@ def test_kept_in_the_spool(judged, stub):
     assert len(server.requests) == 1
 
 
+def test_message_of_a_local_user(judged, stub):
+    """acl_not_smtp may ask, too."""
+    server = stub(lines('VERDICT 1 drop\nDONE\n'))
+    m = judged(f'inet:127.0.0.1:{server.port}', main='acl_not_smtp = own\n', acl='own:\n  accept control = bmi_run\n')
+    m.run('-odi', '-f', 'a@b.test', 'u0@local.test', input='Subject: x\n\nbody\n')
+    m.wait_log('=> :blackhole: <u0@local.test> R=drop')
+    assert 'RCPT <u0@local.test>\nDATA' in server.requests[0][0]
+
+
+def test_recipients_that_prdr_refused_are_not_judged(judged, stub):
+    server = stub(lines('VERDICT 1 deliver\nVERDICT 2 drop\nDONE\n'))
+    m = judged(f'inet:127.0.0.1:{server.port}', main='prdr_enable\nacl_smtp_data_prdr = each\n', acl='each:\n  deny local_parts = u1\n  accept\n')
+    with Client(m.port, timeout=100) as c:
+        c.ehlo()
+        c.expect(250, 'MAIL FROM:<a@b.test> PRDR')
+        for r in ('u0', 'u1', 'u2'):
+            c.expect(250, f'RCPT TO:<{r}@local.test>')
+        c.expect(354, 'DATA')
+        c.send('Subject: x\r\n\r\nbody\r\n.\r\n')
+        assert [c.reply()[0] for _ in range(5)] == [353, 250, 550, 250, 250]
+    m.wait_mail('u0')
+    m.wait_log('=> :blackhole: <u2@local.test> R=drop')
+    assert 'u1@' not in server.requests[0][0]
+
+
 def test_not_run_is_not_asked(martlet, stub):
     server = stub(lines(THREE))
     m = martlet(main=f'bmi_config_file = inet:127.0.0.1:{server.port}\n', routers=ROUTERS)
