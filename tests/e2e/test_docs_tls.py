@@ -156,4 +156,4 @@ def test_shared(martlet, make, authority, example):
     r = make(Redis)
     m = martlet(tls=authority.issue('mx.martlet.test'), **example('shared', {'6379': r.port}))
     shown(m, '-tls1_2')
-    assert len(r.call('KEYS', 'martlet:tickets:*')) == 2
+    assert len(r.call('KEYS', 'martlet:tickets:*')) in (2, 3)

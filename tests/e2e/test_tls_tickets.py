@@ -77,7 +77,7 @@ def test_two_machines(martlet, authority, redis, version):
     a.start()
     assert talk(a, c, session)[0]
     names = r.call('KEYS', 'martlet:tickets:3600:*')
-    assert len(names) == 2 # of this hour and the next
+    assert len(names) in (2, 3) # of this hour and the next, and perhaps the one before
     assert all(int(r.call('TTL', n)) > 3600 for n in names)
 
 
@@ -99,7 +99,7 @@ def test_shared_with_a_password(martlet, authority, redis):
     m = martlet(tls=authority.issue('mx.martlet.test'), main=main(r, password='s3cret'))
     c = context()
     assert talk(m, c, talk(m, c)[1])[0]
-    assert len(r.call('KEYS', 'martlet:tickets:*')) == 2
+    assert len(r.call('KEYS', 'martlet:tickets:*')) in (2, 3)
 
 
 @pytest.mark.parametrize('trouble', ['nobody', 'password', 'junk'])
@@ -173,7 +173,7 @@ class Customers:
 
 
 def test_a_day_in_seconds(martlet, authority, redis, scratch):
-    """Keys of tickets change every two seconds and are shared by two daemons; the certificate (one file for it and its key)
+    """Keys of tickets change every three seconds and are shared by two daemons; the certificate (one file for it and its key)
     is replaced again and again; both daemons read their configuration anew, and one is told so by each. No handshake fails."""
     r, file = redis(), os.path.join(str(scratch), 'both.pem')
 
@@ -184,7 +184,7 @@ def test_a_day_in_seconds(martlet, authority, redis, scratch):
                     out.write(f.read())
         os.rename(file + '.new', file)
     renew('first.test')
-    servers = [martlet(tls=(file, file), main=main(r, '2s')) for _ in range(2)]
+    servers = [martlet(tls=(file, file), main=main(r, '3s')) for _ in range(2)]
     before = set(r.call('KEYS', 'martlet:tickets:*') or [])
     with Customers(servers, 4) as customers:
         for i in range(4):
