@@ -9,7 +9,7 @@ from support import scanners
 from support.scanners import GTUBE, Rspamd
 from support.martlet import ID
 from support.smtp import Client
-from support.util import wait_for
+from support.util import wait_for, write
 
 pytestmark = pytest.mark.plain
 
@@ -116,6 +116,23 @@ def test_rules_and_children(judged, stub):
         assert f'X-Rules: 8 <{b64("rules")}>' in str(m.wait_mail(user)[0])
     m.wait_log(r'=> :blackhole: <u4@local.test> R=drop')
     m.wait_log(r'=> :blackhole: <u5@local.test> R=drop')
+
+
+def test_children_that_become_recipients(martlet, stub):
+    """one_time: the message forgets the alias, not its verdict."""
+    server = stub(lines(f'VERDICT 1 alternate loc={b64("X-Junk: yes")}\nDONE\n'))
+    hold = 'hold:\n  driver = redirect\n  local_parts = u5\n  condition = ${if exists{@DIR@/go}{no}{yes}}\n  data = :defer: not yet\n\ndrop:'
+    m = martlet(main=f'bmi_config_file = inet:127.0.0.1:{server.port}\n', acl_rcpt=RUN.replace('@OPTION@', ''),
+                routers=ROUTERS.replace('  local_parts = u3\n', '  local_parts = u3\n  one_time\n').replace('drop:', hold, 1), retry='* * F,1d,1s')
+    send(m, 'u3')
+    assert 'X-Junk: yes' in str(m.wait_mail('u4')[0])
+    m.wait_log('== u5@local.test')
+    found = wait_for(m.queue, 'the queue')
+    header = m.run('-Mvh', re.search(ID, str(found)).group(0))
+    assert re.search(r'^u5@local.test', header, re.M)
+    write(f'{m.directory}/go', '')
+    wait_for(lambda: m.run('-qff') or m.mail('u5'), m.logs)
+    assert 'X-Junk: yes' in str(m.mail('u5')[0])
 
 
 def test_kept_in_the_spool(judged, stub):
