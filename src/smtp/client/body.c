@@ -1,6 +1,6 @@
 /* The message on the wire: LF becomes CRLF; for DATA lines that begin with a
 dot get another one (RFC 5321 4.5.2), for BDAT the text is cut into counted
-chunks (RFC 3030). The body is read in blocks; it is never in memory as a whole. */
+chunks (RFC 3030). The body goes in blocks, from the spool file unless it has stayed in memory since it came. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +13,7 @@ chunks (RFC 3030). The body is read in blocks; it is never in memory as a whole.
 #include "core/main_options.h"
 #include "core/module.h"
 #include "message/message.h"
+#include "queue/spool.h"
 #include "loop/child.h"
 #include "smtp/client/client.h"
 #include "smtp/client/patience.h"
@@ -117,9 +118,21 @@ static int each_of_file(int fd, off_t at, int (*give)(void *arg, struct str s), 
   return e;
 }
 
-/* The body in the spool file, behind the line with the message's name. */
+static int each_of_memory(struct str body, int (*give)(void *arg, struct str s), void *arg) {
+  int e = 0;
+  for (size_t at = 0; !e && at < body.len; at += BLOCK)
+    e = give(arg, str_slice(body, at, at + BLOCK));
+  return e;
+}
+
+/* The body as it came, or in the spool file, behind the line with the message's name. */
 static int each_of_body(struct ctx *c, const struct transport_message *m, int fd, int (*give)(void *arg, struct str s), void *arg) {
-  return m->with_body && fd >= 0 ? each_of_file(fd, (off_t)strlen(c->message->id) + 3, give, arg) : 0;
+  if (!m->with_body)
+    return 0;
+  if (fd >= 0)
+    return each_of_file(fd, (off_t)strlen(c->message->id) + 3, give, arg);
+  struct str body = spool_body_memory(c->message);
+  return str_is_set(body) ? each_of_memory(body, give, arg) : -EBADF;
 }
 
 /* Head and body as they are in the spool, in pieces. */
@@ -302,6 +315,14 @@ int smtp_sign_text(struct ctx *c, const struct instance *transport, struct addre
   t->added = s.base.added;
   t->log = s.base.log;
   return 0;
+}
+
+int smtp_text_open(struct ctx *c, const struct transport_message *m, struct smtp_text *ret) {
+  *ret = (struct smtp_text){.m = m, .body_fd = -1, .staged = -1, .added = STR_EMPTY, .log = STR_UNSET};
+  if (!m->with_body || str_is_set(spool_body_memory(c->message)))
+    return 0;
+  ret->body_fd = spool_open_body(c, c->message);
+  return ret->body_fd < 0 ? ret->body_fd : 0;
 }
 
 void smtp_text_done(struct ctx *c, struct smtp_text *t) {

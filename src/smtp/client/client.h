@@ -192,7 +192,7 @@ bool smtp_fits_chunk(struct ctx *c, const struct transport_message *m);
 /* What is sent as a message's text. */
 struct smtp_text {
   const struct transport_message *m;
-  int body_fd;        /* the spool file, or -1 */
+  int body_fd;        /* the spool file, or -1: the body is in memory */
   struct str added;   /* fields above the header: signatures */
   struct str log;     /* about them, for the log line */
   int staged;         /* what the transport filter made of it, in a file, or -1: `head`, and the body from `body_at` */
@@ -202,6 +202,8 @@ struct smtp_text {
 /* Lets modules sign it, into added and log. [suspends] 0; -EACCES: it must not go without, with c->error; or another error of
 smtp_send_body. */
 int smtp_sign_text(struct ctx *c, const struct instance *transport, struct address *chain, struct smtp_text *t);
+/* 0 or -errno; smtp_text_done() when done. */
+int smtp_text_open(struct ctx *c, const struct transport_message *m, struct smtp_text *ret);
 void smtp_text_done(struct ctx *c, struct smtp_text *t);
 /* Streams the text with CRLF line ends: dot-stuffed and ended by "." for DATA (dots), else in BDAT chunks, the last of
 them LAST. [suspends] 0; -EPROTO: a chunk was refused (the reply is noted); or another -errno. *ret_unanswered: replies to

@@ -386,11 +386,10 @@ static enum smtp_stage_result prepare_text(struct transaction *t) {
   if (t->prepared)
     return SMTP_OK;
   t->prepared = true;
-  t->text = (struct smtp_text){.m = t->m, .body_fd = t->m->with_body ? spool_open_body(c, c->message) : -1, .staged = -1,
-    .added = STR_EMPTY, .log = STR_UNSET};
-  if (t->m->with_body && t->text.body_fd < 0) {
-    t->n->error = -t->text.body_fd;
-    t->n->error_text = str_printf(c->arena, "cannot open the message's body: %s", strerror(-t->text.body_fd));
+  int e = smtp_text_open(c, t->m, &t->text);
+  if (e) {
+    t->n->error = -e;
+    t->n->error_text = str_printf(c->arena, "cannot open the message's body: %s", strerror(-e));
     return SMTP_BROKEN;
   }
   t->text_error = smtp_sign_text(c, t->n->transport, t->chain, &t->text);
