@@ -1,16 +1,9 @@
-#include "base/test.h"
+#include "queue/test_spool.h"
 
-#include <ftw.h>
-#include <stdlib.h>
 #include <time.h>
-#include "config/config.h"
 #include "expand/expand.h"
 #include "queue/list.h"
-#include "queue/spool_internal.h"
 
-static char root[64];
-static struct arena *arena;
-static struct ctx *ctx;
 static char first[24], second[24];
 
 static void new_message(char *id, uint32_t uid, bool frozen) {
@@ -35,31 +28,11 @@ static void new_message(char *id, uint32_t uid, bool frozen) {
 }
 
 static int setup(void **state) {
-  struct str errors;
-  struct config *config;
-  struct config_source s = {.paths = STR("test"), .text = STR("primary_hostname = me.test\n")};
-  snprintf(root, sizeof root, "%s/list_test.XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-  if (!mkdtemp(root))
-    return -1;
-  arena = arena_new("test");
-  if (config_read(&s, arena, &config, &errors))
-    return -1;
-  ctx = ctx_new(arena, config);
-  if (spool_open_root(str_c(root), false, false, 0, 0))
+  if (test_spool_open("list_test"))
     return -1;
   new_message(first, 0, false);
   new_message(second, 77, true);
   return 0;
-}
-
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw) {
-  return remove(path);
-}
-
-static int teardown(void **state) {
-  spool_close();
-  arena_free(arena);
-  return nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 /* What is printed, with the ids as FIRST and SECOND. */
@@ -193,7 +166,7 @@ static void test_move(void **state) {
 }
 
 int main(void) {
-#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, test_spool_remove)
   const struct CMUnitTest tests[] = {TEST(test_list), TEST(test_freeze), TEST(test_remove),
     TEST(test_edit), TEST(test_show), TEST(test_move)};
   return cmocka_run_group_tests(tests, NULL, NULL);

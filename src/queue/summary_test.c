@@ -1,42 +1,13 @@
-#include "base/test.h"
+#include "queue/test_spool.h"
 
-#include <ftw.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <time.h>
-#include "config/config.h"
-#include "core/ctx.h"
 #include "expand/expand.h"
 #include "queue/list.h"
-#include "queue/spool_internal.h"
 #include "queue/summary.h"
 
-static char root[64];
-static struct arena *arena;
-static struct ctx *ctx;
-
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw) { return remove(path); }
-
-static int setup(void **state) {
-  struct str errors;
-  struct config *config;
-  struct config_source s = {.paths = STR("test"), .text = STR("primary_hostname = me.test\n")};
-  snprintf(root, sizeof root, "%s/summary_test.XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-  if (!mkdtemp(root))
-    return -1;
-  arena = arena_new("test");
-  if (config_read(&s, arena, &config, &errors))
-    return -1;
-  ctx = ctx_new(arena, config);
-  return spool_open_root(str_c(root), false, false, 0, 0);
-}
-
-static int teardown(void **state) {
-  spool_close();
-  arena_free(arena);
-  return nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
+static int setup(void **state) { return test_spool_open("summary_test"); }
 
 static struct message *make(const char *recipient) {
   struct message *m = message_new("test");
@@ -177,5 +148,5 @@ static void test_list(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_record), cmocka_unit_test(test_odd), cmocka_unit_test(test_growth),
     cmocka_unit_test(test_list)};
-  return cmocka_run_group_tests(tests, setup, teardown);
+  return cmocka_run_group_tests(tests, setup, test_spool_remove);
 }
