@@ -19,17 +19,53 @@ const char *arc_state_name(enum arc_state s) {
 
 /* ---- Authentication-Results ---- */
 
-bool arc_results_of(struct str field, struct str admd, struct str *ret) {
+/* Behind white space and comments (CFWS). */
+static struct str skip_comments(struct str s) {
+  size_t i = 0;
+  for (int depth = 0; i < s.len; i++) {
+    if (s.p[i] == '(')
+      depth++;
+    else if (s.p[i] == ')' && depth > 0)
+      depth--;
+    else if (s.p[i] == '\\' && depth > 0)
+      i++;
+    else if (depth == 0 && !ascii_is_space(s.p[i]))
+      break;
+  }
+  return str_from(s, i < s.len ? i : s.len);
+}
+
+/* A token or quoted string at the start of *s, which is moved behind it. */
+static struct str take_word(struct arena *a, struct str *s) {
+  size_t i = 0;
+  struct buf b;
+  if (s->len == 0 || s->p[0] != '"') {
+    while (i < s->len && !ascii_is_space(s->p[i]) && strchr("(;\"", s->p[i]) == NULL)
+      i++;
+    struct str word = str_slice(*s, 0, i);
+    *s = str_from(*s, i);
+    return word;
+  }
+  buf_init(&b, a, s->len + 1);
+  for (i = 1; i < s->len && s->p[i] != '"'; i++) {
+    i += s->p[i] == '\\' && i + 1 < s->len;
+    buf_add_byte(&b, s->p[i]);
+  }
+  *s = str_from(*s, i < s->len ? i + 1 : i);
+  return buf_str(&b);
+}
+
+bool arc_results_of(struct arena *a, struct str field, struct str admd, struct str *ret) {
   ptrdiff_t colon = str_find_byte(field, ':');
   if (colon < 0 || !str_ieq_c(str_rtrim(str_slice(field, 0, (size_t)colon)), "Authentication-Results"))
     return false;
-  struct str rest = str_from(field, (size_t)colon + 1), id = str_trim(str_cut(&rest, ';'));
-  size_t n = 0;
-  while (n < id.len && id.p[n] != ' ' && id.p[n] != '\t' && id.p[n] != '\n' && id.p[n] != '(') /* a version may follow */
-    n++;
-  if (!str_ieq(str_slice(id, 0, n), admd))
+  struct str rest = skip_comments(str_from(field, (size_t)colon + 1));
+  if (!str_ieq(take_word(a, &rest), admd))
     return false;
-  *ret = str_is_set(rest) ? str_rtrim(rest) : STR_EMPTY;
+  rest = skip_comments(rest);
+  (void)take_word(a, &rest); /* a version */
+  rest = skip_comments(rest);
+  *ret = str_rtrim(str_from(rest, rest.len > 0 && rest.p[0] == ';'));
   while (ret->len > 0 && ret->p[ret->len - 1] == ';')
     *ret = str_rtrim(str_slice(*ret, 0, ret->len - 1));
   return true;
@@ -53,22 +89,6 @@ enum arc_state arc_results_state(struct str results) {
 static int number(struct str s) {
   uint64_t n;
   return str_is_set(s) && s.len > 0 && s.len <= 2 && str_to_u64(s, &n) && n >= 1 && n <= ARC_SETS_MAX ? (int)n : 0;
-}
-
-/* Behind white space and comments (CFWS). */
-static struct str skip_comments(struct str s) {
-  size_t i = 0;
-  for (int depth = 0; i < s.len; i++) {
-    if (s.p[i] == '(')
-      depth++;
-    else if (s.p[i] == ')' && depth > 0)
-      depth--;
-    else if (s.p[i] == '\\' && depth > 0)
-      i++;
-    else if (depth == 0 && !ascii_is_space(s.p[i]))
-      break;
-  }
-  return str_from(s, i < s.len ? i : s.len);
 }
 
 int arc_instance(struct arena *a, struct str field, bool results) {

@@ -44,6 +44,6 @@ void arc_seal_data(const struct arc_chain *c, int n, bool only_own, struct str r
 /* "none", "fail", "pass"; "" when unchecked. */
 const char *arc_state_name(enum arc_state s);
 /* What an Authentication-Results field says, if it is of that authserv-id: the text behind "id;", without ";" at the end. */
-bool arc_results_of(struct str field, struct str id, struct str *ret);
+bool arc_results_of(struct arena *a, struct str field, struct str id, struct str *ret);
 /* "arc=pass" in such a text: what reception found. ARC_UNCHECKED: it says nothing of ARC. */
 enum arc_state arc_results_state(struct str results);

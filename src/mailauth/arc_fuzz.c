@@ -36,7 +36,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
   if (chain->state == ARC_UNCHECKED || (chain->state == ARC_PASS) != (chain->oldest_pass > 0) || chain->oldest_pass > chain->sets)
     __builtin_trap();
   for (size_t i = 0; i < f.n; i++)
-    if (arc_results_of(f.v[i], STR("a.ex"), &results))
+    if (arc_results_of(a, f.v[i], STR("a.ex"), &results))
       (void)arc_results_state(results);
   struct str names = sign_header_names(a, &f, STR("From:=To:+Subject:X"), true);
   struct buf out;

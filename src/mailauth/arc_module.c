@@ -125,7 +125,7 @@ static int control_remove(struct ctx *c, struct str option) {
   if (id.len == 0)
     id = main_options(c->config)->primary_hostname;
   for (struct header *h = c->message->headers; h; h = h->next)
-    if (h->type != HEADER_DELETED && arc_results_of(h->text, id, &results))
+    if (h->type != HEADER_DELETED && arc_results_of(c->arena, h->text, id, &results))
       h->type = HEADER_DELETED;
   return OUTCOME_OK;
 }

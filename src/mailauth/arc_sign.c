@@ -112,7 +112,7 @@ static void gather(struct ctx *c, const struct arc_sign *s, const struct sign_fi
   buf_init(&e->text, c->arena, BUF_MAX_EXPANSION);
   for (size_t i = 0; i < f->n && !(newest && str_istarts(f->v[i], STR("ARC-"))); i++) {
     struct str results;
-    if (!arc_results_of(f->v[i], s->admd, &results))
+    if (!arc_results_of(c->arena, f->v[i], s->admd, &results))
       continue;
     e->any = true;
     if (e->state == ARC_UNCHECKED)

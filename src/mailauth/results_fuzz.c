@@ -24,7 +24,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
   struct arena *a = arena_new("fuzz");
   struct str rest = str_tainted(str_dup(a, str_n((const char *)data, size))), first = str_cut(&rest, '\n'), results;
   struct str rules = str_is_set(rest) ? str_cut(&rest, '\n') : STR_EMPTY, field = str_is_set(rest) ? rest : STR_EMPTY;
-  if (arc_results_of(field, first, &results)) {
+  if (arc_results_of(a, field, first, &results)) {
     if (results.len > field.len)
       __builtin_trap();
     (void)arc_results_state(results);

@@ -229,7 +229,7 @@ def test_others_may_not_speak_in_our_name(martlet):
   warn   control = remove_authresults/us.ex
   accept add_header = :at_start:Authentication-Results: us.ex; none
 """)
-    claims = [b'us.ex; spf=pass', b'US.EX 1; dkim=pass', b' us.ex(really);\r\n\tspf=pass', b'other.ex; spf=pass (us.ex; spf=pass)', b'us.ex.other.ex; none']
+    claims = [b'us.ex; spf=pass', b'US.EX 1; dkim=pass', b' us.ex(really);\r\n\tspf=pass', b'other.ex; spf=pass (us.ex; spf=pass)', b'us.ex.other.ex; none', b'(a; b) us.ex (c) 1 (d) ; spf=pass', b'"us.ex"; spf=pass', b'"u\\s.ex"; spf=pass', b'us.ex']
     message = b''.join(b'authentication-results: ' + x + b'\r\n' for x in claims) + MESSAGE
     judged(m, message)
     out = m.run('-Mvc', re.search(r'(\S+) <= ', m.log())[1])
