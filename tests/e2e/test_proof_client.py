@@ -103,7 +103,8 @@ def test_exim_is_spoken_to_before_it_speaks(martlet, exim, line):
     first = way.talk[1][0][1]
     assert re.match(rb'EHLO \S+\r\nMAIL FROM:<s@b\.test>.*\r\nRCPT TO:<u2@exim\.test>', first), first
     assert way.turns(1) < way.turns(0), (way.talk, m.log())
-    assert re.search(r'<= s@b\.test .* L\* ', e.log()), e.log()
+    # Exim notes it as used if the commands are there when it looks, which is not in our hands.
+    assert len(re.findall(r'<= s@b\.test .* L[.*] ', e.log())) == 2, e.log()
 
 
 @pytest.mark.peers
