@@ -29,6 +29,11 @@ static bool usage(const char *fmt, const char *what) {
 
 static bool bad(const char *as_given) { return usage("u", as_given); }
 
+static bool not_yet(struct cli *c, const struct option_word *w, struct str value, const char *as_given) {
+  fprintf(stderr, "martlet: option -%s is not supported yet\n", w->word);
+  return false;
+}
+
 static bool set_mode(struct cli *c, const struct option_word *w, struct str value, const char *as_given) {
   c->mode = (enum cli_mode)w->value;
   c->mode_given = true;
@@ -261,6 +266,7 @@ static bool set_protocol(struct cli *c, const struct option_word *w, struct str 
 
 /* Longer words come before those they begin with. */
 static const struct option_word words[] = {
+    {"atrn", ARG_NONE, not_yet, 0},
     {"bdf", ARG_NONE, set_daemon, 1},
     {"bd", ARG_NONE, set_daemon, 0},
     {"bem", ARG_NEXT, set_mode, MODE_EXPAND_TEST},

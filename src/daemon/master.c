@@ -569,7 +569,7 @@ static int next_wait(struct master *m) {
   for (int i = 0; i < m->workers_n; i++)
     if (!m->workers[i].pid && m->workers[i].restart_at < next)
       next = m->workers[i].restart_at;
-  if (m->validator.restart_at && m->validator.restart_at < next)
+  if (!m->stopping && m->validator.restart_at && m->validator.restart_at < next)
     next = m->validator.restart_at;
   if (m->keys_restart_at && m->keys_restart_at < next)
     next = m->keys_restart_at;

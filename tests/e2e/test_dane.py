@@ -155,6 +155,14 @@ def full(name):
     return name if '.' in name else name + '.dane.test'
 
 
+def send(m, *names):
+    """One message to each domain."""
+    with Client(m.port) as c:
+        c.ehlo()
+        for name in names:
+            assert c.mail('u0@local.test', f'x@{full(name)}', data='Subject: x\r\n\r\nx\r\n', hello=False)[0] == 250
+
+
 @pytest.mark.parametrize('own', [False, True], ids=['unbound', 'dns_resolver'])
 def test_all_situations(martlet, world, own, scratch):
     main = 'log_selector = +tls_certificate_verified\nsmtp_accept_queue_per_connection = 0\n'
@@ -163,9 +171,7 @@ def test_all_situations(martlet, world, own, scratch):
                        f'stub-zone:\n  name: "test."\n  stub-addr: {world[0].address}\n')
         main += f'dns_resolver = validating\ndns_trust_anchor = {world[0].anchor}\ndns_validator_config = {config}\n'
     m = relay(martlet, world, main=main, resolver=free_loopback() if own else world[1].address, privileged=own)
-    with Client(m.port) as c:
-        for name, _ in TABLE:
-            assert c.mail('u0@local.test', f'x@{full(name)}', data='Subject: x\r\n\r\nx\r\n', hello=name == TABLE[0][0])[0] == 250
+    send(m, *(name for name, _ in TABLE))
     for name, pattern in TABLE:
         d = full(name)
         m.wait_log(pattern.format(d=re.escape(d), h='mx-' + re.escape(d)))
@@ -178,9 +184,7 @@ def test_stripped_starttls(martlet, world):
     """No clear text where there are records, and none where there are only unusable ones."""
     m = relay(martlet, world)
     world[2].keywords.remove('STARTTLS')
-    with Client(m.port) as c:
-        for d in ('ee', 'unusable', 'none'):
-            assert c.mail('u0@local.test', f'x@{full(d)}', data='Subject: x\r\n\r\nx\r\n', hello=d == 'ee')[0] == 250
+    send(m, 'ee', 'unusable', 'none')
     m.wait_log(r'=> x@none\.dane\.test ')
     for d in ('ee', 'unusable'):
         m.wait_log(rf'== x@{d}\.dane\.test .* defer \(-38\) H=mx-{d}\.dane\.test \[127\.0\.0\.1\]: a TLS session is required, but the server did not')
@@ -192,9 +196,7 @@ def test_events_and_variables(martlet, world):
             '  dane_require_tls_ciphers = ${if eq{$tls_out_tlsa_usage}{8}{ECDHE-ECDSA-AES256-GCM-SHA384}}\n')
     m = relay(martlet, world, more.replace('{', '{{').replace('}', '}}').replace('{{', '{').replace('}}', '}'),
               acl='note:\n  accept logwrite = EVENT $event_name $domain $event_data dane=$tls_out_dane usage=$tls_out_tlsa_usage\n')
-    with Client(m.port) as c:
-        for d in ('ee', 'ta', 'none', 'wrong', 'bogustlsa', 'reqnone'):
-            assert c.mail('u0@local.test', f'x@{full(d)}', data='Subject: x\r\n\r\nx\r\n', hello=d == 'ee')[0] == 250
+    send(m, 'ee', 'ta', 'none', 'wrong', 'bogustlsa', 'reqnone')
     m.wait_log(r'EVENT msg:delivery ee\.dane\.test .* dane=yes usage=8$')
     m.wait_log(r'EVENT msg:delivery ta\.dane\.test .* dane=yes usage=4$')
     m.wait_log(r'EVENT msg:delivery none\.dane\.test .* dane=no usage=0$')
