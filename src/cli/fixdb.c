@@ -126,11 +126,11 @@ static int obey(struct fix *f, struct str line) {
   return 0;
 }
 
-int fixdb_run(struct ctx *c, struct str db, bool utc) {
+int fixdb_run(struct ctx *c, struct str spool, struct str db, bool utc) {
   struct fix f = {.c = c, .db = str_dup_c(c->arena, db), .utc = utc, .key = STR_UNSET};
   char line[LINE_BYTES];
   int status = 0;
-  printf("Modifying Exim hints database %.*s\n", STRF(db));
+  printf("Modifying Exim hints database %.*s/db/%.*s\n", STRF(spool), STRF(db));
   for (;;) {
     printf("> ");
     fflush(stdout);

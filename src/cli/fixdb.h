@@ -6,5 +6,5 @@
 
 struct ctx;
 
-/* Shows and changes records of the hints database as standard input says; the store is open. Exit status. */
-int fixdb_run(struct ctx *c, struct str db, bool utc);
+/* Shows and changes records of the hints database as standard input says; the store, of that spool, is open. Exit status. */
+int fixdb_run(struct ctx *c, struct str spool, struct str db, bool utc);

@@ -383,6 +383,19 @@ static bool takes_rest(const struct cli *c) {
   return c->mode_given && (c->mode == MODE_EXPAND_TEST || (c->mode == MODE_UTILITY && str_eq_c(c->mode_arg, "-dbmbuild")));
 }
 
+/* exim_dumpdb and its kin. */
+static bool is_utility(struct cli *c, const char *name) {
+  static const char *const utilities[] = {"-dumpdb", "-fixdb", "-tidydb", "-dbmbuild", "-msgdate"};
+  for (size_t i = 0; i < sizeof utilities / sizeof *utilities; i++)
+    if (!strncmp(name, "exim_", 5) && !strcmp(name + 5, utilities[i] + 1)) {
+      c->mode = MODE_UTILITY;
+      c->mode_given = true;
+      c->mode_arg = str_c(utilities[i]);
+      return true;
+    }
+  return false;
+}
+
 static void mode_of_name(struct cli *c) {
   static const struct {
     const char *name;
@@ -396,13 +409,7 @@ static void mode_of_name(struct cli *c) {
       if (c->mode == MODE_QUEUE_RUN)
         vec_push(c->arena, &c->queue_runs, ((struct cli_queue_run){.queue_name = STR_EMPTY}));
     }
-  static const char *const utilities[] = {"-dumpdb", "-fixdb", "-tidydb", "-dbmbuild", "-msgdate"};
-  for (size_t i = 0; i < sizeof utilities / sizeof *utilities; i++)
-    if (!strncmp(c->program, "exim_", 5) && !strcmp(c->program + 5, utilities[i] + 1)) {
-      c->mode = MODE_UTILITY;
-      c->mode_given = true;
-      c->mode_arg = str_c(utilities[i]);
-    }
+  (void)is_utility(c, c->program);
   if (!strcmp(c->program, "rmail"))
     c->dot_is_data = c->mode_given = true;
 }
@@ -431,6 +438,8 @@ bool cli_parse(struct cli *c, struct arena *a, int argc, char **argv, int *ret_s
   *ret_status = 1;
   mode_of_name(c);
   int i = 1;
+  if (argc > 1 && !strncmp(c->program, "martlet", 7) && is_utility(c, argv[1]))
+    c->program = argv[i++];
   for (; i < argc; i++) {
     const char *arg = argv[i];
     bool reports = starts_word(c, arg, "dmarc-report"), tls_reports = starts_word(c, arg, "tls-report");

@@ -58,7 +58,7 @@ static int fix_database(struct process *p) {
   }
   if (!open_store(p, &db))
     return 1;
-  int status = fixdb_run(p->ctx, db, utc);
+  int status = fixdb_run(p->ctx, p->cli.args.v[0], db, utc);
   hints_close();
   return status;
 }

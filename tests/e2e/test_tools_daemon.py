@@ -71,3 +71,18 @@ def test_exim_fixdb(martlet):
     out = named(m, 'exim_fixdb', spool, 'retry', input=f'{key}\nd\n{key}\n\n'.encode())
     assert 'deleted\n' in out and f'record {key} not found' in out and 'No previous record name is set' in out
     assert key not in named(m, 'exim_dumpdb', spool, 'retry')
+
+
+def test_hints_tools_as_first_word(martlet):
+    """`martlet exim_dumpdb …`, as under a link of that name."""
+    m = martlet(daemon=False)
+    spool = os.path.join(m.directory, 'spool')
+    command = m._command([])
+    ours = lambda *args: subprocess.run([*command, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, cwd='/',
+                                        stdin=subprocess.DEVNULL, env=m.environment)
+    m.run('-f', 's@b.test', 'a@relay.test', input='Subject: x\n\nx\n')
+    wait_for(lambda: 'T:[127.0.0.1]' in ours('exim_dumpdb', spool, 'retry').stdout, lambda: 'the record' + m.logs())
+    assert re.fullmatch(r'Modifying Exim hints database \S+/spool/db/retry\n> \n', ours('exim_fixdb', spool, 'retry').stdout)
+    assert ours('exim_tidydb', '-t', '1d', spool, 'retry').returncode == 0
+    assert re.match(r'\d\d-\w{3}-\d{4} ', ours('exim_msgdate', m.queue()[0]).stdout)
+    assert ours('exim_dumpdb', spool).stdout.startswith('usage: exim_dumpdb <spool-directory>')
