@@ -138,8 +138,8 @@ def ask_by_smtp(m, name):
 
 @pytest.fixture
 def daemon(martlet, world):
-    def start(main=''):
-        return martlet(resolver=free_loopback(), main=world[1] + 'worker_processes = 3\ndns_retrans = 2s\ndns_retry = 1\n' + main, arguments=[],
+    def start(patience=60):
+        return martlet(resolver=free_loopback(), main=world[1] + f'worker_processes = 3\ndns_retrans = {patience}s\ndns_retry = 1\n', arguments=[],
                        acl_rcpt='  deny message = $acl_m_x\n    set acl_m_x = ${lookup dnsdb{a=$local_part.w.good.test}}|$lookup_dnssec_authenticated\n')
     return start
 
@@ -155,7 +155,7 @@ def test_one_for_all_workers(daemon):
 
 
 def test_the_daemon_starts_another(daemon):
-    m = daemon()
+    m = daemon(patience=4)
     asked = [0]
 
     def says():
