@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -324,6 +325,8 @@ static bool finished(const struct agent *g) {
 }
 
 _Noreturn void agent_run(struct config *c, int control) {
+  /* One delivery's memory serves the next one: else it goes back to the system, and comes again, with each of them. */
+  mallopt(M_TRIM_THRESHOLD, 1 << 20);
   static struct agent g;
   g = (struct agent){.config = c, .control = control};
   g.last = &g.first;
