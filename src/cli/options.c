@@ -371,6 +371,7 @@ static const struct option_word words[] = {
     {"-version", ARG_NONE, set_mode, MODE_VERSION},
     {"-dumpdb", ARG_NONE, set_mode, MODE_UTILITY},
     {"-fixdb", ARG_NONE, set_mode, MODE_UTILITY},
+    {"-id-update", ARG_NONE, set_mode, MODE_UTILITY},
     {"-tidydb", ARG_NONE, set_mode, MODE_UTILITY},
     {"-dbmbuild", ARG_NONE, set_mode, MODE_UTILITY},
     {"-lock", ARG_NONE, set_mode, MODE_UTILITY},
@@ -385,7 +386,7 @@ static bool takes_rest(const struct cli *c) {
 
 /* exim_dumpdb and its kin. */
 static bool is_utility(struct cli *c, const char *name) {
-  static const char *const utilities[] = {"-dumpdb", "-fixdb", "-tidydb", "-dbmbuild", "-msgdate"};
+  static const char *const utilities[] = {"-dumpdb", "-fixdb", "-tidydb", "-dbmbuild", "-msgdate", "-id_update"};
   for (size_t i = 0; i < sizeof utilities / sizeof *utilities; i++)
     if (!strncmp(name, "exim_", 5) && !strcmp(name + 5, utilities[i] + 1)) {
       c->mode = MODE_UTILITY;

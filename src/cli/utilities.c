@@ -8,6 +8,7 @@ but the spool directory they are given. */
 
 #include "base/time.h"
 #include "cli/fixdb.h"
+#include "cli/id_update.h"
 #include "cli/process.h"
 #include "core/ctx.h"
 #include "hints/hints.h"
@@ -63,6 +64,15 @@ static int fix_database(struct process *p) {
   return status;
 }
 
+static int update_ids(struct process *p) {
+  bool up = p->cli.args.n == 2 && str_eq_c(p->cli.args.v[0], "-u");
+  if (p->cli.args.n != 2 || (!up && !str_eq_c(p->cli.args.v[0], "-d"))) {
+    fputs("usage: exim_id_update -u|-d <spool-directory>\n", stderr);
+    return 1;
+  }
+  return id_update_run(str_dup_c(p->arena, p->cli.args.v[1]), up);
+}
+
 static int build_dbm(struct process *p) { return dbm_build(p->arena, p->cli.args.v, p->cli.args.n); }
 
 static bool message_exists(struct str id, void *arg) {
@@ -110,7 +120,7 @@ int mode_utility(struct process *p) {
   static const struct {
     const char *name;
     int (*run)(struct process *p);
-  } tools[] = {{"dumpdb", dump_database}, {"fixdb", fix_database}, {"tidydb", tidy_database}, {"dbmbuild", build_dbm}, {"msgdate", message_date}};
+  } tools[] = {{"dumpdb", dump_database}, {"fixdb", fix_database}, {"id_update", update_ids}, {"id-update", update_ids}, {"tidydb", tidy_database}, {"dbmbuild", build_dbm}, {"msgdate", message_date}};
   struct str name = p->cli.mode_arg;
   if (str_starts(name, STR("-")))
     name = str_from(name, 1);
