@@ -108,12 +108,17 @@ def test_long_list_is_the_same_with_and_without_what_is_known(martlet):
     m = martlet(daemon=False)
     for i in range(60):
         m.run('-odq', '-f', f's{i}@b.test', f'a{i}@relay.test', 'b@relay.test', input=HEADER)
-    known = m.run('-bp')
+
+    def listing():
+        # A message may grow a minute older between two of them.
+        return re.sub(r'(?m)^ *\d+[mh] ', '', m.run('-bp'))
+
+    known = listing()
     assert known.count('<s') == 60 and known.count('@relay.test\n') == 120
     os.unlink(m.outside('spool/summary/messages'))
-    assert m.run('-bp') == known
+    assert listing() == known
     assert os.path.getsize(m.outside('spool/summary/messages')) > 60 * 50
-    assert m.run('-bp') == known
+    assert listing() == known
     # What is changed shows.
     first = m.run('-bpi').split()[0]
     m.run('-Mf', first)
