@@ -142,13 +142,13 @@ def test_move_frozen_messages(smtp_server, martlet, split):
         return sorted(f for _, _, names in os.walk(f'{spool}/{where}') for f in names)
     with Client(m.port) as c:
         assert c.mail('', 'a@fails.test', data='Subject: x\r\n\r\nx\r\n')[0] == 250
-    wait_for(lambda: len(aside()) == 2, lambda: 'the bounce to be set aside' + m.logs())
+    wait_for(lambda: len(aside()) == 2 and not aside('input'), lambda: 'the bounce to be set aside' + m.logs())
     ident = re.search(r'(\S+) Frozen', m.log())[1]
     assert aside() == [f'{ident}-D', f'{ident}-H']
     wait_for(lambda: aside('Fmsglog') == [ident], lambda: 'its log to follow' + m.logs())
     assert not m.queue() and m.run('-bpc').strip() == '0'
     m.run('-f', 'frozen@b.test', 'b@relay.test', input=HEADER)
-    wait_for(lambda: len(aside()) == 4, lambda: 'the other one to be set aside' + m.logs())
+    wait_for(lambda: len(aside()) == 4 and not aside('input'), lambda: 'the other one to be set aside' + m.logs())
     assert not m.queue()
     other = next(f[:-2] for f in aside() if ident not in f)
     sub = f'/{other[5]}' if split else ''
