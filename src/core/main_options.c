@@ -297,7 +297,7 @@ static const struct option_def options[] = {
   {"tls_crl", OPTION_EXPR, AT(tls_crl)},
   {"tls_dh_max_bits", OPTION_INT, AT(tls_dh_max_bits), "2236"},
   {"tls_dhparam", OPTION_EXPR, AT(tls_dhparam)},
-  {"tls_early_banner_hosts", OPTION_LIST, AT(tls_early_banner_hosts), .flags = OPTION_LATER | OPTION_OFFER, .list = LIST_HOST},
+  {"tls_early_banner_hosts", OPTION_LIST, AT(tls_early_banner_hosts), .list = LIST_HOST},
   {"tls_eccurve", OPTION_EXPR, AT(tls_eccurve), "auto"},
   {"tls_ocsp_file", OPTION_EXPR, AT(tls_ocsp_file)},
   {"tls_on_connect_ports", OPTION_STRING, AT(tls_on_connect_ports)},

@@ -20,6 +20,7 @@ struct tls_session {
   struct tls_context context;
   void (*on_session)(void *session_arg, struct str session, int64_t until); /* NULL: sessions are not kept */
   void *session_arg;
+  bool early;  /* a server that may write before the client's Finished is there: reading ends the handshake */
   bool broken; /* after a fatal error nothing more may be sent */
   /* During the handshake only: */
   const struct tls_params *p;
@@ -278,7 +279,8 @@ static int layer_write(void *state, const char *p, size_t n, int *want) {
   size_t done;
   ERR_clear_error();
   errno = 0;
-  int r = SSL_write_ex(t->ssl, p, n, &done);
+  bool early = t->early && !SSL_is_init_finished(t->ssl);
+  int r = early ? SSL_write_early_data(t->ssl, p, n, &done) : SSL_write_ex(t->ssl, p, n, &done);
   if (r > 0)
     return (int)done;
   r = outcome(t, r, want, "SSL_write");
@@ -325,7 +327,7 @@ static void channel_binding(struct arena *a, SSL *ssl, struct tls_info *info) {
   size_t n = 32;
   if (SSL_version(ssl) >= TLS1_3_VERSION) {
     static const char label[] = "EXPORTER-Channel-Binding";
-    if (!SSL_export_keying_material(ssl, bytes, n, label, sizeof label - 1, (const unsigned char *)"", 0, 1))
+    if (SSL_export_keying_material(ssl, bytes, n, label, sizeof label - 1, (const unsigned char *)"", 0, 1) != 1)
       return;
     info->channel_binding_type = "tls-exporter";
   } else if (SSL_session_reused(ssl) && SSL_get_extms_support(ssl) != 1) {
@@ -426,12 +428,23 @@ static struct str handshake_error(struct tls_session *t, int r, bool server) {
   return str_printf(t->arena, "(%s): %s", where, what);
 }
 
+/* What SSL_do_handshake gives, but with TLS 1.3 it is enough that our own part is sent: we can write then. That is the way
+of OpenSSL's early data, of which we take none. */
+static int accept_early(struct tls_session *t) {
+  char unused;
+  size_t n;
+  int r = SSL_read_early_data(t->ssl, &unused, sizeof unused, &n);
+  if (r == SSL_READ_EARLY_DATA_FINISH)
+    t->early = !SSL_is_init_finished(t->ssl);
+  return r == SSL_READ_EARLY_DATA_FINISH ? 1 : -1;
+}
+
 static int handshake(struct tls_session *t, bool server, usec_t deadline) {
   for (;;) {
     int want = 0;
     ERR_clear_error();
     errno = 0;
-    int r = SSL_do_handshake(t->ssl);
+    int r = t->p->early_write ? accept_early(t) : SSL_do_handshake(t->ssl);
     if (r == 1)
       return 0;
     unsigned long reason = ERR_peek_error();

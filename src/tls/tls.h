@@ -36,6 +36,7 @@ struct tls_params {
   struct str openssl_options; /* "+no_ticket …" on top of the defaults */
   struct str alpn;         /* colon list of names: what a server accepts, what a client offers */
   bool require_alpn;
+  bool early_write; /* a server: with TLS 1.3 the handshake counts as done when our part is sent. Not with `verify`. */
   enum tls_verify verify;
   /* Called in the handshake with each failure of verification, as Exim logs it
   after the peer's address: "SSL verify error: depth=0 error=… cert=/CN=…".

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from support.databases import Redis
+from support.held_tls import Held
 from support.martlet import TOP
 from support.smtp import Client
 from support.util import read, wait_for, write
@@ -44,7 +45,7 @@ def shown(m, *options, on_connect=False):
 
 
 def test_every_block_is_run():
-    assert {name for _, name, _ in BLOCKS} == {'certificate', 'two', 'names', 'strict', 'clients', 'partners', 'ocsp', 'refresh', 'resumption', 'shared'}
+    assert {name for _, name, _ in BLOCKS} == {'certificate', 'two', 'names', 'strict', 'early', 'clients', 'partners', 'ocsp', 'refresh', 'resumption', 'shared'}
 
 
 def test_certificate(martlet, authority, example):
@@ -83,6 +84,14 @@ def test_strict(martlet, authority, example):
     m = martlet(tls=authority.issue('mx.martlet.test'), **example('strict', {}))
     assert 'Cipher is ECDHE' in shown(m, '-tls1_2') and 'Cipher is (NONE)' in shown(m, '-tls1_2', '-cipher', 'ECDHE+AES128+SHA256:AES256-GCM-SHA384')
     assert 'X25519' in shown(m, '-tls1_3') and 'Cipher is (NONE)' in shown(m, '-tls1_3', '-groups', 'P-521')
+
+
+def test_early(martlet, authority, example):
+    m = martlet(tls=authority.issue('mx.martlet.test'), **example('early', {'465': '@PORT@'}))
+    c = Held(m.port)
+    assert c.read().startswith(b'220 ')
+    c.finish()
+    assert c.say(b'QUIT').startswith(b'221')
 
 
 def test_clients(martlet, authority, example):

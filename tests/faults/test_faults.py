@@ -191,6 +191,7 @@ def name_hops(ns, r, stranger):
 
 
 @pytest.mark.root
+@pytest.mark.timeout(3 * SECONDS + 300)
 def test_nothing_lost_nothing_twice(martlet, nameserver):
     r = random.Random(SEED)
     print('seed', SEED)

@@ -163,7 +163,10 @@ static int run_handshake(struct smtp_session *s, const struct tls_params *p) {
 int smtp_tls_start(struct smtp_session *s) {
   struct tls_params p;
   int rc = make_params(s, &p);
-  return rc < 0 ? rc : run_handshake(s, &p);
+  if (rc < 0)
+    return rc;
+  p.early_write = p.verify == TLS_VERIFY_NONE && smtp_match_host(s, &s->o->tls_early_banner_hosts);
+  return run_handshake(s, &p);
 }
 
 enum smtp_next smtp_verb_starttls(struct smtp_session *s, struct str args) {
