@@ -194,7 +194,8 @@ def test_a_thousand_resets_leave_no_descriptor(martlet):
     with Client(m.port) as c:
         c.ehlo()
         c.expect(221, 'QUIT')
-    wait_for(lambda: descriptors() <= before, lambda: f'{descriptors()} descriptors, {before} before' + m.logs())
+    # A worker that was still starting may have some more now: a thousand would be another matter.
+    wait_for(lambda: descriptors() <= before + 20, lambda: f'{descriptors()} descriptors, {before} before' + m.logs())
 
 
 # ---- Postfix's smtp-source, and Postfix ----
