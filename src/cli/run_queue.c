@@ -64,6 +64,7 @@ its workers that owns one opens a connection and takes along what it finds to wa
 
 struct ramp_host {
   int waiting;
+  bool told;
   char ids[RAMP_TOLD][24]; /* the first ones */
 };
 
@@ -83,7 +84,10 @@ static void ramp_noted(const struct message *m, struct str host) {
   }
   if (h->waiting < RAMP_TOLD)
     memcpy(h->ids[h->waiting], m->id, sizeof h->ids[0]);
-  if (++h->waiting != RAMP_MESSAGES || !daemon_notify_ramp(ramp.p->config, h->ids[0], ramp.queue_name))
+  if (++h->waiting < RAMP_MESSAGES || h->told)
+    return;
+  h->told = daemon_notify_ramp(ramp.p->config, h->ids[0], ramp.queue_name); /* a busy daemon may hear of the next one */
+  if (!h->told)
     return;
   for (int i = 1; i < RAMP_TOLD; i++)
     (void)daemon_notify(ramp.p->config, h->ids[i], ramp.queue_name);

@@ -258,7 +258,7 @@ static void builtin_macros(void **state) {
                                       ".ifdef _OPT_MAIN_NO_SUCH _HAVE_NO_SUCH\nfoo\n.endif\n"
                                       ".ifndef _LOG_TLS_SNI\nfoo\n.endif\n"
                                       ".ifdef _OPT_MAIN_QUEUE_ONLYX\nfoo\n.endif\n"
-                                      ".ifdef _OPT_MAIN_MOVE_FROZEN_MESSAGES\nfoo\n.endif\n");
+                                      ".ifdef _OPT_MAIN_MAX_USERNAME_LENGTH\nfoo\n.endif\n");
   assert_true(o->queue_only);
 }
 

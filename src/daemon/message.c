@@ -71,7 +71,7 @@ static bool notify(const struct config *c, enum daemon_message_type type, const 
   struct str path = daemon_notifier_path(c, a);
   struct sockaddr_un sa = {.sun_family = AF_UNIX};
   struct daemon_message m = {.type = type};
-  bool ok = false, wait = type == DAEMON_CHANGED_MESSAGE;
+  bool ok = false, wait = type == DAEMON_CHANGED_MESSAGE || type == DAEMON_RAMP;
   if (path.len && path.len < sizeof sa.sun_path && queue_name.len < sizeof m.queue_name) {
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     memcpy(sa.sun_path, path.p, path.len);
