@@ -4,11 +4,11 @@ dmarc_report_store, mailed to those who asked for them; what was reported is rem
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include "base/encode.h"
 #include "base/random.h"
 #include "base/vec.h"
+#include "cli/gzip.h"
 #include "cli/process.h"
 #include "core/main_options.h"
 #include "deliver/submit.h"
@@ -66,20 +66,6 @@ static int parse(const struct cli *cli, struct options *o) {
 }
 
 /* ---- the message ---- */
-
-static bool compress_text(struct arena *a, struct str text, struct str *ret) {
-  z_stream z = {.next_in = (Bytef *)(uintptr_t)text.p, .avail_in = text.len};
-  if (deflateInit2(&z, Z_BEST_COMPRESSION, Z_DEFLATED, 15 + 16, 9, Z_DEFAULT_STRATEGY) != Z_OK)
-    return false;
-  size_t room = deflateBound(&z, text.len) + 32;
-  char *out = arena_bytes(a, room);
-  z.next_out = (Bytef *)out;
-  z.avail_out = (uInt)room;
-  int rc = deflate(&z, Z_FINISH);
-  *ret = str_n(out, room - z.avail_out);
-  deflateEnd(&z);
-  return rc == Z_STREAM_END;
-}
 
 static void add_base64(struct arena *a, struct buf *b, struct str data) {
   struct str text = base64_encode(a, data);
@@ -148,7 +134,7 @@ static bool report(struct work *w, struct str domain) {
   s.sender = w->sender;
   add_recipients(w, &s, &r);
   if (s.recipients.n > 0) {
-    if (!compress_text(c->arena, buf_str(&xml), &packed))
+    if (!gzip_text(c->arena, buf_str(&xml), &packed))
       return false;
     compose(w, &s, &r, packed);
     int rc = submit_message(c, &s);

@@ -3,11 +3,11 @@ mailed or posted to those who asked for them; what was reported is removed. Mean
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <zlib.h>
 
 #include "base/encode.h"
 #include "base/random.h"
 #include "base/vec.h"
+#include "cli/gzip.h"
 #include "cli/process.h"
 #include "core/main_options.h"
 #include "deliver/submit.h"
@@ -203,20 +203,6 @@ static struct str make_report(struct work *w, const struct tlsrpt_result *v, siz
   return b.overflow ? STR_UNSET : buf_str(&b);
 }
 
-static bool compress_text(struct arena *a, struct str text, struct str *ret) {
-  z_stream z = {.next_in = (Bytef *)(uintptr_t)text.p, .avail_in = text.len};
-  if (deflateInit2(&z, Z_BEST_COMPRESSION, Z_DEFLATED, 15 + 16, 9, Z_DEFAULT_STRATEGY) != Z_OK)
-    return false;
-  size_t room = deflateBound(&z, text.len) + 32;
-  char *out = arena_bytes(a, room);
-  z.next_out = (Bytef *)out;
-  z.avail_out = (uInt)room;
-  int rc = deflate(&z, Z_FINISH);
-  *ret = str_n(out, room - z.avail_out);
-  deflateEnd(&z);
-  return rc == Z_STREAM_END;
-}
-
 /* --- where it goes --- */
 
 /* One domain's, of one day. */
@@ -321,7 +307,7 @@ static bool report(struct work *w, const struct tlsrpt_result *v, size_t n) {
     fwrite(json.p, 1, json.len, w->p->out);
     return true;
   }
-  return compress_text(c->arena, json, &m.packed) && deliver(w, &m);
+  return gzip_text(c->arena, json, &m.packed) && deliver(w, &m);
 }
 
 static void forget(struct work *w, size_t from, size_t to) {
