@@ -41,7 +41,7 @@ faults:
 
 install: all
 	@meson configure $(BUILD) --prefix=$(PREFIX) >/dev/null
-	@meson install -C $(BUILD)
+	@meson install --no-rebuild -C $(BUILD)
 
 clean:
 	rm -rf $(BUILD) $(ASAN_BUILD) $(BUILD)-release build-fuzz

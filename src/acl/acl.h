@@ -129,6 +129,7 @@ struct acl_message {
   struct str submission_domain, submission_name; /* unset: not given */
   bool suppress_local_fixups;
   bool cutthrough, cutthrough_pass, cutthrough_transport_sender; /* control = cutthrough_delivery/defer=pass/sender=transport */
+  bool cutthrough_never;    /* a module needs the message to be queued first; stays, whatever a control says */
   bool dkim_disable_verify;
   struct str queue_name;    /* unset: not changed */
   struct map *rates;        /* of ratelimit: double * */
@@ -184,6 +185,7 @@ struct acl_session {
   const struct acl_observer *observer; /* or NULL */
   int64_t load_latched;       /* queue_only_load_latch: the load that has queued a message of this connection, plus one; 0: none */
   const char *csa_status;     /* of the last verify = csa; NULL: none yet */
+  struct str queue_name;      /* `queue` where there is no message (ATRN); unset: not given */
   struct callout_kept callout;   /* a connection held open for further recipients: callout_release() ends it */
   /* Sends pending replies (before a delay). Set by the SMTP server. [suspends] */
   void (*flush)(struct ctx *c);

@@ -85,7 +85,7 @@ static int control_cutthrough(struct ctx *c, struct str option) {
   }
   if (!str_eq_c(c->vars.rcpt_count_text, "1"))
     return OUTCOME_OK;
-  m->cutthrough = true;
+  m->cutthrough = !m->cutthrough_never;
   m->cutthrough_pass = pass;
   m->cutthrough_transport_sender = transport_sender;
   return OUTCOME_OK;
@@ -202,8 +202,8 @@ const struct acl_control_def acl_core_controls[] = {
             ACL_BIT(ACL_PRDR), 0, control_dkim_disable},
     {"dscp", true, SMTP_ONLY | ACL_BIT(ACL_NOTQUIT), 0, control_dscp},
     {"enforce_sync", false, SMTP_ONLY, 0, control_enforce_sync},
-    {"fakedefer", true, ACL_ONLY(MESSAGE_BITS & ~(ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_NOT_SMTP_MIME))), 0, control_fakedefer},
-    {"fakereject", true, ACL_ONLY(MESSAGE_BITS & ~(ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_NOT_SMTP_MIME))), 0, control_fakereject},
+    {"fakedefer", true, ACL_ONLY(MESSAGE_BITS & ~ACL_BIT(ACL_NOT_SMTP)), 0, control_fakedefer},
+    {"fakereject", true, ACL_ONLY(MESSAGE_BITS & ~ACL_BIT(ACL_NOT_SMTP)), 0, control_fakereject},
     {"freeze", true, ACL_ONLY(MESSAGE_BITS), 0, control_freeze},
     {"no_callout_flush", false, SMTP_ONLY, 0, control_no_callout_flush},
     {"no_delay_flush", false, SMTP_ONLY, 0, control_no_delay_flush},
@@ -241,7 +241,8 @@ int acl_check_control(struct config_reader *r, struct acl_clause *clause) {
   struct str rest = str_trim(value), name = str_trim(str_cut(&rest, '/'));
   const struct acl_control_def *d = find_control(name);
   if (!d)
-    return config_error(r, "error in ACL: unknown control \"%.*s\"", STRF(name));
+    return config_error(r, "error in ACL: unknown control \"%.*s\"%.*s", STRF(name),
+        STRF(acl_suggest_control(config_reader_arena(r), name)));
   if (d->flags & ACL_LATER)
     return config_error(r, "error in ACL: \"control = %.*s\" is not supported yet", STRF(name));
   if (d->flags & ACL_ALIAS)

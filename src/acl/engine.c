@@ -9,6 +9,7 @@ and "Condition and modifier processing"). */
 #include "acl/internal.h"
 #include "base/encode.h"
 #include "base/buf.h"
+#include "base/fd_io.h"
 #include "core/build.h"
 #include "core/module.h"
 #include "expand/expand.h"
@@ -79,21 +80,11 @@ static int read_acl_file(struct ctx *c, struct str name, struct str *ret) {
     return acl_fail(c, OUTCOME_ERROR, "failed to read ACL file \"%s\": not a file of at most %u bytes", path, FILE_MAX);
   }
   char *p = arena_bytes(c->arena, (size_t)st.st_size + 1);
-  size_t n = 0;
-  while (n < (size_t)st.st_size) {
-    ssize_t got = read(fd, p + n, (size_t)st.st_size - n);
-    if (got < 0 && errno != EINTR) {
-      int e = errno;
-      close(fd);
-      return acl_fail(c, OUTCOME_ERROR, "failed to read ACL file \"%s\": %s", path, strerror(e));
-    }
-    if (got == 0)
-      break;
-    if (got > 0)
-      n += (size_t)got;
-  }
+  ssize_t n = fd_read_all(fd, p, (size_t)st.st_size);
   close(fd);
-  *ret = str_n(p, n);
+  if (n < 0)
+    return acl_fail(c, OUTCOME_ERROR, "failed to read ACL file \"%s\": %s", path, strerror((int)-n));
+  *ret = str_n(p, (size_t)n);
   return 0;
 }
 
@@ -124,17 +115,36 @@ int acl_find(struct ctx *c, struct str text, const struct acl **ret) {
 
 /* ---- clauses ---- */
 
-static bool check_where(struct ctx *c, const char *name, bool verify, uint32_t forbidden) {
+static bool check_where(struct ctx *c, const char *name, const char *doing, uint32_t forbidden) {
   if (!(forbidden & ACL_BIT(c->acl->where)))
     return true;
-  acl_fail(c, 0, "cannot %s %s condition in %s ACL", verify ? "verify" : "use", name, where_names[c->acl->where]);
+  acl_fail(c, 0, "cannot %s %s condition in %s ACL", doing, name, where_names[c->acl->where]);
   return false;
 }
 
-/* 0: *ret set; OUTCOME_FORCED: ignore the clause; else DEFER with the text. */
+/* What the lookup said, out of: lookup of "key" gave DEFER: "text". */
+static struct str lookup_said(struct ctx *c, struct str error) {
+  struct str before = STR(" gave DEFER: \"");
+  ptrdiff_t at = str_find(error, before);
+  if (at < 0 || !str_ends(error, STR("\"")))
+    return STR_UNSET;
+  struct buf b;
+  buf_init(&b, c->arena, BUF_MAX_LINE);
+  b.taint = error.taint;
+  for (size_t i = (size_t)at + before.len; i + 1 < error.len; i++) {
+    if (error.p[i] == '\\' && i + 2 < error.len)
+      i++;
+    buf_add_byte(&b, error.p[i]);
+  }
+  return buf_str(&b);
+}
+
+/* 0: *ret set; OUTCOME_FORCED: ignore the clause; else DEFER (a lookup's) or ERROR with the text. */
 static int expand_clause(struct ctx *c, const struct acl_clause *clause, struct str *ret) {
   int rc = expand(c, clause->arg.tree, ret);
   if (rc == 0 || rc == OUTCOME_FORCED)
+    return rc;
+  if (rc == OUTCOME_DEFER && str_is_set(c->log_message = lookup_said(c, c->error)))
     return rc;
   c->log_message = str_printf(c->arena, "failed to expand ACL string \"%.*s\": %.*s", STRF(clause->arg.text), STRF(c->error));
   return rc == OUTCOME_DEFER ? OUTCOME_DEFER : OUTCOME_ERROR;
@@ -151,7 +161,7 @@ static int run_modifier(struct ctx *c, const struct acl_clause *clause, struct e
     acl_trace_check(c, clause, clause->arg.text);
     return OUTCOME_OK;
   }
-  if (!check_where(c, m->name, false, m->forbidden))
+  if (!check_where(c, m->name, "use", m->forbidden))
     return OUTCOME_ERROR;
   struct str arg = STR_EMPTY;
   if (m->expand_first) {
@@ -166,7 +176,7 @@ static int run_modifier(struct ctx *c, const struct acl_clause *clause, struct e
 
 static int run_condition(struct ctx *c, const struct acl_clause *clause, struct str *ret_value) {
   const struct acl_condition_def *d = clause->condition;
-  if (!check_where(c, d->name, false, d->forbidden))
+  if (!check_where(c, d->name, "test", d->forbidden))
     return OUTCOME_ERROR;
   struct str arg = STR_EMPTY;
   if (d->expand_first) {
@@ -297,7 +307,8 @@ static bool apply_verb(struct ctx *c, const struct acl *acl, const struct acl_st
     enum acl_result *ret) {
   int r = e->result;
   bool failed = r == OUTCOME_FAIL || r == ACL_EVAL_DROP;
-  if (s->verb != VERB_WARN && (r == OUTCOME_DEFER || r == OUTCOME_ERROR)) {
+  /* A test that cannot be completed now is none to `warn`; what is wrong with the configuration ends any ACL. */
+  if (r == OUTCOME_ERROR || (r == OUTCOME_DEFER && s->verb != VERB_WARN)) {
     e->message = e->log_message = NULL; /* they are for a decision, and there is none */
     set_messages(c, e);
     *ret = r == OUTCOME_DEFER ? ACL_DEFER : ACL_ERROR;
@@ -344,7 +355,7 @@ static bool apply_verb(struct ctx *c, const struct acl *acl, const struct acl_st
     default: /* warn */
       if (r == OUTCOME_OK)
         do_warn(c, e);
-      else if (r == OUTCOME_DEFER || r == OUTCOME_ERROR)
+      else if (r == OUTCOME_DEFER)
         warn_skipped(c, acl, s);
       return false;
   }

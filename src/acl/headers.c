@@ -114,7 +114,10 @@ static struct header *place_of(struct message *m, enum acl_header_place place) {
       after = h;
     return after;
   }
-  for (; h && (h->type == 'P' || h->type == '*' || is_resent(h)); h = h->next)
+  struct header *received = h; /* what was put in front of it does not count */
+  while (received && received->type != 'P')
+    received = received->next;
+  for (h = received ? received : h; h && (h->type == 'P' || h->type == '*' || is_resent(h)); h = h->next)
     after = h;
   return after;
 }

@@ -25,6 +25,10 @@ extern const char *const acl_verbs[VERB_COUNT];
 const struct acl_condition_def *acl_find_condition(struct str name);
 const struct acl_modifier_def *acl_find_modifier(struct str name);
 
+/* A second line `(did you mean "…"?)` for an unknown word or control, or "" (suggest.c); for errors of the configuration. */
+struct str acl_suggest_word(struct arena *a, struct str word, bool conditions, bool verbs);
+struct str acl_suggest_control(struct arena *a, struct str word);
+
 /* Modifiers that the engine itself obeys at the end of a statement. */
 extern const struct acl_modifier_def *const acl_modifier_message;
 extern const struct acl_modifier_def *const acl_modifier_log_message;

@@ -117,13 +117,17 @@ static int update_rate(struct arena *a, struct str *value, void *arg) {
   return 1;
 }
 
-static int bad(struct ctx *c, const char *what, struct str text) {
-  return acl_fail(c, OUTCOME_ERROR, "error in arguments to \"ratelimit\" condition: %s: %.*s", what, STRF(text));
+static int bad(struct ctx *c, const char *what) {
+  return acl_fail(c, OUTCOME_ERROR, "error in arguments to \"ratelimit\" condition: %s", what);
 }
 
-static int set_mode(struct ctx *c, struct rate_request *q, enum mode m, struct str item) {
-  if (q->mode != MODE_UNSET)
-    return bad(c, "conflicting update modes", item);
+static int bad_text(struct ctx *c, struct str text, const char *what) {
+  return acl_fail(c, OUTCOME_ERROR, "error in arguments to \"ratelimit\" condition: \"%.*s\" is not a %s", STRF(text), what);
+}
+
+static int set_mode(struct ctx *c, struct rate_request *q, enum mode m) {
+  if (q->mode != MODE_UNSET && (q->mode != m || m != MODE_READONLY)) /* readonly has two names */
+    return bad(c, "conflicting update modes");
   q->mode = m;
   return 0;
 }
@@ -133,13 +137,17 @@ static int parse_request(struct ctx *c, struct str arg, struct rate_request *q) 
   struct str rest = arg;
   *q = (struct rate_request){.per = PER_NONE, .count = 1};
   q->limit_text = str_trim(str_cut(&rest, '/'));
+  if (str_trim(arg).len == 0)
+    return bad(c, "sender rate limit not set");
   q->limit = parse_number(q->limit_text, &ok);
-  if (!ok)
-    return bad(c, "no sender rate limit specified", arg);
+  if (!ok && q->limit_text.len > 0)
+    return bad_text(c, q->limit_text, "positive number");
   q->period_text = str_is_set(rest) ? str_trim(str_cut(&rest, '/')) : STR_EMPTY;
   int64_t seconds = acl_time(q->period_text);
   if (seconds <= 0)
-    return bad(c, "smoothing period is not a time value", q->period_text);
+    return bad_text(c, q->period_text.len ? q->period_text : STR("NULL"), "time value");
+  if (!ok)
+    return bad(c, "sender rate limit not set");
   q->period = (double)seconds;
   while (str_is_set(rest)) {
     struct str all = rest, item = str_trim(str_cut(&rest, '/'));
@@ -149,22 +157,22 @@ static int parse_request(struct ctx *c, struct str arg, struct rate_request *q) 
         per = i;
     if (per != PER_NONE) {
       if (q->per != PER_NONE)
-        return bad(c, "conflicting options", item);
+        return bad(c, "conflicting per_* options");
       q->per = per;
     } else if (str_eq_c(item, "leaky")) {
-      if (set_mode(c, q, MODE_LEAKY, item) < 0)
+      if (set_mode(c, q, MODE_LEAKY) < 0)
         return OUTCOME_ERROR;
     } else if (str_eq_c(item, "strict")) {
-      if (set_mode(c, q, MODE_STRICT, item) < 0)
+      if (set_mode(c, q, MODE_STRICT) < 0)
         return OUTCOME_ERROR;
     } else if (str_eq_c(item, "readonly") || str_eq_c(item, "noupdate")) {
-      if (set_mode(c, q, MODE_READONLY, item) < 0)
+      if (set_mode(c, q, MODE_READONLY) < 0)
         return OUTCOME_ERROR;
     } else if (str_starts(item, STR("count="))) {
       q->count = parse_number(str_from(item, 6), &ok);
       q->count_set = true;
       if (!ok)
-        return bad(c, "count is not a positive number", item);
+        return bad_text(c, item, "positive number");
     } else if (str_starts(item, STR("unique="))) {
       q->unique = str_from(item, 7);
     } else {

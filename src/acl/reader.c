@@ -64,24 +64,29 @@ static struct str cut_word(struct str *rest) {
   return word;
 }
 
-int acl_variable_name(struct arena *a, struct str name, bool *ret_connection, struct str *ret_error) {
+/* `whole`: what the errors show. */
+static int variable_name(struct arena *a, struct str name, struct str whole, bool *ret_connection, struct str *ret_error) {
   if (name.len < 5 || (!str_starts(name, STR("acl_c")) && !str_starts(name, STR("acl_m")))) {
     *ret_error = str_printf(a, "invalid variable name after \"set\" in ACL modifier \"set %.*s\" (must start \"acl_c\" or \"acl_m\")",
-        STRF(name));
+        STRF(whole));
     return OUTCOME_ERROR;
   }
   if (name.len < 6 || !(name.p[5] == '_' || (name.p[5] >= '0' && name.p[5] <= '9'))) {
     *ret_error = str_printf(a, "invalid variable name after \"set\" in ACL modifier \"set %.*s\" (digit or underscore must follow"
-                               " acl_c or acl_m)", STRF(name));
+                               " acl_c or acl_m)", STRF(whole));
     return OUTCOME_ERROR;
   }
   for (size_t i = 5; i < name.len; i++)
     if (!is_word_byte(name.p[i])) {
-      *ret_error = str_printf(a, "invalid character \"%c\" in variable name in ACL modifier \"set %.*s\"", name.p[i], STRF(name));
+      *ret_error = str_printf(a, "invalid character \"%c\" in variable name in ACL modifier \"set %.*s\"", name.p[i], STRF(whole));
       return OUTCOME_ERROR;
     }
   *ret_connection = name.p[4] == 'c';
   return 0;
+}
+
+int acl_variable_name(struct arena *a, struct str name, bool *ret_connection, struct str *ret_error) {
+  return variable_name(a, name, name, ret_connection, ret_error);
 }
 
 /* `set acl_m1 = value`: text is what follows the word `set`. */
@@ -89,16 +94,23 @@ static int parse_set(struct parser *p, struct acl_clause *clause, struct str *te
   size_t n = 0;
   while (n < text->len && text->p[n] != '=' && text->p[n] != ' ' && text->p[n] != '\t')
     n++;
-  struct str name = str_slice(*text, 0, n);
+  struct str name = str_slice(*text, 0, n), whole = *text;
   *text = str_ltrim(str_from(*text, n));
   bool connection;
-  if (variable_settable(name) == NULL && acl_variable_name(p->arena, name, &connection, &p->error) < 0)
+  if (variable_settable(name) == NULL && variable_name(p->arena, name, whole, &connection, &p->error) < 0)
     return OUTCOME_ERROR;
   clause->variable = str_dup(p->arena, name);
   return 0;
 }
 
+/* Texts at run time go to a log line: nothing is suggested there. */
+static struct str suggestion(struct parser *p, struct str word, bool conditions, bool verbs) {
+  return p->reader ? acl_suggest_word(p->arena, word, conditions, verbs) : STR_EMPTY;
+}
+
+/* `whole` is the line; `text` is the clause in it, which begins at its start or behind a verb. */
 static int parse_clause(struct parser *p, struct str whole, struct str text, bool negated) {
+  bool starts_line = text.p == whole.p;
   struct str rest = text, word = cut_word(&rest);
   struct acl_clause *clause = arena_new_of(p->arena, struct acl_clause);
   clause->negated = negated;
@@ -106,7 +118,8 @@ static int parse_clause(struct parser *p, struct str whole, struct str text, boo
   if (!clause->condition)
     clause->modifier = acl_find_modifier(word);
   if (!clause->condition && !clause->modifier)
-    return parse_error(p, "unknown ACL condition/modifier in \"%.*s\"", STRF(whole));
+    return parse_error(p, "unknown ACL condition/modifier in \"%.*s\"%.*s", STRF(whole),
+        STRF(suggestion(p, word, true, !negated && starts_line && (rest.len == 0 || rest.p[0] != '='))));
   const char *name = clause->condition ? clause->condition->name : clause->modifier->name;
   unsigned flags = clause->condition ? clause->condition->flags : clause->modifier->flags;
   if (negated && clause->modifier)
@@ -149,11 +162,11 @@ static int parse_line(struct parser *p, struct str line) {
     rest = str_ltrim(str_from(rest, 1));
   }
   struct str after = rest, word = cut_word(&after);
-  if (word.len == 0)
+  if (word.len == 0 || (negated && !p->statement))
     return parse_error(p, "malformed ACL line \"%.*s\"", STRF(text));
   if (!negated && (after.len == 0 || after.p[0] != '=')) {
     for (int v = 0; v < VERB_COUNT; v++) {
-      if (!str_ieq_c(word, acl_verbs[v]))
+      if (!str_eq_c(word, acl_verbs[v]))
         continue;
       if (!p->reader && ++p->statements > STATEMENTS_MAX)
         return parse_error(p, "ACL is too long");
@@ -173,7 +186,8 @@ static int parse_line(struct parser *p, struct str line) {
     }
   }
   if (!p->statement)
-    return parse_error(p, "unknown ACL verb \"%.*s\" in \"%.*s\"", STRF(word), STRF(text));
+    return parse_error(p, "unknown ACL verb \"%.*s\" in \"%.*s\"%.*s", STRF(word), STRF(text),
+        STRF(suggestion(p, word, false, true)));
   return parse_clause(p, text, rest, negated);
 }
 

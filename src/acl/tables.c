@@ -24,13 +24,26 @@ static bool is_constant(const struct acl_clause *clause) {
   return expr_is_constant(clause->arg.tree, &value);
 }
 
-static int expand_list(struct ctx *c, const struct acl_clause *clause, struct str *ret) {
+static int expand_name(struct ctx *c, const struct acl_clause *clause, struct str *ret) {
   int rc = expand(c, clause->arg.tree, ret);
   if (rc == OUTCOME_FORCED)
     return OUTCOME_FAIL; /* no list: nothing is in it */
   if (rc)
     return acl_fail(c, rc, "failed to expand ACL string \"%.*s\": %.*s", STRF(clause->arg.text), STRF(c->error));
   return 0;
+}
+
+/* A list that cannot be had is a test that cannot be completed; what is wrong stands in a line of its own. */
+static int expand_list(struct ctx *c, const struct acl_clause *clause, struct str *ret) {
+  int rc = expand(c, clause->arg.tree, ret);
+  if (rc == OUTCOME_FORCED)
+    return OUTCOME_FAIL; /* no list: nothing is in it */
+  if (rc == 0)
+    return 0;
+  acl_log(c, LOG_MAIN | LOG_PANIC, "failed to expand \"%.*s\" while checking a list: %.*s",
+      STRF(log_printable(c->arena, clause->arg.text)), STRF(log_printable(c->arena, c->error)));
+  c->error = STR_EMPTY;
+  return OUTCOME_DEFER;
 }
 
 /* A word, or a text in double quotes. */
@@ -68,7 +81,7 @@ static int eval_acl(struct ctx *c, const struct acl_clause *clause, struct str a
       rest = str_is_set(rest) ? str_ltrim(rest) : STR_EMPTY;
     }
   } else {
-    rc = expand_list(c, clause, &name);
+    rc = expand_name(c, clause, &name);
     if (rc)
       return rc;
     name = str_trim(name);
@@ -96,7 +109,8 @@ static int eval_acl(struct ctx *c, const struct acl_clause *clause, struct str a
 static int eval_authenticated(struct ctx *c, const struct acl_clause *clause, struct str arg) {
   if (!str_is_set(c->client->host_authenticated) || c->client->host_authenticated.len == 0)
     return OUTCOME_FAIL;
-  return match_string(c, arg, c->client->host_authenticated, false, NULL);
+  int rc = expand_list(c, clause, &arg);
+  return rc ? rc : match_string(c, arg, c->client->host_authenticated, false, NULL);
 }
 
 static int eval_condition(struct ctx *c, const struct acl_clause *clause, struct str arg) {
@@ -204,26 +218,26 @@ static int eval_sender_domains(struct ctx *c, const struct acl_clause *clause, s
 
 static int eval_encrypted(struct ctx *c, const struct acl_clause *clause, struct str arg) {
   const struct tls_info *t = c->client->tls;
-  if (!t)
-    return OUTCOME_FAIL;
+  int rc = t ? expand_list(c, clause, &arg) : OUTCOME_FAIL;
+  if (rc)
+    return rc;
   if (str_eq_c(str_trim(arg), "*"))
     return OUTCOME_OK;
   /* The suite's name is the middle part of "TLS1.3:NAME:BITS". */
   struct str rest = t->cipher, name;
   str_cut(&rest, ':');
   name = str_is_set(rest) ? str_cut(&rest, ':') : t->cipher;
-  int rc = match_string(c, arg, name, false, NULL);
+  rc = match_string(c, arg, name, false, NULL);
   return rc == OUTCOME_FAIL ? match_string(c, arg, t->cipher, false, NULL) : rc;
 }
 
 const struct acl_condition_def acl_core_conditions[] = {
     {"acl", 0, false, 0, eval_acl, NULL},
-    {"atrn_domains", ACL_ONLY(ACL_BIT(ACL_ATRN)), true, ACL_LATER, NULL, NULL},
-    {"authenticated", ACL_NOT_SMTP_WHERE | ACL_BIT(ACL_CONNECT) | ACL_BIT(ACL_HELO), true, 0, eval_authenticated, NULL},
+    {"authenticated", ACL_NOT_SMTP_WHERE | ACL_BIT(ACL_CONNECT) | ACL_BIT(ACL_HELO), false, 0, eval_authenticated, NULL},
     {"condition", 0, true, 0, eval_condition, NULL},
     {"dnslists", ACL_BIT(ACL_NOT_SMTP) | ACL_BIT(ACL_NOT_SMTP_START), true, 0, acl_eval_dnslists, NULL},
     {"domains", RCPT_ONLY, false, 0, eval_domains, NULL},
-    {"encrypted", ACL_NOT_SMTP_WHERE | ACL_BIT(ACL_CONNECT), true, 0, eval_encrypted, NULL},
+    {"encrypted", ACL_NOT_SMTP_WHERE | ACL_BIT(ACL_CONNECT), false, 0, eval_encrypted, NULL},
     {"hosts", ACL_NOT_SMTP_WHERE, false, 0, eval_hosts, NULL},
     {"local_parts", RCPT_ONLY, false, 0, eval_local_parts, NULL},
     {"ratelimit", 0, true, 0, acl_eval_ratelimit, NULL},
@@ -372,6 +386,8 @@ static int apply_queue(struct ctx *c, const struct acl_clause *clause, struct st
   struct acl_message *m = acl_message(c);
   if (m)
     m->queue_name = str_dup(c->message->arena, arg);
+  else if (c->session && acl_session(c))
+    acl_session(c)->queue_name = str_dup(c->session->arena, arg);
   return OUTCOME_OK;
 }
 

@@ -242,13 +242,23 @@ static const struct verify_word *parse(struct arena *a, struct str arg, struct o
   return w;
 }
 
+static const char *nearest_word(struct str arg) {
+  size_t n = 0;
+  while (n < arg.len && arg.p[n] != '/' && arg.p[n] != '=' && arg.p[n] != ' ')
+    n++;
+  return config_nearest(str_slice(arg, 0, n), &words->name, sizeof *words, sizeof words / sizeof *words);
+}
+
 int acl_check_verify(struct config_reader *r, struct acl_clause *clause) {
   if (str_find_byte(clause->arg.text, '$') >= 0)
     return 0;
   struct options o;
   struct str error;
-  if (!parse(config_reader_arena(r), clause->arg.text, &o, &error))
-    return config_error(r, "error in ACL: %.*s", STRF(error));
+  if (!parse(config_reader_arena(r), clause->arg.text, &o, &error)) {
+    const char *near = str_starts(error, STR("expected ")) ? nearest_word(clause->arg.text) : NULL;
+    return near == NULL ? config_error(r, "error in ACL: %.*s", STRF(error))
+                        : config_error(r, "error in ACL: %.*s\n  (did you mean \"%s\"?)", STRF(error), near);
+  }
   return 0;
 }
 
@@ -611,7 +621,11 @@ int acl_eval_verify(struct ctx *c, const struct acl_clause *clause, struct str a
   if ((o.def ? o.def->forbidden : w->forbidden) & ACL_BIT(c->acl->where))
     return acl_fail(c, OUTCOME_ERROR, "cannot verify %s in ACL for %s", name, acl_where_name(c->acl->where));
   switch (w->what) {
-    case VERIFY_CERTIFICATE: return smtp_client_certificate_verified(c) ? OUTCOME_OK : acl_fail(c, OUTCOME_FAIL, "no verified certificate");
+    case VERIFY_CERTIFICATE:
+      if (smtp_client_certificate_verified(c))
+        return OUTCOME_OK;
+      c->user_message = STR("no verified certificate");
+      return acl_fail(c, OUTCOME_FAIL, "no verified certificate");
     case VERIFY_CSA: return acl_verify_csa(c, o.domain);
     case VERIFY_HEADER_NAMES_ASCII: return verify_names_ascii(c);
     case VERIFY_HEADER_SENDER: return verify_header_sender(c, &o);

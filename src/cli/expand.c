@@ -9,8 +9,10 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/fd_io.h"
 #include "cli/process.h"
 #include "core/main_options.h"
+#include "daemon/daemon.h"
 #include "expand/expand_test.h"
 #include "log/log.h"
 #include "message/message.h"
@@ -40,7 +42,7 @@ size_t process_read_header(struct message *m, struct str text) {
 bool process_keep_body(struct message *m, struct str body) {
   struct str first = str_cat(m->arena, str_c(m->id), STR("-D\n"));
   m->data_fd = memfd_create("message", MFD_CLOEXEC);
-  if (m->data_fd < 0 || write(m->data_fd, first.p, first.len) != (ssize_t)first.len || write(m->data_fd, body.p, body.len) != (ssize_t)body.len)
+  if (m->data_fd < 0 || fd_write_all(m->data_fd, first.p, first.len) || fd_write_all(m->data_fd, body.p, body.len))
     return false;
   m->body_size = body.len;
   for (size_t i = 0; i < body.len; i++) {
@@ -101,6 +103,7 @@ static bool load_message(struct process *p, struct str id) {
   struct message *m = NULL;
   if (!process_require_admin(p))
     return false;
+  daemon_show_messages(p->config);
   if (spool_read_message(p->ctx, STR_EMPTY, id, false, &m) != SPOOL_OK) {
     fprintf(stderr, "martlet: message %.*s cannot be read%s%.*s\n", STRF(id), p->ctx->error.len ? ": " : "",
         STRF(p->ctx->error));

@@ -13,6 +13,7 @@ in between may deliver one twice, but loses none. */
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fd_io.h"
 #include "base/str.h"
 #include "message/message.h"
 
@@ -56,29 +57,18 @@ static bool other_form(const char *id, bool up, int more, char ret[NEW_LEN + 1])
   return ticks < 62 * 62;
 }
 
-static int write_all(int fd, const char *p, size_t n) {
-  while (n) {
-    ssize_t done = write(fd, p, n);
-    if (done < 0 && errno != EINTR)
-      return -errno;
-    p += done > 0 ? done : 0;
-    n -= done > 0 ? (size_t)done : 0;
-  }
-  return 0;
-}
-
 /* The rest of `from` behind its first line, which has to be `line`, under another first line. */
 static int copy_rest(int from, const char *line, int to, const char *new_line) {
   char text[COPY_BYTES];
   size_t n = strlen(line);
   int rc = pread(from, text, n + 1, 0) == (ssize_t)n + 1 && !memcmp(text, line, n) && text[n] == '\n' ? 0 : -EBADMSG;
   if (!rc)
-    rc = write_all(to, new_line, strlen(new_line));
+    rc = fd_write_all(to, new_line, strlen(new_line));
   if (!rc)
-    rc = write_all(to, "\n", 1);
+    rc = fd_write_all(to, "\n", 1);
   off_t at = (off_t)n + 1;
   for (ssize_t got; !rc && (got = pread(from, text, sizeof text, at)); at += got)
-    rc = got < 0 ? -errno : write_all(to, text, (size_t)got);
+    rc = got < 0 ? -errno : fd_write_all(to, text, (size_t)got);
   return rc;
 }
 

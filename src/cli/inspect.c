@@ -91,8 +91,12 @@ int mode_address(struct process *p) {
       break;
     }
     struct str text = str_trim(str_c(line));
-    if (text.len)
+    if (text.len) {
       (void)route_test_addresses(p->ctx, &t, str_tainted(str_dup(p->arena, text)));
+    } else {
+      puts("syntax error: empty address");
+      t.exit_code = 2;
+    }
   }
   message_free(p->ctx->message);
   p->ctx->message = NULL;
@@ -100,7 +104,7 @@ int mode_address(struct process *p) {
 }
 
 int mode_retry(struct process *p) {
-  return retry_test(p->ctx, p->cli.args.v, p->cli.args.n, p->cli.sender_given ? p->cli.sender : STR_UNSET, stdout, stderr);
+  return retry_test(p->ctx, p->cli.args.v, p->cli.args.n, p->cli.sender_given ? p->cli.sender : STR_UNSET, stdout);
 }
 
 int mode_malware(struct process *p) {
@@ -120,7 +124,10 @@ int mode_malware(struct process *p) {
 
 int mode_rewrite(struct process *p) {
   log_set_echo(LOG_ECHO_STDERR);
-  for (size_t i = 0; i < p->cli.args.n; i++)
-    rewrite_test(p->ctx, p->cli.args.v[i], stdout);
+  if (p->cli.args.n == 0) {
+    puts("-brw needs an address argument");
+    return 1;
+  }
+  rewrite_test(p->ctx, p->cli.args.v[0], stdout);
   return 0;
 }

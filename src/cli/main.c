@@ -43,7 +43,7 @@ static const struct {
     {MODE_EXPAND_TEST, mode_expand},   {MODE_PRINT, mode_print},        {MODE_VERSION, mode_version},
     {MODE_RETRY_TEST, mode_retry},   {MODE_REWRITE_TEST, mode_rewrite},
     {MODE_ALIASES, mode_aliases},      {MODE_AUTHCHECK, mode_authcheck},      {MODE_FILTER_TEST, mode_filter},
-    {MODE_MALWARE_TEST, mode_malware},
+    {MODE_MALWARE_TEST, mode_malware}, {MODE_ATRN, mode_atrn},
     {MODE_DMARC_REPORT, mode_dmarc_report}, {MODE_TLS_REPORT, mode_tls_report},
 };
 
@@ -74,6 +74,7 @@ static void drop_for_foreign_config(struct process *p) {
     exit(1);
   }
   p->set_uid = p->can_switch = false;
+  p->cli.call = STR_UNSET; /* the logs are not this user's */
 }
 
 /* To stderr, and to the panic log of as much of the configuration as was read; -bV and -bP config only look at it, and write
@@ -99,6 +100,9 @@ static void tell_errors(struct process *p, struct str errors) {
 static int load(struct process *p) {
   struct str errors = STR_EMPTY;
   if (load_config(&p->source, p->arena, &p->config, &errors)) {
+    if (p->cli.mode == MODE_VERSION) /* what this is can be said in any case */
+      config_version_print(stdout, false);
+    fflush(stdout);
     tell_errors(p, errors);
     return -1;
   }
@@ -181,6 +185,7 @@ static int start(struct process *p) {
     changes_of = p->config;
     spool_changed = tell_daemon;
   }
+  process_log_call(p);
   if (str_is_set(p->cli.log_line))
     return mode_log_line(p);
   if (p->cli.mode == MODE_DAEMON || p->cli.mode == MODE_QUEUE_DAEMON || p->cli.mode == MODE_INETD_WAIT)
@@ -197,7 +202,7 @@ static int run_as_tool(int argc, char **argv) {
   const char *slash = argc ? strrchr(argv[0], '/') : NULL, *name = !argc ? "" : slash ? slash + 1 : argv[0];
   int (*run)(struct tool *t) = tool_find(name);
   int skip = 1;
-  if (!run && argc > 1 && !strncmp(name, "martlet", 7)) {
+  if (!run && argc > 1 && (!strncmp(name, "martlet", 7) || !strncmp(argv[1], "--", 2))) {
     run = tool_find(argv[1]);
     name = argv[1];
     skip = 2;
@@ -241,6 +246,7 @@ int main(int argc, char **argv) {
     arena_free(arena);
     return 0;
   }
+  p.cli.call = cli_call_text(arena, argc, argv);
   p.set_uid = geteuid() == 0 && p.real_uid != 0;
   p.can_switch = geteuid() == 0;
   if (p.cli.debug && !build.no_version_in_debug)

@@ -21,20 +21,57 @@ struct option_word {
   int value;        /* mode, flag offset … for the handler */
 };
 
+static const char *program_name = "martlet"; /* as it was called */
+
 static bool usage(const char *fmt, const char *what) {
-  fprintf(stderr, "martlet: ");
-  fprintf(stderr, fmt[0] == 'u' ? "unknown, malformed, or incomplete option %s\n" : "%s\n", what);
+  if (fmt[0] == 'u')
+    fprintf(stderr, "%s abandoned: unknown, malformed, or incomplete option %s\n", program_name, what);
+  else
+    fprintf(stderr, "%s: %s\n", program_name, what);
   return false;
 }
 
 static bool bad(const char *as_given) { return usage("u", as_given); }
 
-static bool not_yet(struct cli *c, const struct option_word *w, struct str value, const char *as_given) {
-  fprintf(stderr, "martlet: option -%s is not supported yet\n", w->word);
-  return false;
+/* Of two different modes the last one would win; where one of them is of these, that is an error. */
+static bool stands_alone(enum cli_mode m, enum cli_mode other) {
+  switch (m) {
+  case MODE_DAEMON:
+  case MODE_INETD_WAIT: return other != MODE_QUEUE_DAEMON;
+  case MODE_PRINT:
+  case MODE_ALIASES: return other != MODE_QUEUE_LIST;
+  case MODE_SMTP:
+  case MODE_BATCH_SMTP:
+    return other == MODE_ADDRESS_TEST || other == MODE_VERIFY || other == MODE_RETRY_TEST || other == MODE_REWRITE_TEST ||
+           other == MODE_FILTER_TEST || other == MODE_MESSAGE;
+  default: return false;
+  }
+}
+
+static void note_mode(struct cli *c, enum cli_mode m) {
+  bool said = c->mode_given && c->mode != m && c->mode != MODE_VERSION && m != MODE_VERSION && c->mode != MODE_INFO && m != MODE_INFO;
+  if (said && (stands_alone(m, c->mode) || stands_alone(c->mode, m)))
+    c->incompatible = true;
+}
+
+/* What does not go with a mode: recipients, -t, queue runs. */
+static bool is_incompatible(const struct cli *c) {
+  bool once = false;
+  for (size_t i = 0; i < c->queue_runs.n; i++)
+    once |= c->queue_runs.v[i].interval <= 0;
+  switch (c->mode) {
+  case MODE_DAEMON: return c->args.n || c->from_header_recipients || once;
+  case MODE_SMTP:
+  case MODE_BATCH_SMTP: return c->from_header_recipients || once;
+  case MODE_QUEUE_RUN: return c->from_header_recipients || (c->selects && c->args.n);
+  case MODE_ADDRESS_TEST:
+  case MODE_VERIFY: return c->from_header_recipients || once;
+  default: return false;
+  }
 }
 
 static bool set_mode(struct cli *c, const struct option_word *w, struct str value, const char *as_given) {
+  note_mode(c, (enum cli_mode)w->value);
   c->mode = (enum cli_mode)w->value;
   c->mode_given = true;
   c->mode_arg = value;
@@ -52,6 +89,7 @@ static bool set_string(struct cli *c, const struct option_word *w, struct str va
 }
 
 static bool set_filter(struct cli *c, const struct option_word *w, struct str value, const char *as_given) {
+  note_mode(c, MODE_FILTER_TEST);
   c->mode = MODE_FILTER_TEST;
   c->mode_given = true;
   return set_string(c, w, value, as_given);
@@ -115,7 +153,7 @@ static bool set_config(struct cli *c, const struct option_word *w, struct str va
 static bool set_macro(struct cli *c, const struct option_word *w, struct str value, const char *as_given) {
   value = str_ltrim(value);
   if (str_is_empty(value) || value.p[0] < 'A' || (value.p[0] > 'Z' && value.p[0] != '_'))
-    return usage("%", "-D: a macro's name begins with an upper case letter");
+    return usage("%", "macro name set by -D must start with an upper case letter");
   if (c->macros.n >= 10)
     return usage("%", "too many -D options");
   vec_push(c->arena, &c->macros, value);
@@ -123,6 +161,7 @@ static bool set_macro(struct cli *c, const struct option_word *w, struct str val
 }
 
 static bool set_daemon(struct cli *c, const struct option_word *w, struct str value, const char *as_given) {
+  note_mode(c, MODE_DAEMON);
   c->mode = MODE_DAEMON;
   c->mode_given = true;
   c->foreground |= w->value != 0;
@@ -130,6 +169,7 @@ static bool set_daemon(struct cli *c, const struct option_word *w, struct str va
 }
 
 static bool set_verify(struct cli *c, const struct option_word *w, struct str value, const char *as_given) {
+  note_mode(c, MODE_VERIFY);
   c->mode = MODE_VERIFY;
   c->mode_given = true;
   c->verify_sender = w->value != 0;
@@ -137,6 +177,7 @@ static bool set_verify(struct cli *c, const struct option_word *w, struct str va
 }
 
 static bool set_host_test(struct cli *c, const struct option_word *w, struct str value, const char *as_given) {
+  note_mode(c, MODE_HOST_TEST);
   c->mode = MODE_HOST_TEST;
   c->mode_given = true;
   c->caching_test = w->value != 0;
@@ -161,6 +202,7 @@ static bool set_message(struct cli *c, const struct option_word *w, struct str v
   }
   for (size_t i = 0; i < sizeof known / sizeof *known; i++)
     if (str_eq_c(value, known[i])) {
+      note_mode(c, MODE_MESSAGE);
       c->mode = MODE_MESSAGE;
       c->mode_given = true;
       c->mode_arg = value;
@@ -213,8 +255,10 @@ static bool set_queue_run(struct cli *c, const struct option_word *w, struct str
   }
   if (!str_is_empty(value)) {
     q.interval = time_parse_interval(value);
-    if (q.interval <= 0)
-      return bad(as_given);
+    if (q.interval <= 0) {
+      fprintf(stderr, "%s: bad time value %s: abandoned\n", program_name, as_given);
+      return false;
+    }
   }
   vec_push(c->arena, &c->queue_runs, q);
   if (!c->mode_given)
@@ -229,6 +273,7 @@ static bool set_select(struct cli *c, const struct option_word *w, struct str va
     bool force, frozen, regex;
   } forms[] = {{"", 0, 0, 0}, {"f", 1, 0, 0}, {"ff", 1, 1, 0}, {"r", 0, 0, 1}, {"rf", 1, 0, 1}, {"rff", 1, 1, 1}};
   struct str flags = value, text = STR_UNSET;
+  c->selects = true;
   ptrdiff_t sep = str_find_byte(value, '\n'); /* cli_parse joins flags and argument with a newline */
   if (sep >= 0) {
     flags = str_slice(value, 0, (size_t)sep);
@@ -266,7 +311,7 @@ static bool set_protocol(struct cli *c, const struct option_word *w, struct str 
 
 /* Longer words come before those they begin with. */
 static const struct option_word words[] = {
-    {"atrn", ARG_NONE, not_yet, 0},
+    {"atrn", ARG_NONE, set_mode, MODE_ATRN},
     {"bdf", ARG_NONE, set_daemon, 1},
     {"bd", ARG_NONE, set_daemon, 0},
     {"bem", ARG_NEXT, set_mode, MODE_EXPAND_TEST},
@@ -322,8 +367,8 @@ static const struct option_word words[] = {
     {"odq", ARG_NONE, set_delivery, DELIVER_QUEUE},
     {"oep", ARG_NONE, set_errors, ERRORS_STDERR},
     {"oem", ARG_NONE, set_errors, ERRORS_MAIL},
-    {"oee", ARG_NONE, set_errors, ERRORS_MAIL},
-    {"oeq", ARG_NONE, set_errors, ERRORS_QUIET},
+    {"oee", ARG_NONE, set_errors, ERRORS_MAIL_OK},
+    {"oeq", ARG_NONE, set_errors, ERRORS_STDERR},
     {"oew", ARG_NONE, set_errors, ERRORS_WRITE},
     {"oitrue", ARG_NONE, set_dot, 0},
     {"oi", ARG_NONE, set_dot, 0},
@@ -375,7 +420,6 @@ static const struct option_word words[] = {
     {"-tidydb", ARG_NONE, set_mode, MODE_UTILITY},
     {"-dbmbuild", ARG_NONE, set_mode, MODE_UTILITY},
     {"-lock", ARG_NONE, set_mode, MODE_UTILITY},
-    {"-msgdate", ARG_NONE, set_mode, MODE_UTILITY},
     {"-exinext", ARG_NONE, set_mode, MODE_UTILITY},
 };
 
@@ -386,7 +430,7 @@ static bool takes_rest(const struct cli *c) {
 
 /* exim_dumpdb and its kin. */
 static bool is_utility(struct cli *c, const char *name) {
-  static const char *const utilities[] = {"-dumpdb", "-fixdb", "-tidydb", "-dbmbuild", "-msgdate", "-id_update"};
+  static const char *const utilities[] = {"-dumpdb", "-fixdb", "-tidydb", "-dbmbuild", "-id_update"};
   for (size_t i = 0; i < sizeof utilities / sizeof *utilities; i++)
     if (!strncmp(name, "exim_", 5) && !strcmp(name + 5, utilities[i] + 1)) {
       c->mode = MODE_UTILITY;
@@ -411,8 +455,10 @@ static void mode_of_name(struct cli *c) {
         vec_push(c->arena, &c->queue_runs, ((struct cli_queue_run){.queue_name = STR_EMPTY}));
     }
   (void)is_utility(c, c->program);
-  if (!strcmp(c->program, "rmail"))
-    c->dot_is_data = c->mode_given = true;
+  if (!strcmp(c->program, "rmail")) {
+    c->dot_is_data = c->mode_given = c->errors_given = true;
+    c->errors = ERRORS_MAIL_OK;
+  }
 }
 
 static const struct option_word *find_word(const char *arg) {
@@ -437,6 +483,7 @@ bool cli_parse(struct cli *c, struct arena *a, int argc, char **argv, int *ret_s
   *c = (struct cli){.arena = a, .program = slash ? slash + 1 : argv[0] ? argv[0] : "martlet",
       .receive_timeout = -1, .smtp_timeout = -1};
   *ret_status = 1;
+  program_name = c->program;
   mode_of_name(c);
   int i = 1;
   if (argc > 1 && !strncmp(c->program, "martlet", 7) && is_utility(c, argv[1]))
@@ -447,8 +494,11 @@ bool cli_parse(struct cli *c, struct arena *a, int argc, char **argv, int *ret_s
     if (reports || tls_reports || starts_word(c, arg, "authcheck")) { /* all that follows is its own */
       c->mode_given = true;
       c->mode = reports ? MODE_DMARC_REPORT : tls_reports ? MODE_TLS_REPORT : MODE_AUTHCHECK;
-      while (++i < argc)
+      while (++i < argc) {
         vec_push(a, &c->args, str_tainted(str_c(argv[i])));
+        if (!strcmp(argv[i], "--help"))
+          c->mode = MODE_HELP;
+      }
       break;
     }
     if (starts_word(c, arg, "explain")) {
@@ -490,7 +540,7 @@ bool cli_parse(struct cli *c, struct arena *a, int argc, char **argv, int *ret_s
       if (i + 1 < argc)
         value = str_printf(a, "%.*s\n%s", STRF(value), argv[++i]);
       else
-        return bad(arg);
+        return usage("%", str_dup_c(a, str_printf(a, "string expected after %s", arg)));
     } else if (w->kind == ARG_NEXT || (w->kind == ARG_EITHER && str_is_empty(value))) {
       if (++i >= argc)
         return bad(arg);
@@ -505,6 +555,9 @@ bool cli_parse(struct cli *c, struct arena *a, int argc, char **argv, int *ret_s
     vec_push(a, &c->args, str_tainted(str_c(argv[i])));
   if (argc == 1 && !c->mode_given && !strcmp(c->program, "martlet"))
     c->mode = MODE_HELP;
+  *ret_status = 1;
+  if (c->incompatible || is_incompatible(c))
+    return usage("%", "incompatible command-line options or arguments");
   *ret_status = 0;
   return true;
 }
@@ -539,6 +592,7 @@ void cli_help(const char *program) {
          "    -bp                  list                          -bpc  count\n"
          "    -q                   run now                       -qff  run, frozen ones too\n"
          "    -M ID                deliver one                   -Mrm ID  remove one\n"
+         "    -atrn HOST DOMAINS   fetch the mail that waits there (On-Demand Mail Relay)\n"
          "    -Mvh, -Mvb, -Mvl ID  show header, body, log        -Mf, -Mt ID  freeze, thaw\n\n"
          "All options are those of Exim's manual, chapter \"The Exim command line\".\n",
       program);

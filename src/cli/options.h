@@ -28,6 +28,7 @@ enum cli_mode {
   MODE_FILTER_TEST,  /* -bf, -bF */
   MODE_MALWARE_TEST, /* -bmalware */
   MODE_ALIASES,      /* -bi */
+  MODE_ATRN,         /* -atrn */
   MODE_AUTHCHECK,    /* martlet authcheck … */
   MODE_TLS_REPORT,   /* martlet tls-report … */
   MODE_DMARC_REPORT, /* martlet dmarc-report … */
@@ -37,7 +38,8 @@ enum cli_mode {
 };
 
 enum cli_delivery { DELIVER_BACKGROUND, DELIVER_FOREGROUND, DELIVER_QUEUE, DELIVER_QUEUE_SMTP };
-enum cli_errors { ERRORS_MAIL, ERRORS_STDERR, ERRORS_QUIET, ERRORS_WRITE };
+/* MAIL_OK: as MAIL, with exit status 0 when the report was sent. */
+enum cli_errors { ERRORS_MAIL, ERRORS_STDERR, ERRORS_MAIL_OK, ERRORS_WRITE };
 
 /* One queue runner: -q[q][i][f[f]][l][G<name>[/<time>]][<time>]. */
 struct cli_queue_run {
@@ -51,6 +53,8 @@ struct cli {
   const char *program;    /* argv[0] without its directory */
   enum cli_mode mode;
   bool mode_given;
+  bool incompatible;      /* with each other: what was given */
+  bool selects;           /* -R or -S */
   bool foreground;        /* -bdf, -bw, or -d with -bd */
   bool caching_test;      /* -bhc */
   bool verify_sender;     /* -bvs */
@@ -100,11 +104,14 @@ struct cli {
   struct str user_filter, system_filter; /* -bf, -bF: the files; unset: not given */
   struct str test_domain, test_local_part, test_prefix, test_suffix; /* -bfd, -bfl, -bfp, -bfs */
   int max_batch;               /* -oB */
+  struct str call;             /* the command, for the log: cli_call_text; unset: it has no place there */
 };
 
 /* Parses argv; on a usage error writes it to stderr and returns the exit
 status in *ret_status with false. The program's name selects a mode first
 (mailq, newaliases, runq, rmail, rsmtp, exim, sendmail …). */
 bool cli_parse(struct cli *cli, struct arena *a, int argc, char **argv, int *ret_status);
+/* "cwd=/home/ann 3 args: sendmail -t -i", as the log selector `arguments` has it. Cut beyond 8,000 bytes, tainted. */
+struct str cli_call_text(struct arena *a, int argc, char **argv);
 /* The short help of `martlet --help`. */
 void cli_help(const char *program);

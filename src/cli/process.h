@@ -34,6 +34,8 @@ void process_identify(struct process *p, const gid_t *groups, int n);
 int process_settle(struct process *p);
 /* -f: must be an address; 0, or 1 after a message. */
 int process_check_sender(struct process *p);
+/* The command, if log_selector asks for `arguments`. */
+void process_log_call(const struct process *p);
 /* keep_environment, add_environment: before any library or child reads it. */
 void environment_clean(struct process *p);
 /* The message's client, for tests: the caller, or what -oM… say. False after a message on stderr. */
@@ -57,10 +59,15 @@ int mode_receive(struct process *p);   /* a message, -bs, -bS, -bh */
 int mode_queue(struct process *p);     /* -q, -bp, -M */
 int mode_filter(struct process *p);    /* -bf, -bF */
 int mode_aliases(struct process *p);   /* -bi */
+int mode_atrn(struct process *p);      /* -atrn */
 int mode_authcheck(struct process *p); /* authcheck */
 int mode_malware(struct process *p);   /* -bmalware */
 int mode_tls_report(struct process *p);   /* tls-report */
 int mode_dmarc_report(struct process *p); /* dmarc-report */
+struct smtp_params;
+/* An SMTP session over a connection that a mode has made itself: *sp has the stream, which is freed, and the peer. What it brings is delivered as
+that of -bs is. [suspends] */
+int process_receive_session(struct process *p, struct smtp_params *sp);
 /* --- for tests with a message: expand.c --- */
 /* Takes the header lines off `text`, into the message; returns where the body begins. */
 size_t process_read_header(struct message *m, struct str text);

@@ -51,7 +51,7 @@ static int mode_list(struct process *p) {
 
 /* --- -M: deliveries --- */
 
-static bool deliver_one(struct process *p, struct queue_mode_kept *kept, struct str id, const struct deliver_how *how) {
+static void deliver_one(struct process *p, struct queue_mode_kept *kept, struct str id, const struct deliver_how *how) {
   struct arena *a = arena_new("delivery");
   struct ctx *c = ctx_new(a, p->config);
   struct message *m = NULL;
@@ -64,31 +64,27 @@ static bool deliver_one(struct process *p, struct queue_mode_kept *kept, struct 
       message_free(m);
       deliver_follow(p->config, held, how);
       break;
-    case SPOOL_LOCKED:
-      if (log_selected(LOGSEL_skip_delivery))
-        log_write(LOG_MAIN, NULL, "%.*s Spool file is locked (another process is handling this message)", STRF(id));
-      break;
+    case SPOOL_LOCKED: queue_log_locked(id); break;
     case SPOOL_NOT_FOUND: log_write(LOG_MAIN, NULL, "%.*s Spool file %.*s-D not found", STRF(id), STRF(id)); break;
     default: log_write(LOG_MAIN, NULL, "%.*s %.*s", STRF(id), STRF(c->error));
   }
   arena_free(a);
   (void)queue_mode_deliver_kept(kept);
-  return got == SPOOL_OK;
 }
 
 static int deliver_all(struct process *p, struct str letters) {
   struct queue_mode_kept kept;
-  struct deliver_how how = {.follows = true, .dont_deliver = p->cli.no_delivery, .give_up_reason = STR_UNSET};
+  struct deliver_how how = {.follows = true, .dont_deliver = p->cli.no_delivery, .give_up_by = STR_UNSET};
   how.select_recipient = STR_UNSET;
   how.give_up = str_eq_c(letters, "g");
+  how.give_up_by = p->login;
   how.force = how.force_frozen = !str_eq_c(letters, "c");
   queue_mode_keep_submitted(&kept, p);
-  int status = 0;
   for (size_t i = 0; i < p->cli.args.n; i++)
-    status |= !deliver_one(p, &kept, p->cli.args.v[i], &how);
+    deliver_one(p, &kept, p->cli.args.v[i], &how); /* what went wrong is in the log; the status says nothing of it */
   if (!p->served)
     smtp_pool_close_all();
-  return status;
+  return 0;
 }
 
 /* --- -M: changes --- */
@@ -161,6 +157,7 @@ static int mode_message(struct process *p) {
 }
 
 int mode_queue(struct process *p) {
+  daemon_show_messages(p->config);
   switch (p->cli.mode) {
     case MODE_QUEUE_RUN: return mode_run_queue(p);
     case MODE_QUEUE_LIST: return mode_list(p);

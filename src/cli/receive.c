@@ -165,16 +165,22 @@ static int smtp_session(struct process *p, enum session_kind kind, const struct 
 
 static int message(struct process *p, const struct smtp_hooks *hooks) {
   struct cli *o = &p->cli;
+  if (o->args.n == 0 && !o->from_header_recipients) {
+    fprintf(p->err, "Martlet is a Mail Transfer Agent. It is normally called by Mail User Agents,\n"
+                    "not directly from a shell command line. Options and/or arguments control\n"
+                    "what it does when called. For a list of options, see --help.\n");
+    return 1;
+  }
   struct submitter who = {.login = p->login, .name = p->real_name, .uid = p->real_uid, .gid = p->real_gid, .trusted = p->trusted,
       .admin = p->admin, .no_delivery = p->cli.no_delivery};
-  static const enum local_errors errors[] = {LOCAL_ERRORS_MAIL, LOCAL_ERRORS_STDERR, LOCAL_ERRORS_QUIET, LOCAL_ERRORS_MAIL};
   struct stream *s = open_stream(p);
   struct local_params lp = {.config = p->config, .in = s, .program = p->cli.program, .submitter = &who, .recipients = o->args.v,
       .recipients_n = o->args.n, .extract_recipients = o->from_header_recipients, .dot_is_data = o->dot_is_data,
       .no_qualify = o->no_qualify, .suppress_fixups = o->mua_submission, .sender = o->sender_given ? o->sender : STR_UNSET,
       .full_name = o->full_name, .bounced_id = str_is_set(o->oMm) ? o->oMm : o->bounce_id, .host_name = o->oMs, .ident = o->oMt,
       .protocol = o->oMr, .host_authenticated = o->oMaa, .authenticated_id = o->oMai, .authenticated_sender = o->oMas,
-      .timeout = o->receive_timeout, .errors = o->errors_given ? errors[o->errors] : LOCAL_ERRORS_MAIL, .error_status = 1,
+      .timeout = o->receive_timeout, .errors_to_stderr = o->errors_given && o->errors == ERRORS_STDERR,
+      .error_status = o->errors_given && o->errors == ERRORS_MAIL_OK ? 0 : 1,
       .queue_only = o->delivery_given && o->delivery == DELIVER_QUEUE, .hooks = hooks, .err = p->err};
   int status = 1;
   if (peer_address(p, o->oMa, &lp.peer, &lp.peer_port) && peer_address(p, o->oMi, &lp.local, &lp.local_port))
@@ -212,5 +218,24 @@ int mode_receive(struct process *p) {
     (void)deliver_in_background(&run);
   (void)queue_mode_deliver_kept(&run.kept);
   smtp_pool_close_all();
+  return run.failed ? 1 : status;
+}
+
+int process_receive_session(struct process *p, struct smtp_params *sp) {
+  struct receive_run run = {.p = p};
+  struct smtp_hooks hooks = {.arg = &run, .must_queue = must_queue, .accepted = accepted};
+  sp->config = p->config;
+  sp->hooks = &hooks;
+  sp->timeout = p->cli.smtp_timeout;
+  sp->queue_only = p->cli.delivery_given && p->cli.delivery == DELIVER_QUEUE;
+  run.foreground = p->cli.delivery_given && p->cli.delivery == DELIVER_FOREGROUND;
+  sp->ident = sp->host_name = sp->authenticated_id = sp->authenticated_sender = sp->host_authenticated = sp->protocol = sp->bounced_id =
+      sp->sender = STR_UNSET;
+  queue_mode_keep_submitted(&run.kept, p);
+  int status = smtp_server_run(sp);
+  stream_free(sp->stream); /* no child that delivers holds it open */
+  if (!run.foreground)
+    (void)deliver_in_background(&run);
+  (void)queue_mode_deliver_kept(&run.kept);
   return run.failed ? 1 : status;
 }

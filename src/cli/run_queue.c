@@ -19,6 +19,7 @@ process, in order (Exim manual, chapter "The Exim command line", -q, -R, -S). */
 #include "deliver/follow.h"
 #include "log/log.h"
 #include "message/message.h"
+#include "queue/list.h"
 #include "queue/spool.h"
 #include "smtp/client/client.h"
 
@@ -27,6 +28,7 @@ struct runner {
   const struct cli_queue_run *q;
   struct queue_mode_kept kept;
   struct str ages; /* -Tqt: what is left of its list */
+  bool forced;     /* -R, -S: the first message has been selected, for which retry times do not count */
 };
 
 /* -Tqt: the message has been queued for as long as the list says. Only where such options are allowed. */
@@ -105,16 +107,20 @@ static void ramp_begin(struct process *p, struct str queue_name) {
 static void run_one(struct runner *r, const char *id, bool route_only) {
   struct smtp_connection *held = NULL;
   struct deliver_how how = {.queue_run = true, .force = r->q->force, .force_frozen = r->q->force_frozen, .local_only = r->q->local_only,
-      .route_only = route_only, .follows = !route_only, .dont_deliver = r->p->cli.no_delivery, .give_up_reason = STR_UNSET,
+      .route_only = route_only, .follows = !route_only, .dont_deliver = r->p->cli.no_delivery, .give_up_by = STR_UNSET,
       .select_recipient = r->p->cli.select_recipient};
   struct arena *a = arena_new("delivery");
   struct ctx *c = ctx_new(a, r->p->config);
   struct message *m = NULL;
   enum spool_read got = spool_read_message(c, r->q->queue_name, str_c(id), true, &m);
+  if (got == SPOOL_LOCKED)
+    queue_log_locked(str_c(id));
   if (got == SPOOL_BAD)
     log_write(LOG_MAIN, NULL, "%s %.*s", id, STRF(c->error));
   if (got == SPOOL_OK && selected(r, m) && !(r->q->first_only && !m->deliver_first_time)) {
     pretend_age(r, m);
+    if ((str_is_set(r->p->cli.select_recipient) || str_is_set(r->p->cli.select_sender)) && !r->forced)
+      how.force = r->forced = true;
     (void)deliver_message(c, m, &how);
     held = deliver_held(m);
   }
@@ -129,8 +135,8 @@ static struct str describe(struct runner *r) {
   const struct cli_queue_run *q = r->q;
   const struct cli *o = &r->p->cli;
   struct arena *a = r->p->arena;
-  struct str s = str_printf(a, "%s%s%s%s%s%s%.*s", q->two_stage ? "q" : "", q->first_only ? "i" : "", q->force ? "f" : "",
-      q->force_frozen ? "f" : "", q->local_only ? "l" : "", q->queue_name.len ? "G" : "", STRF(q->queue_name));
+  struct str s = str_printf(a, "%s%s%s%s%s", q->two_stage ? "q" : "", q->first_only ? "i" : "", q->force ? "f" : "",
+      q->force_frozen ? "f" : "", q->local_only ? "l" : "");
   if (s.len)
     s = str_printf(a, " -q%.*s", STRF(s));
   if (str_is_set(o->select_recipient))
@@ -236,7 +242,7 @@ bool queue_mode_deliver_kept(struct queue_mode_kept *k) {
     struct arena *a = arena_new("delivery");
     struct ctx *c = ctx_new(a, k->p->config);
     struct deliver_how how = {.first = true, .dont_deliver = k->p->cli.no_delivery,
-        .queue_smtp = k->p->cli.delivery_given && k->p->cli.delivery == DELIVER_QUEUE_SMTP, .give_up_reason = STR_UNSET, .select_recipient = STR_UNSET};
+        .queue_smtp = k->p->cli.delivery_given && k->p->cli.delivery == DELIVER_QUEUE_SMTP, .give_up_by = STR_UNSET, .select_recipient = STR_UNSET};
     how.follows = true;
     good &= deliver_message(c, m, &how) != DELIVER_FAILED;
     struct smtp_connection *held = deliver_held(m);

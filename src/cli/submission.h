@@ -7,7 +7,7 @@ kernel who asks. docs/internals/submission.md. */
 #include "cli/process.h"
 #include "daemon/daemon.h"
 
-#define SUBMISSION_VERSION 1u
+#define SUBMISSION_VERSION 2u
 #define SUBMISSION_ARGS_MAX 100000
 #define SUBMISSION_SECONDS_MAX INT32_MAX
 
@@ -25,7 +25,7 @@ bool submission_possible(const struct process *p);
 /* May this process not do it itself? */
 bool submission_needed(const struct process *p);
 /* Before the configuration is read, which ordinary users perhaps may not read: true: it was done, *ret_status is the exit
-status; false: no daemon answered. */
+status; false: no daemon answered, and this user can read it. */
 bool submission_try_default(struct process *p, int *ret_status);
 /* For those who could do it themselves, but a running daemon is quicker at it: -bpc. False: there is none. */
 bool submission_try_count(struct process *p, int *ret_status);

@@ -9,9 +9,11 @@
 #include <unistd.h>
 
 #include "cli/submission.h"
+#include "core/build.h"
 #include "core/main_options.h"
 #include "daemon/local.h"
 #include "daemon/local_wire.h"
+#include "daemon/spool_check.h"
 
 #define PIECE 32768
 
@@ -184,14 +186,37 @@ static int relay(struct process *p, int fd) {
   return DAEMON_TRY_AGAIN;
 }
 
+static int no_daemon(const struct process *p, struct str path, int error) {
+  fprintf(stderr, "%s: the mail daemon does not answer on %.*s: %s\nOrdinary users send through the running daemon: start it"
+                  " (as root: martlet -bd, or systemctl start martlet), then try again\n", p->cli.program, STRF(path), strerror(-error));
+  return DAEMON_TRY_AGAIN;
+}
+
+/* May this user not even read the configuration? */
+static bool default_is_closed(struct arena *a) {
+  struct str rest = str_c(build.config_path);
+  while (str_is_set(rest)) {
+    const char *name = str_dup_c(a, str_trim(str_cut(&rest, ':')));
+    if (faccessat(AT_FDCWD, name, R_OK, AT_EACCESS) == 0)
+      return false;
+    if (errno != ENOENT)
+      return errno == EACCES;
+  }
+  return false;
+}
+
 bool submission_try_default(struct process *p, int *ret_status) {
   struct str path[2];
   if (geteuid() == 0 || !submission_possible(p) || p->cli.config_given || p->cli.macros.n || p->cli.debug)
     return false;
   (void)local_socket_paths(NULL, true, p->arena, path);
   int fd = local_socket_connect(path[0]);
-  if (fd < 0)
+  if (fd < 0 && !default_is_closed(p->arena))
     return false;
+  if (fd < 0) {
+    *ret_status = no_daemon(p, path[0], fd);
+    return true;
+  }
   *ret_status = relay(p, fd);
   close(fd);
   return true;
@@ -226,11 +251,14 @@ int submission_send(struct process *p) {
     close(fd);
     return status;
   }
-  if (n == 0)
+  const struct option_user *owner = &main_options(p->config)->exim_user;
+  struct str trouble = p->real_uid == 0 || (owner->set && owner->id == p->real_uid) ? spool_check(p->config, p->arena) : STR_UNSET;
+  if (str_is_set(trouble)) /* who works on the spool himself */
+    fprintf(stderr, "%s: %.*s\n", p->cli.program, STRF(trouble));
+  else if (n == 0)
     fprintf(stderr, "%s: this user may not write the mail spool, and the configuration's submission_socket is empty: ask the"
                     " administrator\n", p->cli.program);
   else
-    fprintf(stderr, "%s: the mail daemon does not answer on %.*s: %s\nOrdinary users send through the running daemon: start it"
-                    " (as root: martlet -bd, or systemctl start martlet), then try again\n", p->cli.program, STRF(path[0]), strerror(-fd));
+    return no_daemon(p, path[0], fd);
   return DAEMON_TRY_AGAIN;
 }

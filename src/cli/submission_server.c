@@ -76,6 +76,7 @@ static void serve(struct process *p, const struct local_caller *who, struct stre
     fprintf(p->err, "martlet: %s\n", error);
   } else {
     process_identify(p, who->groups, who->groups_n);
+    process_log_call(p);
     status = process_check_sender(p) ? EXIT_FAILURE : run(p);
   }
   if (p->out)

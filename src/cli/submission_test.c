@@ -26,7 +26,7 @@ static int teardown(void **state) {
 static void example(struct cli *c) {
   *c = (struct cli){.arena = a, .program = "sendmail", .mode = MODE_RECEIVE, .delivery = DELIVER_FOREGROUND, .delivery_given = true,
       .sender = STR("a@b.test"), .sender_given = true, .full_name = STR_EMPTY, .oMr = STR("proto"), .receive_timeout = -1,
-      .smtp_timeout = 300};
+      .smtp_timeout = 300, .call = STR("cwd=/ 1 args: sendmail")};
   vec_push(a, &c->args, STR("u0@local.test"));
   vec_push(a, &c->args, STR_EMPTY);
   vec_push(a, &c->queue_runs, ((struct cli_queue_run){.force = true, .queue_name = STR("special")}));
@@ -54,6 +54,7 @@ static void test_round_trip(void **state) {
   assert_false(str_is_set(out.oMa));
   assert_int_equal(out.receive_timeout, -1);
   assert_int_equal(out.smtp_timeout, 300);
+  assert_true(str_eq_c(out.call, "cwd=/ 1 args: sendmail") && (out.call.taint & STR_TAINTED));
   assert_int_equal(out.args.n, 2);
   assert_int_equal(out.queue_runs.n, 1);
   assert_true(out.queue_runs.v[0].force && !out.queue_runs.v[0].first_only && str_eq_c(out.queue_runs.v[0].queue_name, "special"));

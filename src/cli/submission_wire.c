@@ -26,7 +26,7 @@ static const struct field fields[] = {
     BOOL(select_sender_regex), STRING(mode_arg), STRING(sender), STRING(full_name), STRING(oMa), STRING(oMaa), STRING(oMai),
     STRING(oMas), STRING(oMi), STRING(oMm), STRING(oMr), STRING(oMs), STRING(oMt), STRING(bounce_id), STRING(select_recipient),
     STRING(select_sender), {FIELD_SECONDS, offsetof(struct cli, receive_timeout), 0},
-    {FIELD_SECONDS, offsetof(struct cli, smtp_timeout), 0},
+    {FIELD_SECONDS, offsetof(struct cli, smtp_timeout), 0}, STRING(call),
 };
 #define FIELDS (sizeof fields / sizeof *fields)
 

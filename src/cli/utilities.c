@@ -1,5 +1,5 @@
-/* Exim's small tools as options of the one program: --dumpdb, --fixdb, --tidydb, --dbmbuild,
---msgdate (Exim manual, chapter "Exim utilities"). They need no configuration
+/* Exim's small tools as options of the one program: --dumpdb, --fixdb, --tidydb, --dbmbuild
+(Exim manual, chapter "Exim utilities"). They need no configuration
 but the spool directory they are given. */
 
 #include <stdio.h>
@@ -102,25 +102,11 @@ static int tidy_database(struct process *p) {
   return e == OUTCOME_OK || e == OUTCOME_FAIL ? 0 : 1;
 }
 
-static int message_date(struct process *p) {
-  int status = 0;
-  for (size_t i = 0; i < p->cli.args.n; i++) {
-    struct str id = p->cli.args.v[i];
-    if (!message_id_valid(id)) {
-      fprintf(stderr, "%.*s is not a message id\n", STRF(id));
-      status = 1;
-      continue;
-    }
-    printf("%.*s\n", STRF(hints_time(p->arena, message_id_time(id), false)));
-  }
-  return status;
-}
-
 int mode_utility(struct process *p) {
   static const struct {
     const char *name;
     int (*run)(struct process *p);
-  } tools[] = {{"dumpdb", dump_database}, {"fixdb", fix_database}, {"id_update", update_ids}, {"id-update", update_ids}, {"tidydb", tidy_database}, {"dbmbuild", build_dbm}, {"msgdate", message_date}};
+  } tools[] = {{"dumpdb", dump_database}, {"fixdb", fix_database}, {"id_update", update_ids}, {"id-update", update_ids}, {"tidydb", tidy_database}, {"dbmbuild", build_dbm}};
   struct str name = p->cli.mode_arg;
   if (str_starts(name, STR("-")))
     name = str_from(name, 1);

@@ -130,6 +130,9 @@ static void errors_of_settings(void **state) {
     {"no_qualify_domain", "negation prefix applied to a non-boolean option"},
     {"queue_only = maybe", "\"maybe\" is not a valid value for the \"queue_only\" option"},
     {"queue_only yes", "extra characters follow boolean option queue_only"},
+    {"queue_only # off", "extra characters follow boolean option queue_only (# is comment only at line start)"},
+    {"queue_only = yes please", "extra characters follow \"yes\" for boolean option queue_only"},
+    {"queue_only = 0", "\n  \"\" is not a valid value for the \"queue_only\" option"},
     {"no_queue_only = true", "extra characters follow boolean option no_queue_only"},
     {"qualify_domain", "unexpected end of line (data missing) after qualify_domain"},
     {"qualify_domain x", "missing \"=\" after qualify_domain"},
@@ -140,6 +143,8 @@ static void errors_of_settings(void **state) {
     {"delay_warning = 4h:2h", "time value out of order for delay_warning"},
     {"finduser_retries = x", "integer expected for finduser_retries"},
     {"finduser_retries = 9 x", "extra characters follow integer value for finduser_retries"},
+    {"finduser_retries = 9 # x", "extra characters follow integer value for finduser_retries (# is comment only at line start)"},
+    {"queue_only_load = -1.5", "\n  integer \"-1.5\" is too large (overflow)"},
     {"finduser_retries = 999999M", "absolute value of integer \"999999M\" is too large (overflow)"},
     {"queue_only_load = 4000000000000000.1", "\n  integer \"4000000000000000.1\" is too large (overflow)"},
     {"queue_only_load = x", "fixed-point number expected for queue_only_load"},
@@ -393,7 +398,7 @@ static void printing(void **state) {
   PRINTS(true, false, 0, "qualify_domain = secret\nno_queue_only\nkeep_malformed = 1h30m\ncheck_spool_space = 5K\n"
                          "queue_only_load = 1.5\ndelay_warning = 1h:2h\n",
       "qualify_domain", "queue_only", "keep_malformed", "check_spool_space", "queue_only_load", "delay_warning");
-  PRINTS(true, false, 0, "trusted_users = root\nbi_command = a\tb\\nc\n", "trusted_users", "bi_command");
+  PRINTS(true, false, 0, "trusted_users = root\nbi_command = a\\tb\\nc\n", "trusted_users", "bi_command");
   PRINTS(false, false, 0, "qualify_domain = <value not displayable>\n", "qualify_domain");
   PRINTS(true, true, 0, "secret\n1h30m\n", "qualify_domain", "keep_malformed");
   PRINTS(true, false, 0, "domainlist dd = a\nhostlist dd = b\n", "+dd");

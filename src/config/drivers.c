@@ -29,6 +29,9 @@ static void *new_block(struct config_reader *r, const struct option_def *defs, s
   return block;
 }
 
+/* Exim tells no line of these errors. */
+static const struct config_where nowhere = {UINT32_MAX, 0};
+
 static bool is_begin(struct str line) {
   return line.len > 5 && str_ieq_c(str_slice(line, 0, 5), "begin") && ascii_is_space(line.p[5]);
 }
@@ -49,7 +52,7 @@ static int open_instance(struct config_reader *r, enum driver_class class, struc
     return config_error(r, "exim item name too long (>%d), unable to use \"%.*s\" (truncated)", CONFIG_NAME_MAX,
         CONFIG_NAME_MAX - 1, name.p);
   if (config_driver(r->config, class, name) != NULL)
-    return config_error(r, "there are two %ss called \"%.*s\"", kind, STRF(name));
+    return config_error_at(r, nowhere, "there are two %ss called \"%.*s\"", kind, STRF(name));
   const struct driver_class_def *def = config_driver_class(class);
   struct instance *i = arena_new_of(r->arena, struct instance);
   i->name = name;
@@ -167,7 +170,7 @@ static void close_instance(struct config_reader *r, enum driver_class class, str
   if (i == NULL || r->n_errors > o->errors)
     return;
   if (i->driver == NULL) {
-    (void)config_error_at(r, i->where, "no driver defined for %s \"%.*s\"", config_class_names[class], STRF(i->name));
+    (void)config_error_at(r, nowhere, "no driver defined for %s \"%.*s\"", config_class_names[class], STRF(i->name));
     return;
   }
   const struct driver_class_def *def = config_driver_class(class);

@@ -238,7 +238,7 @@ static void driver_errors(void **state) {
     {"begin routers\nfoo:\n driver = one\n later = x", "option \"later\" is not supported yet"},
     {"begin routers\nfoo:\n driver = one\n text = refuse", "Exim configuration error for foo router:\n  refused"},
     {"begin routers\nfoo:\n driver = one\n next = self-check", "Exim configuration error for foo router:\n  \"next\" may"},
-    {"begin routers\nfoo:\n driver = one\n next = nobody", "line 2 of test:\n  next \"nobody\" not found"},
+    {"begin routers\nfoo:\n driver = one\n next = nobody", "Exim configuration error:\n  next \"nobody\" not found"},
     {"begin routers\nfoo:\n driver = one\n = 5", "option setting expected: = 5"},
     {"begin routers\naaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffgggggggggg:\n driver = one",
       "exim item name too long (>64)"},
@@ -249,12 +249,12 @@ static void driver_errors(void **state) {
 }
 
 static void sections(void **state) {
-  good("begin THINGS\na\n  b \\\n  c\nbegin routers\nr:\n driver = two\nBegin\tthings\nd\n");
-  assert_int_equal(n_lines, 3);
+  good("begin THINGS\na\n  b \\\n  c\nbegin routers\nr:\n driver = two\n");
+  assert_int_equal(n_lines, 2);
   assert_string_equal(lines[0], "a");
   assert_string_equal(lines[1], "b c");
-  assert_string_equal(lines[2], "d");
-  assert_int_equal(n_ends, 2);
+  assert_int_equal(n_ends, 1);
+  bad("begin things\na\nbegin routers\nBegin\tThings\nd\n", "line 4 of test:\n  \"Things\" section is repeated in the configuration file");
   bad("begin things\nbad\nx\nbad", "in line 2 of test:\n  bad line\nExim configuration error in line 4 of test:\n  bad line");
 }
 

@@ -83,6 +83,9 @@ int config_open(struct config_reader *r) {
   }
   if (fd < 0) {
     r->stop = true;
+    if (error == ENOENT && !str_is_set(source->paths))
+      return config_error(r, "non-existent configuration file(s): %s (-C FILE names another; martlet --demo DIR shows a server without any)",
+          build.config_path);
     return config_error(r, "failed to open configuration file %.*s: %s", STRF(name), strerror(error));
   }
   struct stat st;

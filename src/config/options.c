@@ -76,11 +76,24 @@ static void put_bool(const struct option_def *def, void *place, bool value) {
     *(bool *)place = value;
 }
 
+/* A comment behind a value is what many expect to work. */
+static const char *comment_hint(struct str rest) {
+  return rest.len > 0 && rest.p[0] == '#' ? " (# is comment only at line start)" : "";
+}
+
+/* What stands behind the digits, the unit and blanks. */
+static struct str behind_number(struct str text) {
+  size_t i = 0;
+  while (i < text.len && (ascii_is_alnum(text.p[i]) || text.p[i] == '.' || text.p[i] == '-' || text.p[i] == '+'))
+    i++;
+  return str_ltrim(str_from(text, i));
+}
+
 static int number_error(struct config_reader *r, enum value_result rc, const char *what, const char *name, struct str text) {
   if (rc == VALUE_OVERFLOW)
     return config_error(r, "%sinteger \"%.*s\" is too large (overflow)", *what == 'i' ? "absolute value of " : "", STRF(text));
   if (rc == VALUE_EXTRA)
-    return config_error(r, "extra characters follow %s value for %s", what, name);
+    return config_error(r, "extra characters follow %s value for %s%s", what, name, comment_hint(behind_number(text)));
   const char *a = *what == 'f' ? " number" : "";
   return config_error(r, "%s%s expected for %s", what, a, name);
 }
@@ -273,10 +286,8 @@ static int string_value(struct config_reader *r, const char *name, struct str te
     return 0;
   if (value_unquote(r->arena, text, ret, &rest) != VALUE_OK)
     return config_error(r, "missing quote at end of string value for %s", name);
-  rest = str_ltrim(rest);
-  if (rest.len > 0)
-    return config_error(r, "extra characters follow string value for %s%s", name,
-        rest.p[0] == '#' ? " (# is comment only at line start)" : "");
+  if (str_ltrim(rest).len > 0)
+    return config_error(r, "extra characters follow string value for %s%s", name, comment_hint(rest));
   return 0;
 }
 
@@ -288,15 +299,32 @@ int config_named_value(struct config_reader *r, struct str name, struct str text
   return string_value(r, str_dup_c(r->arena, name), text, ret);
 }
 
-/* x, no_x, x = yes. 1 when the value is no word for a truth value. */
-static int bool_value(struct config_reader *r, const struct option_line *l, bool negated, bool *ret, struct str *ret_text) {
+static struct str leading_word(struct str text) {
+  size_t n = 0;
+  while (n < text.len && (ascii_is_alpha(text.p[n]) || (n > 0 && (ascii_is_digit(text.p[n]) || text.p[n] == '_'))))
+    n++;
+  return str_slice(text, 0, n);
+}
+
+/* x, no_x, x = yes. 1 when the value is to be expanded. */
+static int bool_value(struct config_reader *r, const struct option_def *def, const struct option_line *l, bool negated, bool *ret,
+    struct str *ret_text) {
   *ret = !negated;
   if (str_is_empty(l->rest))
     return 0;
   if (l->rest.p[0] != '=' || negated)
-    return config_error(r, "extra characters follow boolean option %.*s", STRF(l->name));
+    return config_error(r, "extra characters follow boolean option %.*s%s", STRF(l->name), comment_hint(l->rest));
   *ret_text = str_trim(str_from(l->rest, 1));
-  return value_bool(*ret_text, ret) == VALUE_OK ? 0 : 1;
+  if (def->type == OPTION_EXPR_BOOL && str_find_byte(*ret_text, '$') >= 0)
+    return 1;
+  struct str word = leading_word(*ret_text), rest = str_ltrim(str_from(*ret_text, word.len));
+  if (str_is_empty(*ret_text))
+    return 0;
+  if (value_bool(word, ret) != VALUE_OK)
+    return config_error(r, "\"%.*s\" is not a valid value for the \"%s\" option", STRF(word), def->name);
+  if (rest.len > 0)
+    return config_error(r, "extra characters follow \"%.*s\" for boolean option %s%s", STRF(word), def->name, comment_hint(rest));
+  return 0;
 }
 
 /* Known, but its behaviour is not there. */
@@ -311,11 +339,9 @@ static int set_bool(struct config_reader *r, const struct option_def *def, void 
     bool negated) {
   bool value;
   struct str text = STR_EMPTY;
-  int rc = bool_value(r, l, negated, &value, &text);
+  int rc = bool_value(r, def, l, negated, &value, &text);
   if (rc < 0)
     return rc;
-  if (rc > 0 && def->type != OPTION_EXPR_BOOL)
-    return config_error(r, "\"%.*s\" is not a valid value for the \"%s\" option", STRF(text), def->name);
   if (rc == 0 && value && def->flags & OPTION_LATER && (def->default_text == NULL || strcmp(def->default_text, "true") != 0) &&
       not_supported(r, def) < 0)
     return OUTCOME_ERROR;

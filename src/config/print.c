@@ -96,10 +96,23 @@ static struct str value_text(const struct config *c, struct arena *a, const stru
   return STR_EMPTY;
 }
 
+static struct str without_tabs(struct arena *a, struct str value) {
+  struct buf b;
+  if (str_find_byte(value, '\t') < 0)
+    return value;
+  buf_init(&b, a, (size_t)value.len * 2);
+  for (size_t i = 0; i < value.len; i++)
+    if (value.p[i] == '\t')
+      buf_add(&b, STR("\\t"));
+    else
+      buf_add_byte(&b, value.p[i]);
+  return buf_str(&b);
+}
+
 static void print_value(const struct config_print *p, struct arena *a, const char *name, struct str value) {
   if (!p->no_names)
     fprintf(p->out, "%s = ", name);
-  value = log_printable(a, value);
+  value = without_tabs(a, log_printable(a, value));
   fprintf(p->out, "%.*s\n", STRF(value));
 }
 

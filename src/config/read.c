@@ -50,7 +50,8 @@ int config_error(struct config_reader *r, const char *fmt, ...) {
 int config_error_at(struct config_reader *r, struct config_where w, const char *fmt, ...) {
   va_list ap;
   va_start(ap, fmt);
-  int rc = add_error(r, place_text(r, w), fmt, ap);
+  /* what the checks of an item find names the item in its text, as in Exim */
+  int rc = add_error(r, r->item_kind == NULL ? place_text(r, w) : STR_EMPTY, fmt, ap);
   va_end(ap);
   return rc;
 }
@@ -201,8 +202,22 @@ static int read_section_lines(struct config_reader *r, const struct config_secti
   return s->end == NULL ? 0 : s->end(r);
 }
 
+/* Each section may be there once. */
+static bool is_repeated(struct config_reader *r, struct str name) {
+  for (size_t i = 0; i < r->sections.n; i++)
+    if (str_ieq(r->sections.v[i], name))
+      return true;
+  vec_push(r->arena, &r->sections, str_dup(r->arena, name));
+  return false;
+}
+
 static void read_section(struct config_reader *r, struct str name) {
   static const char *const driver_sections[DRIVER_CLASSES] = {"routers", "transports", "authenticators"};
+  if (is_repeated(r, name)) {
+    (void)config_error(r, "\"%.*s\" section is repeated in the configuration file", STRF(name));
+    skip_section(r);
+    return;
+  }
   for (int class = 0; class < DRIVER_CLASSES; class++) {
     if (!str_ieq_c(name, driver_sections[class]))
       continue;
@@ -220,7 +235,7 @@ static void read_section(struct config_reader *r, struct str name) {
     return;
   }
   if (str_ieq_c(name, "local_scan"))
-    (void)config_error(r, "local_scan() options not supported: there is no local_scan() function");
+    (void)config_error(r, "local_scan() options not supported: (LOCAL_SCAN_HAS_OPTIONS not defined in Local/Makefile)");
   else
     (void)config_error(r, "\"%.*s\" is not a known configuration section name", STRF(name));
   skip_section(r);

@@ -44,6 +44,7 @@ struct config_reader {
   const char *item_kind;               /* of the item whose checks run: errors then name it, not a line */
   struct str item_name;
   uint32_t n_errors;
+  VEC(struct str) sections;            /* the names that "begin" has named */
   bool at_end;                         /* the checks of the whole run: errors name no line */
   bool stop;                           /* nothing sensible can follow */
   struct buf errors;

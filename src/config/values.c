@@ -65,6 +65,8 @@ enum value_result value_octal(struct str s, int64_t *ret) {
 enum value_result value_fixed(struct str s, int64_t *ret) {
   bool overflow = false;
   int64_t n;
+  if (s.len > 1 && s.p[0] == '-' && ascii_is_digit(s.p[1]))
+    return VALUE_OVERFLOW; /* as Exim says it: what has a sign is out of range */
   size_t i = digits(s, 10, &n, &overflow);
   if (i == 0)
     return VALUE_BAD;

@@ -85,6 +85,15 @@ static int check_log_path(struct config_reader *r, const struct main_options *o)
   return 0;
 }
 
+/* The daemon's directory is another one than that of who starts it. */
+static int check_spool_directory(struct config_reader *r, const struct main_options *o) {
+  if (str_is_empty(o->spool_directory))
+    return config_error(r, "spool_directory undefined: cannot proceed");
+  if (o->spool_directory.p[0] != '/')
+    return config_error(r, "spool_directory \"%.*s\" is not an absolute path", STRF(o->spool_directory));
+  return 0;
+}
+
 static int check_logs(struct config_reader *r, const struct main_options *o) {
   int rc = check_log_path(r, o);
   uint64_t mask = log_selector_defaults();
@@ -115,7 +124,7 @@ int core_main_check(struct config_reader *r, void *block) {
   if (str_is_empty(o->process_log_path))
     o->process_log_path = str_printf(a, "%.*s/exim-process.info", STRF(o->spool_directory));
   int rc = check_localhost_number(r, o);
-  if (check_logs(r, o) < 0)
+  if (check_spool_directory(r, o) < 0 || check_logs(r, o) < 0)
     rc = OUTCOME_ERROR;
   if (str_is_set(o->errors_reply_to.text) && str_find_byte(o->errors_reply_to.text, '@') < 0 &&
       str_find_byte(o->errors_reply_to.text, '$') < 0 && !str_is_empty(o->errors_reply_to.text))

@@ -25,7 +25,7 @@ static const struct option_def options[] = {
     .flags = OPTION_ALIAS, .alias_of = "acl_smtp_data_prdr"},
   {"acl_not_smtp", OPTION_EXPR, AT(acl_not_smtp)},
   {"acl_not_smtp_start", OPTION_EXPR, AT(acl_not_smtp_start)},
-  {"acl_smtp_atrn", OPTION_EXPR, AT(acl_smtp_atrn), .flags = OPTION_LATER},
+  {"acl_smtp_atrn", OPTION_EXPR, AT(acl_smtp_atrn)},
   {"acl_smtp_auth", OPTION_EXPR, AT(acl_smtp_auth)},
   {"acl_smtp_connect", OPTION_EXPR, AT(acl_smtp_connect)},
   {"acl_smtp_data", OPTION_EXPR, AT(acl_smtp_data)},

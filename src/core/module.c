@@ -16,10 +16,3 @@ size_t module_number(const struct module *m) {
       return i;
   abort(); /* a module that src/registry.c does not list */
 }
-
-const struct module *module_find(struct str name) {
-  for (size_t i = 0; modules[i] != NULL; i++)
-    if (str_eq_c(name, modules[i]->name))
-      return modules[i];
-  return NULL;
-}

@@ -14,7 +14,6 @@ struct acl_control_def;
 struct acl_verify_def;
 struct arena;
 struct authenticator_def;  /* sasl/authenticator.h */
-struct cli_applet;         /* cli/cli.h */
 struct config;
 struct config_reader;
 struct config_section_def; /* config/config.h */
@@ -61,7 +60,6 @@ struct library_def {
   const char *(*runtime)(void);  /* the version that is loaded; NULL: there is none */
 };
 
-struct delivery_event;
 struct address;
 struct instance;
 
@@ -104,7 +102,6 @@ struct module_hooks {
   /* Would message_sign want to see what this transport sends? Then nothing is sent before it is here as a whole. */
   bool (*signs)(const struct instance *transport);
   void (*delivery_log)(struct ctx *c, struct address *a, void (*add)(void *arg, struct str item), void *arg); /* => ** == */
-  void (*event)(struct ctx *c, const struct delivery_event *e, int *veto); /* F21 */
 };
 
 struct module {
@@ -143,7 +140,6 @@ struct module {
   const char *const *scanners; /* names for "Malware:" of -bV */
   const char *const *macros; /* builtin macros beyond those made from the tables: "_HAVE_X" (value "y"), "_X=value" */
   const struct library_def *libraries;
-  const struct cli_applet *applets;
   struct module_message_state message_state;
   struct module_session_state session_state;
   struct module_hooks hooks;
@@ -154,7 +150,6 @@ number is its place in it. */
 extern const struct module *const modules[];
 size_t module_count(void);
 size_t module_number(const struct module *m);
-const struct module *module_find(struct str name);
 
 /* All builtin macros (Exim manual, "Builtin macros"), made from the modules' tables; what is not supported yet has none. */
 void module_builtin_macros(void (*add)(void *arg, const char *name, const char *value), void *arg);

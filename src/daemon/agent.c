@@ -119,7 +119,7 @@ static _Noreturn void serve_as_user(const struct plan *first, int channel) {
     else if (!plan_decode(a, text, &p))
       plan_fail(a, &r, OUTCOME_DEFER, EBADMSG, "malformed delivery plan");
     else if (cwd = str_is_set(p.cwd) && p.cwd.len ? str_dup_c(a, p.cwd) : NULL, chdir(cwd ? cwd : "/") < 0)
-      plan_fail(a, &r, OUTCOME_DEFER, errno, "failed to chdir to %s: %s", cwd ? cwd : "/", strerror(errno));
+      plan_fail(a, &r, OUTCOME_DEFER, errno, "failed to chdir to %s", cwd ? cwd : "/");
     else
       plan_execute(a, &p, body, &r);
     if (body >= 0)

@@ -58,6 +58,7 @@ enum daemon_message_type {
   DAEMON_WHAT,          /* from exiwhat, with a pipe for the answer (what.h) */
   DAEMON_VALIDATOR,     /* to a worker: a channel to the validating resolver comes along; from one: it says nothing any more */
   DAEMON_KEYS,          /* a new channel to the keys process comes along */
+  DAEMON_FILES,         /* a command is going to look at the spool: messages in memory get files, then the pipe that comes along is closed */
 };
 
 struct daemon_message {
@@ -119,6 +120,9 @@ bool daemon_notify(const struct config *c, const char *id, struct str queue_name
 bool daemon_notify_ramp(const struct config *c, const char *id, struct str queue_name);
 /* The same when a message's files are other ones, or gone; waits a moment when the daemon is busy. */
 bool daemon_notify_changed(const struct config *c, const char *id, struct str queue_name);
+/* Before a command looks at the spool. When this returns, what a daemon of this spool had taken has files, and what it is not delivering
+is not locked; or some seconds have gone by. [suspends] */
+void daemon_show_messages(const struct config *c);
 /* In a worker: messages of all workers' queues, without named ones. [no suspension] */
 size_t daemon_queued(const struct local_caller *who);
 /* The notifier socket of the daemon: bound by the master. Path in `a`. */

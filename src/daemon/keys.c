@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/fd_pass.h"
 #include "core/main_options.h"
 #include "daemon/options.h"
 #include "loop/child.h"
@@ -21,26 +22,8 @@ struct teller {
 };
 
 static int say(int control, char what, struct str name, int fd, int flags) {
-  union {
-    struct cmsghdr align;
-    char space[CMSG_SPACE(sizeof fd)];
-  } space = {0};
-  struct iovec iov[2] = {{&what, 1}, {(void *)(uintptr_t)name.p, name.len}};
-  struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
-  if (fd >= 0) {
-    msg.msg_control = space.space;
-    msg.msg_controllen = sizeof space.space;
-    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(sizeof fd);
-    memcpy(CMSG_DATA(c), &fd, sizeof fd);
-  }
-  ssize_t n;
-  do
-    n = sendmsg(control, &msg, MSG_NOSIGNAL | flags);
-  while (n < 0 && errno == EINTR);
-  return n < 0 ? -errno : 0;
+  struct iovec parts[2] = {{&what, 1}, {(void *)(uintptr_t)name.p, name.len}};
+  return fd_pass_send(control, parts, 2, &fd, fd >= 0, flags);
 }
 
 static void tell(void *arg, struct str name, bool prefix) {

@@ -10,6 +10,7 @@ nothing else of a message or a connection comes here. A thread for each channel:
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/fd_pass.h"
 #include "daemon/keys.h"
 #include "daemon/sandbox.h"
 #include "tls/keys_store.h"
@@ -60,25 +61,6 @@ static void open_channel(int fd) {
     channel_ended();
 }
 
-/* One datagram of who has started us, and a descriptor that came along, or -1. */
-static ssize_t receive(char *to, size_t size, int *ret_fd) {
-  union {
-    struct cmsghdr align;
-    char space[CMSG_SPACE(sizeof(int))];
-  } control;
-  struct iovec iov = {to, size};
-  struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
-  ssize_t n;
-  do
-    n = recvmsg(0, &msg, MSG_CMSG_CLOEXEC);
-  while (n < 0 && errno == EINTR);
-  *ret_fd = -1;
-  struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
-  if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)))
-    memcpy(ret_fd, CMSG_DATA(c), sizeof(int));
-  return n;
-}
-
 static void shut_in(void) {
   const struct rlimit none = {0, 0};
   sandbox_drop_root_but_reading();
@@ -97,13 +79,15 @@ int keys_run(void) {
       signal(i, SIG_IGN); /* it ends when nobody needs it any more */
   store = keys_store_new();
   for (;;) {
-    ssize_t n = receive(text, sizeof text, &fd);
+    struct iovec part = {text, sizeof text};
+    size_t fds_n;
+    ssize_t n = fd_pass_receive(0, &part, 1, &fd, 1, &fds_n, 0);
     if (n <= 0)
       break;
     struct str name = str_n(text + 1, (size_t)n - 1);
-    if (text[0] == KEYS_CHANNEL && begun && fd >= 0)
+    if (text[0] == KEYS_CHANNEL && begun && fds_n)
       open_channel(fd);
-    else if (fd >= 0)
+    else if (fds_n)
       close(fd);
     if ((text[0] == KEYS_ALLOW_FILE || text[0] == KEYS_ALLOW_PREFIX) && !begun)
       (void)keys_store_allow(store, name, text[0] == KEYS_ALLOW_PREFIX);

@@ -29,6 +29,7 @@ nothing from outside but datagrams of fixed form. */
 #include "log/log.h"
 #include "daemon/load.h"
 #include "daemon/options.h"
+#include "daemon/spool_check.h"
 #include "daemon/validator_keeper.h"
 
 #define STOP_SECONDS 5  /* what a session or delivery may still take at the end; nothing acknowledged is lost by cutting it short */
@@ -327,10 +328,10 @@ static void remove_files(struct master *m) {
 
 /* --- events --- */
 
-static void tell_workers(struct master *m, const struct daemon_message *msg) {
+static void tell_workers(struct master *m, const struct daemon_message *msg, int fd) {
   for (int i = 0; i < m->workers_n; i++)
     if (m->workers[i].pid && !m->workers[i].draining)
-      (void)daemon_message_send(m->workers[i].control, msg, -1);
+      (void)daemon_message_send(m->workers[i].control, msg, fd);
 }
 
 static struct str describe(struct master *m, struct arena *a);
@@ -349,9 +350,7 @@ static void tell_what(struct master *m, const struct daemon_message *msg, int fd
   struct str s = buf_str(&b);
   (void)fcntl(fd, F_SETFL, O_NONBLOCK); /* who does not read gets less */
   (void)!write(fd, s.p, s.len);
-  for (int i = 0; i < m->workers_n; i++)
-    if (m->workers[i].pid && !m->workers[i].draining)
-      (void)daemon_message_send(m->workers[i].control, msg, fd);
+  tell_workers(m, msg, fd);
   arena_free(a);
 }
 
@@ -362,12 +361,14 @@ static void take_notifications(struct master *m, int channel) {
   while (daemon_message_receive(channel, &msg, &fd) == 1) {
     if (msg.type == DAEMON_WHAT && fd >= 0 && channel == m->notifier)
       tell_what(m, &msg, fd);
+    if (msg.type == DAEMON_FILES && fd >= 0 && channel == m->notifier)
+      tell_workers(m, &msg, fd);
     if (fd >= 0)
       close(fd);
     if (msg.type == DAEMON_VALIDATOR && channel != m->notifier)
       validator_hung(&m->validator);
     if (msg.type == DAEMON_QUEUE_RUN) {
-      tell_workers(m, &msg);
+      tell_workers(m, &msg, -1);
       continue;
     }
     if (msg.type == DAEMON_RAMP) {
@@ -556,7 +557,7 @@ static void run_queues(struct master *m) {
     msg.run.local_only = q->local_only;
     if (q->queue_name.len < sizeof msg.queue_name)
       memcpy(msg.queue_name, q->queue_name.p, q->queue_name.len);
-    tell_workers(m, &msg);
+    tell_workers(m, &msg, -1);
     m->next_run[i] = now + q->interval;
   }
 }
@@ -694,11 +695,18 @@ int daemon_run(struct arena *a, struct daemon_params *p) {
   static struct master m;
   m = (struct master){.arena = a, .p = p, .agent_control = -1, .keys_control = -1, .notifier = -1, .local_socket = -1,
       .validator.control = -1};
+  struct str trouble = spool_check(p->config, a), logs = log_check(p->config, a); /* mail goes on without them */
+  if (str_is_set(logs))
+    fprintf(stderr, "martlet: %.*s\n", STRF(logs));
   if (open_sockets(&m))
     return 1;
+  if (str_is_set(trouble)) /* what comes is put off until it is mended, which needs no new start */
+    log_write(LOG_MAIN | LOG_PANIC, NULL, "%.*s", STRF(trouble));
   log_set_stderr(false); /* from here on nobody waits for the command's answer */
   if (!p->foreground)
     go_to_background();
+  if (str_is_set(logs)) /* for whom what root can still write has it, or syslog */
+    log_write(LOG_MAIN | LOG_PANIC, NULL, "%.*s", STRF(logs));
   m.count = worker_count(p->config);
   m.board = scoreboard_new(m.count);
   if (!m.board)

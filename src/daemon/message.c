@@ -1,57 +1,38 @@
 /* Datagrams between master and workers, and from one-shot commands. */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/fd_pass.h"
 #include "core/main_options.h"
 #include "daemon/daemon.h"
+#include "loop/fiber.h"
 
 int daemon_message_send(int channel, const struct daemon_message *m, int fd) {
-  union {
-    struct cmsghdr align;
-    char space[CMSG_SPACE(sizeof fd)];
-  } control = {0};
-  struct iovec iov = {(void *)m, sizeof *m};
-  struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-  if (fd >= 0) {
-    msg.msg_control = control.space;
-    msg.msg_controllen = sizeof control.space;
-    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(sizeof fd);
-    memcpy(CMSG_DATA(c), &fd, sizeof fd);
-  }
-  ssize_t n;
-  do
-    n = sendmsg(channel, &msg, MSG_NOSIGNAL);
-  while (n < 0 && errno == EINTR);
-  return n < 0 ? -errno : 0;
+  struct iovec part = {(void *)(uintptr_t)m, sizeof *m};
+  return fd_pass_send(channel, &part, 1, &fd, fd >= 0, 0);
 }
 
 int daemon_message_receive(int channel, struct daemon_message *ret, int *ret_fd) {
-  union {
-    struct cmsghdr align;
-    char space[CMSG_SPACE(sizeof(int))];
-  } control;
-  struct iovec iov = {ret, sizeof *ret};
-  struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
-  ssize_t n;
+  struct iovec part = {ret, sizeof *ret};
+  int fd = -1;
+  size_t fds_n;
   *ret_fd = -1;
-  do
-    n = recvmsg(channel, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-  while (n < 0 && errno == EINTR);
+  ssize_t n = fd_pass_receive(channel, &part, 1, &fd, 1, &fds_n, MSG_DONTWAIT);
   if (n <= 0)
-    return n < 0 ? -errno : 0;
-  struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-  if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)))
-    memcpy(ret_fd, CMSG_DATA(c), sizeof(int));
-  if (n != sizeof *ret)
+    return (int)n;
+  if (n != sizeof *ret) {
+    if (fds_n)
+      close(fd);
     return -EBADMSG;
+  }
+  if (fds_n)
+    *ret_fd = fd;
   ret->id[sizeof ret->id - 1] = 0;
   ret->queue_name[sizeof ret->queue_name - 1] = 0;
   ret->run.select_recipient[sizeof ret->run.select_recipient - 1] = 0;
@@ -87,6 +68,47 @@ static bool notify(const struct config *c, enum daemon_message_type type, const 
   }
   arena_free(a);
   return ok;
+}
+
+/* --- before a command looks at the spool --- */
+
+#define SHOW_SECONDS 10
+#define SEND_SECONDS 1
+
+struct show {
+  struct sockaddr_un to;
+  int pipe;
+};
+
+/* The socket's queue may be full for a moment. */
+static int ask_for_files(void *arg) {
+  struct show *w = arg;
+  struct daemon_message m = {.type = DAEMON_FILES};
+  struct timeval patience = {.tv_sec = SEND_SECONDS};
+  int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0)
+    return -errno;
+  (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+  int rc = connect(fd, (struct sockaddr *)&w->to, sizeof w->to) < 0 ? -errno : daemon_message_send(fd, &m, w->pipe);
+  close(fd);
+  return rc;
+}
+
+void daemon_show_messages(const struct config *c) {
+  struct arena *a = arena_new("notify");
+  struct str path = daemon_notifier_path(c, a);
+  struct show w = {.to.sun_family = AF_UNIX};
+  int ends[2];
+  if (path.len && path.len < sizeof w.to.sun_path && pipe2(ends, O_CLOEXEC) == 0) {
+    memcpy(w.to.sun_path, path.p, path.len);
+    w.pipe = ends[1];
+    int rc = fiber_offload(ask_for_files, &w);
+    close(ends[1]);
+    if (rc >= 0) /* closed by all who were asked */
+      (void)fiber_wait_fd(ends[0], FIBER_READ, deadline_in(SHOW_SECONDS));
+    close(ends[0]);
+  }
+  arena_free(a);
 }
 
 bool daemon_notify(const struct config *c, const char *id, struct str queue_name) {

@@ -158,7 +158,7 @@ static void deliver_fiber(void *arg) {
   struct ctx *c = ctx_new(a, w.config);
   enum deliver_result end = DELIVER_TROUBLE;
   struct deliver_how how = {.first = m != NULL, .queue_run = m == NULL, .force = job->entry->forced, .force_frozen = job->entry->forced_frozen,
-      .follows = true, .dont_deliver = w.p.daemon->no_delivery || job->how.no_delivery, .queue_smtp = job->how.queue_smtp, .give_up_reason = STR_UNSET, .select_recipient = STR_UNSET};
+      .follows = true, .dont_deliver = w.p.daemon->no_delivery || job->how.no_delivery, .queue_smtp = job->how.queue_smtp, .give_up_by = STR_UNSET, .select_recipient = STR_UNSET};
   if (!m) {
     enum spool_read r = spool_read_message(c, job->entry->queue_name, str_c(job->entry->id), true, &m);
     if (r != SPOOL_OK) {
@@ -266,18 +266,18 @@ static void scheduler(void *arg) {
 
 void daemon_take_message(struct ctx *c, struct message *m, bool queue, const struct daemon_delivery *how) {
   atomic_fetch_add(&w.slot->received, 1);
-  struct queue_entry *e = queue_take_now(m->id, m->queue_name);
+  queue |= m->frozen;
+  bool deliver = !queue && (how->wait || has_room());
+  struct queue_entry *e = deliver ? queue_take_now(m->id, m->queue_name) : queue_hold(m->id, m->queue_name, m->frozen);
   if (!e) {
     message_free(m);
     return;
   }
-  queue |= m->frozen;
-  bool room = has_room();
-  if (!queue && how->wait) {
+  if (deliver && how->wait) {
     deliver_and_wait(m, e, how);
     return;
   }
-  if (!queue && room) {
+  if (deliver) {
     (void)start_delivery(m, e, how);
     return;
   }
@@ -455,6 +455,24 @@ static void tell_what(int fd) {
   arena_free(a);
 }
 
+#define SHOW_SECONDS 5 /* that a message may take to get its place in the queue before a command looks at it */
+
+/* A command looks at the spool when this closes its pipe. */
+static void show_fiber(void *arg) {
+  int *end = arg;
+  usec_t now = loop_now(), deadline = deadline_in(SHOW_SECONDS);
+  while (spool_show_all(now, queue_passing) && loop_now() < deadline && fiber_sleep(USEC_PER_SEC / 200) == 0)
+    ;
+  close(*end);
+  free(end);
+}
+
+static void show_messages(int fd) {
+  int *end = xmalloc(sizeof *end);
+  *end = fd;
+  (void)fiber_spawn("files for a command", show_fiber, end);
+}
+
 static void control_fiber(void *arg) {
   w.control_fiber = fiber_self();
   for (;;) {
@@ -510,6 +528,11 @@ static void control_fiber(void *arg) {
         tell_what(fd);
         fd = -1;
       }
+      break;
+    case DAEMON_FILES:
+      if (fd >= 0)
+        show_messages(fd);
+      fd = -1;
       break;
     case DAEMON_VALIDATOR:
       if (fd >= 0)

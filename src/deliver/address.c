@@ -30,7 +30,8 @@ struct address *address_new(struct arena *a, struct str address, int recipient) 
   return addr;
 }
 
-struct address *address_child(struct arena *a, struct address *parent, struct str text) {
+/* What every address that comes from another has of it. */
+static struct address *descendant(struct arena *a, struct address *parent, struct str text) {
   struct address *addr = arena_new_of(a, struct address);
   addr->address = str_dup(a, text);
   addr->recipient = parent->recipient;
@@ -41,12 +42,17 @@ struct address *address_child(struct arena *a, struct address *parent, struct st
   addr->onetime_parent = parent->onetime_parent;
   addr->topaddr = str_is_set(parent->topaddr) ? parent->topaddr : address_top(parent)->address;
   addr->local_error = parent->local_error;
-  addr->verify_sender = parent->verify_sender;
-  addr->verify_recipient = parent->verify_recipient;
   addr->self_hostname = parent->self_hostname;
   addr->dsn_flags = parent->dsn_flags;
   addr->dsn_ended = parent->dsn_ended;
   addr->dsn_orcpt = parent->dsn_orcpt;
+  return addr;
+}
+
+struct address *address_child(struct arena *a, struct address *parent, struct str text) {
+  struct address *addr = descendant(a, parent, text);
+  addr->verify_sender = parent->verify_sender;
+  addr->verify_recipient = parent->verify_recipient;
   address_take_apart(a, addr);
   /* A child with the address of an ancestor has a key of its own, so that its delivery does not cross off the ancestor. */
   int same = 0;
@@ -67,22 +73,8 @@ struct str address_plain_key(const struct address *a) {
 }
 
 struct address *address_special(struct arena *a, struct address *parent, enum address_kind kind, struct str text) {
-  struct address *addr = arena_new_of(a, struct address);
-  struct str key = parent->unique;
-  addr->address = str_dup(a, text);
+  struct address *addr = descendant(a, parent, text);
   addr->kind = kind;
-  addr->recipient = parent->recipient;
-  addr->mode = -1;
-  addr->result = OUTCOME_DEFER;
-  addr->parent = parent;
-  addr->prop = parent->prop;
-  addr->onetime_parent = parent->onetime_parent;
-  addr->topaddr = str_is_set(parent->topaddr) ? parent->topaddr : address_top(parent)->address;
-  addr->local_error = parent->local_error;
-  addr->self_hostname = parent->self_hostname;
-  addr->dsn_flags = parent->dsn_flags;
-  addr->dsn_ended = parent->dsn_ended;
-  addr->dsn_orcpt = parent->dsn_orcpt;
   addr->domain = parent->domain;
   addr->cc_local_part = parent->cc_local_part;
   addr->lc_local_part = parent->lc_local_part;
@@ -91,7 +83,7 @@ struct address *address_special(struct arena *a, struct address *parent, enum ad
   addr->prefix_v = parent->prefix_v;
   addr->suffix = parent->suffix;
   addr->suffix_v = parent->suffix_v;
-  key = address_plain_key(parent);
+  struct str key = address_plain_key(parent);
   addr->unique = str_printf(a, "%.*s:%.*s", STRF(addr->address), STRF(key));
   return addr;
 }
@@ -103,13 +95,6 @@ struct str address_without_affixes(struct arena *a, const struct address *addr) 
   address_split(addr->address, &local, &domain);
   inner = str_slice(inner, addr->prefix.len, inner.len - addr->suffix.len);
   return str_cat(a, address_quote_local_part(a, inner), str_cat(a, STR("@"), domain));
-}
-
-/* The last ancestor (or itself) that is a mail address. */
-const struct address *address_mail(const struct address *addr) {
-  while (addr->kind != ADDRESS_MAIL && addr->parent)
-    addr = addr->parent;
-  return addr;
 }
 
 /* The whole local part, affixes included, in the case in which its router saw it. */
@@ -138,6 +123,13 @@ static bool same_domain(const struct address *chain) {
   return true;
 }
 
+static bool same_local_part(const struct address *chain) {
+  for (const struct address *a = chain->next; a; a = a->next)
+    if (!str_eq(a->local_part, chain->local_part))
+      return false;
+  return true;
+}
+
 void address_set_vars(struct ctx *c, const struct address *chain) {
   struct policy_vars *v = &c->vars;
   bool several = chain->next != NULL;
@@ -153,6 +145,10 @@ void address_set_vars(struct ctx *c, const struct address *chain) {
     if (same_domain(chain)) {
       v->domain = chain->domain;
       v->domain_data = chain->prop.domain_data;
+    }
+    if (same_local_part(chain)) {
+      v->local_part = chain->local_part;
+      v->local_part_data = chain->prop.local_part_data;
     }
     return;
   }

@@ -122,7 +122,6 @@ struct address *address_special(struct arena *a, struct address *parent, enum ad
 /* `unique` without the mark of a homonym. */
 struct str address_plain_key(const struct address *a);
 const struct address *address_top(const struct address *addr);  /* the recipient it comes from */
-const struct address *address_mail(const struct address *addr); /* itself or the nearest ancestor that is no file, pipe, reply */
 
 /* The address as an RCPT command names it when affixes are not to be included: in its own case, without them. */
 struct str address_without_affixes(struct arena *a, const struct address *addr);

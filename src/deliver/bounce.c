@@ -31,7 +31,8 @@ static void ignore(struct delivery *d, struct address *a, const char *why) {
 /* Nobody to send a bounce to. A message without a sender is frozen, so that somebody looks at it, unless it is old. */
 static void no_sender(struct delivery *d, struct address *a) {
   int64_t age = time(NULL) - d->m->received_time.tv_sec;
-  if (a->basic_errno == ERROR_FILTER_FAIL) { /* the administrator's filter knew that there is no sender */
+  /* The administrator's filter, or who gave the message up, knew that there is no sender. */
+  if (a->basic_errno == ERROR_FILTER_FAIL || d->how->give_up) {
     delivery_done(d, a);
     return;
   }
@@ -77,7 +78,7 @@ static void introduction(struct report *r, const struct report_template *t) {
   }
   buf_add_c(b, "This message was created automatically by mail delivery software.\n");
   if (str_is_set(o->bounce_message_text) && o->bounce_message_text.len)
-    buf_printf(b, "%.*s\n", STRF(o->bounce_message_text));
+    buf_add(b, o->bounce_message_text); /* a blank line behind it is its own affair */
   if (str_eq(r->recipient, r->m->reverse_path))
     buf_add_c(b, "\nA message that you sent could not be delivered to one or more of its\n"
                  "recipients. This is a permanent error. The following address(es) failed:\n\n");
@@ -117,7 +118,7 @@ static void write_bounce(struct report *r) {
   struct buf *b = &r->submit.body;
   struct report_template t;
   r->c->vars.bounce_recipient = r->recipient;
-  report_template_read(r->c, &o->bounce_message_file, "bounce_message_file", &t);
+  report_template_read(r->c, &o->bounce_message_file, "error", &t);
   failed_header(r);
   report_header(r);
   if (str_is_set(t.items[0])) {

@@ -1,5 +1,6 @@
 #include "deliver/deliver.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -16,6 +17,7 @@
 #include "queue/spool.h"
 #include "smtp/client/client.h"
 #include "transport/event.h"
+#include "transport/transport.h"
 
 /* --- waiting --- */
 
@@ -72,7 +74,7 @@ static bool thaw(struct delivery *d, struct deliver_how *how) {
     return true;
   if (o->timeout_frozen_after > 0 && age_of(m) >= o->timeout_frozen_after) {
     log_write(LOG_MAIN, m, "cancelled by timeout_frozen_after");
-    how->give_up = how->give_up_silently = true;
+    how->give_up = true;
     return true;
   }
   if (!m->reverse_path.len && age_of(m) >= o->ignore_bounce_errors_after) {
@@ -174,6 +176,8 @@ static void update_retry(struct delivery *d) {
     }
     *link = a->next;
     struct str shown = (a->pass_message || a->host_used) && str_is_set(a->message) ? a->message : a->user_message;
+    if (a->transport && ((const struct transport_def *)a->transport->driver)->local && !str_is_set(shown))
+      shown = a->basic_errno == ERROR_QUOTA || a->basic_errno == EDQUOT ? STR("mailbox is full") : a->basic_errno == 0 ? STR("local delivery failed") : STR_UNSET;
     log_write(LOG_MAIN, d->m, "** %.*s: retry timeout exceeded", STRF(logline_address(d->c, a, false)));
     msglog_add(&d->log, "%.*s: retry timeout exceeded", STRF(logline_address(d->c, a, false)));
     struct str told = str_is_set(a->message) && a->message.len ? str_printf(d->c->arena, "%.*s: retry timeout exceeded", STRF(a->message))
@@ -370,7 +374,7 @@ enum deliver_result deliver_message(struct ctx *c, struct message *m, const stru
   unsigned outer, debug = acl_debug_resume(m, &outer);
   enum deliver_result result = deliver(&d, &own);
   acl_debug_pause(debug, outer);
-  if (m->over) { /* nothing went over it; its end is an event all the same */
+  if (m->over && !m->over->reversed) { /* nothing went over it; its end is an event all the same */
     m->over->user = d.c;
     smtp_use(d.c, m->over);
     smtp_disconnect(m->over, true);

@@ -14,13 +14,15 @@ struct deliver_how {
   bool queue_run;      /* retry times count */
   bool force;          /* -M, -qf: retry times do not count */
   bool force_frozen;   /* -M, -qff: frozen messages too */
-  bool give_up;        /* -Mg: all recipients fail, "delivery cancelled by administrator" */
-  bool give_up_silently; /* … without lines for each of them: timeout_frozen_after */
-  struct str give_up_reason; /* unset: that text */
+  bool give_up;          /* -Mg, timeout_frozen_after: all recipients fail */
+  struct str give_up_by; /* -Mg: who, for the log */
   bool local_only;     /* -ql, -odqr: remote addresses wait */
   bool queue_smtp;     /* -odqs: routed, but remote addresses wait */
   bool route_only;     /* the first stage of -qq: as queue_smtp, and nothing is said about it */
   struct smtp_connection *over; /* deliver by this connection only, what cannot go over it waits; NULL: ordinarily */
+  /* Recipients for whom it says no are left for another time; NULL: all are wanted. `c` is the delivery's. [suspends] */
+  bool (*wanted)(const void *arg, struct ctx *c, struct str domain);
+  const void *wanted_arg;
   bool follows;        /* the caller takes what deliver_held (follow.h) gives */
   bool dont_deliver;   /* -N: no transport is run, all else is as if */
   struct str select_recipient; /* -R: only for the retry checks; unset: all */

@@ -23,7 +23,7 @@ static struct smtp_connection *follow_one(struct config *config, struct smtp_con
   memcpy(id, n->waiting.id, sizeof id);
   void *claim = deliver_claims ? deliver_claims->claim(queue_name, id) : NULL;
   if ((claim || !deliver_claims) && spool_read_message(c, queue_name, str_c(id), true, &m) == SPOOL_OK && !m->frozen) {
-    struct deliver_how own = {.queue_run = true, .over = n, .dont_deliver = how->dont_deliver, .give_up_reason = STR_UNSET,
+    struct deliver_how own = {.queue_run = true, .over = n, .dont_deliver = how->dont_deliver, .give_up_by = STR_UNSET,
         .select_recipient = STR_UNSET};
     n->passed_on = true;
     n = NULL;

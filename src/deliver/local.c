@@ -72,6 +72,9 @@ static bool batch_id(struct delivery *d, const struct transport_batch *b, const 
     return true;
   address_set_vars(d->c, &alone);
   int rc = expand_option(d->c, &b->id, ret);
+  if (rc)
+    log_write(LOG_MAIN | LOG_PANIC, d->m, "Failed to expand batch_id option in %.*s transport (%.*s): %.*s", STRF(a->transport->name),
+        STRF(a->address), STRF(d->c->error));
   address_clear_vars(d->c);
   return rc == 0;
 }
@@ -80,8 +83,9 @@ static bool batch_id(struct delivery *d, const struct transport_batch *b, const 
 static void collect_batch(struct delivery *d, struct address *first, const struct transport_batch *b) {
   const struct instance *t = first->transport;
   struct str id, other;
-  if (!b || b->max <= 1 || transport_refers(t, STR("$local_part"), STR("${local_part")))
+  if (!b || b->max <= 1 || !d->local)
     return;
+  bool by_local_part = transport_refers(t, STR("$local_part"), STR("${local_part"));
   bool by_domain = transport_refers(t, STR("$domain"), STR("${domain"));
   if (!batch_id(d, b, first, &id))
     return;
@@ -89,6 +93,7 @@ static void collect_batch(struct delivery *d, struct address *first, const struc
   int64_t n = 1;
   for (struct address **link = &d->local, *a; (a = *link) && n < b->max;) {
     if (!delivery_same_batch(first, a) || !first_host_same(first, a) || (by_domain && !str_eq(first->domain, a->domain)) ||
+        (by_local_part && !str_eq(first->local_part, a->local_part)) ||
         !batch_id(d, b, a, &other) || !str_eq(id, other)) {
       link = &a->next;
       continue;
@@ -103,17 +108,26 @@ static void collect_batch(struct delivery *d, struct address *first, const struc
 
 /* --- one delivery --- */
 
-static bool expand_directory(struct delivery *d, struct address *chain, const struct option_expr *o, const char *name, struct str *ret) {
+static bool expand_directory(struct delivery *d, struct address *chain, const struct option_expr *o, const char *which, struct str *ret) {
+  struct str text, transport = chain->transport->name;
+  int error = ERROR_EXPAND_FAIL;
   if (!str_is_set(o->text))
     return true;
-  if (!expand_option(d->c, o, ret))
+  if (expand_option(d->c, o, &text)) {
+    text = str_printf(d->c->arena, "%s directory \"%.*s\" failed to expand for %.*s transport: %.*s", which, STRF(o->text), STRF(transport),
+        STRF(d->c->error));
+  } else if (!str_starts(text, STR("/"))) {
+    error = ERROR_NOT_ABSOLUTE;
+    text = str_printf(d->c->arena, "%s directory path \"%.*s\" is not absolute for %.*s transport", which, STRF(text), STRF(transport));
+  } else {
+    *ret = text;
     return true;
+  }
+  log_write(LOG_MAIN | LOG_PANIC, d->m, "%.*s", STRF(text));
   for (struct address *a = chain; a; a = a->next) {
     a->result = OUTCOME_DEFER;
-    a->basic_errno = ERROR_EXPAND_FAIL;
-    a->panic = true;
-    a->message = str_printf(d->c->arena, "failed to expand %s \"%.*s\" of %.*s router: %.*s", name, STRF(o->text),
-        STRF(a->router->name), STRF(d->c->error));
+    a->basic_errno = error;
+    a->message = text;
   }
   return false;
 }
@@ -124,8 +138,8 @@ static bool set_directories(struct delivery *d, struct address *chain) {
     return true;
   const struct router_options *o = router_options(chain->router);
   d->c->vars.home = chain->home;
-  return expand_directory(d, chain, &o->transport_home_directory, "transport_home_directory", &chain->home) &&
-         expand_directory(d, chain, &o->transport_current_directory, "transport_current_directory", &chain->current_dir);
+  return expand_directory(d, chain, &o->transport_home_directory, "home", &chain->home) &&
+         expand_directory(d, chain, &o->transport_current_directory, "current", &chain->current_dir);
 }
 
 /* What the log says of a shadow: its name, and in parentheses what went wrong. */
@@ -144,7 +158,8 @@ static bool shadow_wanted(struct delivery *d, const struct instance *t) {
     return true;
   int rc = expand_option(d->c, o, &value);
   if (rc && rc != OUTCOME_FORCED)
-    log_write(LOG_MAIN | LOG_PANIC, d->m, "failed to expand shadow_condition for %.*s transport: %.*s", STRF(t->name), STRF(d->c->error));
+    log_write(LOG_MAIN | LOG_PANIC, d->m, "failed to expand condition \"%.*s\" for %.*s transport: %.*s", STRF(o->text),
+        STRF(t->name), STRF(d->c->error));
   return !rc && value.len && !str_eq_c(value, "0") && !str_ieq_c(value, "no") && !str_ieq_c(value, "false");
 }
 
@@ -168,6 +183,8 @@ static void run_shadow(struct delivery *d, struct address *chain) {
     copy->special_action_freeze = false;
     tail = &copy->next;
   }
+  if (copies && !shadow)
+    log_write(LOG_MAIN | LOG_PANIC, d->m, "shadow transport \"%.*s\" not found ", STRF(name));
   if (!copies || !shadow || !shadow_wanted(d, t))
     return;
   d->c->transport = shadow;

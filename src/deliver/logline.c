@@ -103,6 +103,11 @@ static void add_sender(struct buf *b, struct ctx *c, const struct address *a) {
     buf_printf(b, " F=<%.*s>", STRF(sender));
 }
 
+static void add_queue(struct buf *b, struct ctx *c) {
+  if (str_is_set(c->message->queue_name) && c->message->queue_name.len)
+    buf_printf(b, " Q=%.*s", STRF(c->message->queue_name));
+}
+
 static void add_return_path(struct buf *b, struct ctx *c, const struct address *a) {
   if (!log_selected(LOGSEL_return_path_on_delivery) || !a->transport)
     return;
@@ -149,10 +154,9 @@ static void add_host(struct buf *b, struct ctx *c, const struct address *a) {
     if (log_selected(LOGSEL_outgoing_port))
       buf_printf(b, ":%d", a->proxy_port);
   }
-  bool outgoing = log_selected(LOGSEL_outgoing_interface);
-  if ((log_selected(LOGSEL_incoming_interface) || outgoing) && str_is_set(a->sending_address)) {
+  if (log_selected(LOGSEL_incoming_interface) && log_selected(LOGSEL_outgoing_interface) && str_is_set(a->sending_address)) {
     buf_printf(b, " I=[%.*s]", STRF(a->sending_address));
-    if (outgoing && log_selected(LOGSEL_outgoing_port))
+    if (log_selected(LOGSEL_outgoing_port))
       buf_printf(b, ":%d", a->sending_port);
   }
 }
@@ -221,7 +225,7 @@ static void add_times(struct buf *b, struct ctx *c, const struct address *a, boo
     int64_t queued = time_now_usec() - (from->tv_sec * 1000000LL + from->tv_usec);
     buf_printf(b, " QT=%.*s", STRF(time_format_duration(c->arena, queued < 0 ? 0 : queued, millis)));
   }
-  if (log_selected(LOGSEL_deliver_time) && a->transport)
+  if (log_selected(LOGSEL_deliver_time))
     buf_printf(b, " DT=%.*s", STRF(time_format_duration(c->arena, a->time_taken, millis)));
 }
 
@@ -243,6 +247,7 @@ struct str logline_success(struct ctx *c, const struct address *a, const char *f
   }
   add_address(&b, c, a, true);
   add_sender(&b, c, a);
+  add_queue(&b, c);
   if (!a->bypassed)
     add_return_path(&b, c, a);
   add_drivers(&b, a);
@@ -279,15 +284,19 @@ struct str logline_deferred(struct ctx *c, const struct address *a) {
   buf_init(&b, c->arena, LINE_MAX);
   add_address(&b, c, a, false);
   if (a->basic_errno == ERROR_ROUTING_RETRY || a->routing || (a->kind != ADDRESS_MAIL && !a->router && !a->transport)) {
-    buf_printf(&b, " routing defer (%d): %.*s", a->basic_errno, STRF(log_printable(c->arena, a->message)));
+    add_queue(&b, c);
+    buf_printf(&b, " routing defer (%d)", a->basic_errno);
+    add_times(&b, c, a, false);
+    buf_printf(&b, ": %.*s", STRF(log_printable(c->arena, a->message)));
     return log_printable_utf8(c->arena, buf_str(&b));
   }
+  add_queue(&b, c);
   add_drivers(&b, a);
-  add_times(&b, c, a, false);
   buf_printf(&b, " defer (%d)", a->basic_errno);
   add_reason(&b, a);
   if (!message_is_errno(a))
     add_host(&b, c, a);
+  add_times(&b, c, a, false);
   if (str_is_set(a->message) && a->message.len && !message_is_errno(a))
     buf_printf(&b, ": %.*s", STRF(log_printable(c->arena, a->message)));
   return log_printable_utf8(c->arena, buf_str(&b));
@@ -298,17 +307,18 @@ struct str logline_failed(struct ctx *c, const struct address *a) {
   buf_init(&b, c->arena, LINE_MAX);
   add_address(&b, c, a, false);
   add_sender(&b, c, a);
+  add_queue(&b, c);
   if (a->transport && !a->bypassed)
     add_return_path(&b, c, a);
   add_drivers(&b, a);
   add_host(&b, c, a);
   add_smtp(&b, a);
   add_tls(&b, c, a);
-  add_times(&b, c, a, false);
   buf_add_c(&b, " ");
   if (a->basic_errno > 0 && !message_is_errno(a))
     add_reason(&b, a);
   if (str_is_set(a->message) && a->message.len)
     buf_printf(&b, ": %.*s", STRF(log_printable(c->arena, a->message)));
+  add_times(&b, c, a, false);
   return log_printable_utf8(c->arena, buf_str(&b));
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "base/fd_io.h"
 #include "base/time.h"
 #include "core/main_options.h"
 #include "log/log.h"
@@ -94,18 +95,6 @@ static int make_job(struct job *j, const struct message *m, bool create) {
   return j->dir < 0 ? j->dir : 0;
 }
 
-static int write_all(int fd, struct str s) {
-  while (s.len) {
-    ssize_t n = write(fd, s.p, s.len);
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n <= 0)
-      return -errno;
-    s = str_from(s, (size_t)n);
-  }
-  return 0;
-}
-
 static int write_job(void *arg) {
   struct job *j = arg;
   struct stat st;
@@ -114,10 +103,10 @@ static int write_job(void *arg) {
     return j->error = -errno;
   if (fstat(fd, &st) == 0 && st.st_size == 0) {
     spool_own(fd);
-    j->error = write_all(fd, j->first);
+    j->error = fd_write_all(fd, j->first.p, j->first.len);
   }
   if (!j->error)
-    j->error = write_all(fd, j->lines);
+    j->error = fd_write_all(fd, j->lines.p, j->lines.len);
   close(fd);
   return j->error;
 }

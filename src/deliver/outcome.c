@@ -129,13 +129,15 @@ void delivery_outcomes(struct delivery *d, struct address *chain) {
       msglog_add(&d->log, "%.*s", STRF(line));
     }
   int transaction = 0;
+  const struct host *host = NULL;
   for (struct address *a = chain; a; a = next) {
     next = a->next;
-    delivery_outcome(d, a, first || a->transaction > transaction);
+    /* A later transaction begins anew, and so does another host; an earlier one of the same connection does not. */
+    delivery_outcome(d, a, first || a->transaction > transaction || (a->transaction != transaction && a->host_used != host));
     if (a->result == OUTCOME_OK) {
+      transaction = a->transaction > transaction || a->host_used != host ? a->transaction : transaction;
+      host = a->host_used;
       first = false;
-      if (a->transaction > transaction)
-        transaction = a->transaction;
     }
   }
 }

@@ -14,9 +14,19 @@ and the option remote_max_parallel). */
 #include "transport/header.h"
 #include "transport/transport.h"
 
+#define BUCKETS 256 /* of groups, by their hosts */
+
+struct group {
+  struct address *first, *last;
+  int64_t n, max;       /* addresses; max 0: any number */
+  uint64_t key;         /* of its hosts */
+  struct group *next;   /* in its bucket: those that have room, the oldest first */
+};
+
 struct remote_run {
   struct delivery *d;
   VEC(struct address *) groups;
+  struct group *open[BUCKETS];
   size_t next, running;
   struct fiber_sem journal;
   struct fiber_sem turn; /* of a build whose logs must not depend on luck */
@@ -104,31 +114,40 @@ bool delivery_one_group(struct delivery *d) {
   return true;
 }
 
-/* More addresses than one delivery may take are shared out if that lets them go in parallel, or if each is to go by itself
-(its return path may be its own); else the transport sends the message several times over its one connection. */
-static bool full(struct delivery *d, const struct address *group) {
-  const struct transport_def *def = (const struct transport_def *)group->transport->driver;
-  int64_t max = def->max_addresses ? def->max_addresses(d->c, group->transport) : 0, n = 0;
+/* The same for all lists that same_hosts calls the same. */
+static uint64_t hosts_key(const struct delivery *d, const struct host *h) {
+  uint64_t key = 0;
   if (delivery_is_wrapper(d))
-    return false;
-  if (max > 1 && main_options(d->c->config)->remote_max_parallel <= 1)
-    return false;
-  for (; max > 0 && group; group = group->next)
-    n++;
-  return max > 0 && n >= max;
+    return 0;
+  for (; h; h = h->next)
+    key += str_ihash(h->name) ^ (uint64_t)(unsigned)h->port << 32 ^ (uint64_t)(unsigned)h->mx;
+  return key;
 }
 
+/* More addresses than one delivery may take are shared out if that lets them go in parallel, or if each is to go by itself
+(its return path may be its own); else the transport sends the message several times over its one connection. */
+static int64_t group_max(struct delivery *d, const struct address *a) {
+  const struct transport_def *def = (const struct transport_def *)a->transport->driver;
+  int64_t max = def->max_addresses && !delivery_is_wrapper(d) ? def->max_addresses(d->c, a->transport) : 0;
+  return max > 1 && main_options(d->c->config)->remote_max_parallel <= 1 ? 0 : max;
+}
+
+/* Thousands of addresses may have as many hosts: only groups that are likely to be theirs are looked at. */
 static void add_to_groups(struct remote_run *r, struct address *a) {
-  for (size_t i = 0; i < r->groups.n; i++) {
-    struct address *last = r->groups.v[i];
-    if (!joins(r->d, last, a) || full(r->d, last))
-      continue;
-    while (last->next)
-      last = last->next;
-    last->next = a;
-    return;
+  uint64_t key = hosts_key(r->d, a->hosts);
+  struct group **link = &r->open[(key ^ key >> 32) % BUCKETS], *g;
+  while ((g = *link) && !(g->key == key && joins(r->d, g->first, a)))
+    link = &g->next;
+  if (!g) {
+    *link = g = arena_new_of(r->d->c->arena, struct group);
+    *g = (struct group){.first = a, .last = a, .max = group_max(r->d, a), .key = key};
+    vec_push(r->d->c->arena, &r->groups, a);
+  } else {
+    g->last->next = a;
+    g->last = a;
   }
-  vec_push(r->d->c->arena, &r->groups, a);
+  if (++g->n == g->max)
+    *link = g->next;
 }
 
 /* remote_sort_domains: addresses of the first matching item first. */
@@ -187,9 +206,8 @@ static void run_group(struct remote_run *r, size_t index) {
     a->time_taken = time_now_usec() - start;
   if (!r->by_turns || !entered)
     delivery_outcomes(d, chain);
-  for (size_t i = 0; !entered && i < r->groups.n; i++)
-    if (r->groups.v[i] == chain)
-      r->groups.v[i] = NULL; /* told */
+  if (!entered)
+    r->groups.v[index] = NULL; /* told */
 }
 
 static void run_groups(void *arg) {
@@ -252,7 +270,7 @@ void delivery_run_remote(struct delivery *d) {
   delivery_journal(d);
   fiber_sem_init(&r.journal, 1);
   int64_t max = main_options(d->c->config)->remote_max_parallel;
-  size_t n = max < 1 ? 1 : (size_t)max;
+  size_t n = max < 1 || (d->how->over && d->how->over->reversed) ? 1 : (size_t)max;
   /* As if each had a process of its own: one after the other, and what became of them is only told when all are through. */
   r.by_turns = build.remote_by_turns && r.groups.n > 1 && r.groups.n <= n;
   fiber_sem_init(&r.turn, 1);

@@ -84,13 +84,13 @@ void report_header(struct report *r) {
   struct ctx *c = r->c;
   struct str text;
   report_choose_form(r);
+  if (str_is_set(main_options(c->config)->errors_reply_to.text) &&
+      !expand_option(c, &main_options(c->config)->errors_reply_to, &text) && text.len)
+    buf_printf(h, "Reply-To: %.*s\n", STRF(text));
   buf_printf(h, "Auto-Submitted: auto-replied\nFrom: %.*s\nTo: %.*s\n", STRF(submit_from(c)), STRF(r->recipient));
   text = report_references(c, r->m);
   if (str_is_set(text))
     buf_add(h, text);
-  if (str_is_set(main_options(c->config)->errors_reply_to.text) &&
-      !expand_option(c, &main_options(c->config)->errors_reply_to, &text) && text.len)
-    buf_printf(h, "Reply-To: %.*s\n", STRF(text));
   buf_printf(h, "Content-Type: multipart/report; report-type=delivery-status; boundary=%.*s\nMIME-Version: 1.0\n", STRF(r->boundary));
 }
 
@@ -281,6 +281,8 @@ static const char *status_of(const struct address *a, const char *otherwise) {
   }
 }
 
+static bool has_output(const struct address *a) { return str_is_set(a->return_file) && a->return_file.len; }
+
 void report_status(struct report *r, const char *action, const char *status) {
   struct buf *out = &r->submit.body;
   buf_printf(out, "--%.*s\nContent-type: message/%sdelivery-status\n%s\nReporting-MTA: dns; %.*s\n", STRF(r->boundary),
@@ -289,9 +291,16 @@ void report_status(struct report *r, const char *action, const char *status) {
     buf_printf(out, "Original-Envelope-ID: %.*s\n", STRF(safe(r, decode_xtext(r->c->arena, r->m->dsn_envid))));
   buf_add_byte(out, '\n');
   bool failed = *status == '5';
-  for (size_t i = 0; i < r->addresses.n; i++) {
-    /* Failures come in the other order here than in the text above. */
-    const struct address *a = r->addresses.v[failed ? r->addresses.n - 1 - i : i];
+  size_t n = r->addresses.n, outputs = 0;
+  for (size_t i = 0; failed && i < n; i++)
+    outputs += has_output(r->addresses.v[i]);
+  for (size_t i = 0, k = n; i < n; i++) {
+    /* Failures come in the other order here than in the text above, first those whose output was shown. */
+    const struct address *a = r->addresses.v[i];
+    while (failed && (a = r->addresses.v[--k], has_output(a) != (i < outputs)))
+      ;
+    if (failed && i + 1 == outputs)
+      k = n;
     struct str final = str_is_set(a->onetime_parent) ? a->onetime_parent : address_top(a)->address;
     buf_printf(out, "Action: %s\n", action ? action : a->dsn_action);
     if (str_is_set(a->dsn_orcpt) && a->dsn_orcpt.len)
@@ -371,16 +380,16 @@ void report_template_read(struct ctx *c, const struct option_expr *file, const c
   if (!str_is_set(file->text))
     return;
   if (expand_option(c, file, &path) || !path.len) {
-    log_write(LOG_MAIN | LOG_PANIC, c->message, "failed to expand %s \"%.*s\": %.*s", what, STRF(file->text), STRF(c->error));
+    log_write(LOG_MAIN | LOG_PANIC, c->message, "Failed to expand \"%.*s\" for %s message texts: %.*s", STRF(file->text), what, STRF(c->error));
     return;
   }
   if (path.p[0] != '/' || str_is_tainted(path)) {
-    log_write(LOG_MAIN | LOG_PANIC, c->message, "%s \"%.*s\" is not a usable file name", what, STRF(path));
+    log_write(LOG_MAIN | LOG_PANIC, c->message, "\"%.*s\" for %s message texts is not a usable file name", STRF(path), what);
     return;
   }
   user_file_read(c->arena, -1, -1, path, USER_FILE_MAX, &f);
   if (f.error || f.not_regular || f.too_big) {
-    log_write(LOG_MAIN | LOG_PANIC, c->message, "Failed to open %.*s for %s: %s", STRF(path), what,
+    log_write(LOG_MAIN | LOG_PANIC, c->message, "Failed to open %.*s for %s message texts: %s", STRF(path), what,
         f.error ? strerror(f.error) : "not a regular file");
     return;
   }
@@ -390,7 +399,7 @@ void report_template_read(struct ctx *c, const struct option_expr *file, const c
     if (!text.len)
       continue;
     if (expand_text(c, str_untainted(text), &item)) {
-      log_write(LOG_MAIN | LOG_PANIC, c->message, "Failed to expand string from %s (%.*s): %.*s", what, STRF(path), STRF(c->error));
+      log_write(LOG_MAIN | LOG_PANIC, c->message, "Failed to expand string from %s message texts (%.*s): %.*s", what, STRF(path), STRF(c->error));
       continue;
     }
     ret->items[i] = item;

@@ -38,7 +38,8 @@ void report_status(struct report *r, const char *action, const char *status);
 /* The returned message or its header, and the closing boundary. */
 void report_original(struct report *r, bool headers_only);
 
-/* The items of bounce_message_file or warn_message_file, each expanded. Unset ones have default text. [suspends] */
+/* The items of bounce_message_file or warn_message_file, each expanded. Unset ones have default text. `what`, "error" or "warning", is for
+log lines. [suspends] */
 struct report_template {
   struct str items[3];
 };

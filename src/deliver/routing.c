@@ -49,32 +49,27 @@ static bool looping(struct delivery *d) {
   return d->m->received_count > main_options(d->c->config)->received_headers_max;
 }
 
-static void fail_all(struct address *a, struct str reason) {
-  a->result = OUTCOME_FAIL;
-  a->message = a->user_message = reason;
-  a->pass_message = true;
-}
-
 void delivery_recipients(struct delivery *d) {
   struct address **tail = &d->fresh;
+  if (d->how->give_up && str_is_set(d->how->give_up_by))
+    log_write(LOG_MAIN, d->m, "cancelled by %.*s", STRF(d->how->give_up_by));
   for (size_t i = 0; i < d->m->recipients.n; i++) {
     struct address *a = recipient_address(d, i);
     if (already_done(d, a->unique))
       continue;
     if (d->how->give_up) {
-      fail_all(a, str_is_set(d->how->give_up_reason) ? d->how->give_up_reason : STR("delivery cancelled by administrator"));
-      a->message = STR("delivery cancelled");
-      a->user_message = a->message;
-      if (d->how->give_up_silently) {
-        a->next = d->failed;
-        d->failed = a;
-      } else {
-        delivery_outcome(d, a, true);
-      }
+      a->result = OUTCOME_FAIL; /* why is in the log, once for all of them */
+      a->next = d->failed;
+      d->failed = a;
+      continue;
+    }
+    if (d->how->wanted && !d->how->wanted(d->how->wanted_arg, d->c, a->domain)) {
+      delivery_put_off(d, a);
       continue;
     }
     if (looping(d)) {
-      fail_all(a, STR("Too many \"Received\" headers - suspected mail loop"));
+      a->result = OUTCOME_FAIL;
+      a->message = STR("Too many \"Received\" headers - suspected mail loop"); /* for the log, not for the sender */
       delivery_outcome(d, a, true);
       continue;
     }
@@ -160,13 +155,13 @@ static void place_special(struct delivery *d, struct address *a) {
     delivery_outcome(d, a, true);
     return;
   }
-  if (a->kind == ADDRESS_FILE && str_eq_c(a->address, "/dev/null")) {
-    a->result = OUTCOME_OK;
-    a->bypassed = true;
+  if (a->result == OUTCOME_DEFER) {
     delivery_outcome(d, a, true);
     return;
   }
-  if (a->result == OUTCOME_DEFER) {
+  if (a->kind == ADDRESS_FILE && str_eq_c(a->address, "/dev/null")) {
+    a->result = OUTCOME_OK;
+    a->bypassed = true;
     delivery_outcome(d, a, true);
     return;
   }
@@ -206,7 +201,7 @@ static struct address *choose_fresh(struct delivery *d) {
     }
     if (held(d, a))
       continue;
-    if (d->how->over && retry_routing_failed(d->c, a)) {
+    if (d->how->over && !d->how->force && retry_routing_failed(d->c, a)) {
       defer(d, a, ERROR_ROUTING_RETRY, STR("reusing SMTP connection skips previous routing defer"));
       continue;
     }
@@ -339,7 +334,7 @@ static bool waits(struct delivery *d, struct address *a) {
   if (d->how->route_only)
     return delivery_put_off(d, a), true;
   if (d->how->local_only)
-    return defer(d, a, ERROR_LOCAL_ONLY, STR("remote deliveries wait")), true;
+    return defer(d, a, ERROR_LOCAL_ONLY, STR("remote deliveries suppressed")), true;
   if (d->how->queue_smtp)
     return defer(d, a, 0, STR("SMTP delivery explicitly queued")), true;
   if (!str_is_set(o->queue_smtp_domains.text) || d->how->queue_run || d->how->force)

@@ -128,8 +128,11 @@ static struct message *make_message(struct ctx *c, const struct submit *s, struc
   if (s->parent && message_requires_tls(s->parent)) /* what it says of the message is as secret (RFC 8689, section 5) */
     message_set_requiretls(m);
   m->smtputf8 = s->smtputf8 || !str_is_ascii(s->sender);
-  if (s->parent)
+  if (s->parent) {
     m->parent_id = str_dup(m->arena, str_c(s->parent->id));
+    if (s->parent->queue_name.len)
+      m->queue_name = str_dup(m->arena, s->parent->queue_name);
+  }
   for (size_t i = 0; i < s->recipients.n; i++) {
     struct recipient r = {.address = str_dup(m->arena, s->recipients.v[i]), .errors_to = STR_UNSET, .orcpt = STR_UNSET, .parent = -1};
     vec_push(m->arena, &m->recipients, r);

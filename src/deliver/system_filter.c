@@ -129,16 +129,15 @@ static struct address *make_child(struct delivery *d, struct address *parent, co
   return a;
 }
 
-/* The filter's deliveries, in front of the recipients. */
+/* The filter's deliveries, in front of the recipients: the last one first, as they come out in the filter's order. */
 static void add_items(struct delivery *d, const struct filter_result *f, const struct owner *owner) {
-  struct address *parent = new_parent(d), *first = NULL, **tail = &first;
+  struct address *parent = new_parent(d);
   for (size_t i = 0; i < f->items.n; i++) {
-    *tail = make_child(d, parent, &f->items.v[i], owner);
-    tail = &(*tail)->next;
+    struct address *a = make_child(d, parent, &f->items.v[i], owner);
+    a->next = d->fresh;
+    d->fresh = a;
     parent->child_pending++;
   }
-  *tail = d->fresh;
-  d->fresh = first;
 }
 
 /* --- what becomes of the recipients --- */

@@ -104,7 +104,7 @@ static void write_warning(struct report *r, int64_t after) {
   struct str delay = delay_text(c, after);
   c->vars.warn_message_delay = delay;
   c->vars.warn_message_recipients = r->recipient;
-  report_template_read(c, &main_options(c->config)->warn_message_file, "warn_message_file", &t);
+  report_template_read(c, &main_options(c->config)->warn_message_file, "warning", &t);
   report_header(r);
   if (str_is_set(t.items[0])) {
     buf_add(&r->submit.header, t.items[0]);

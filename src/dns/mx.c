@@ -256,13 +256,9 @@ static enum host_find nothing_found(struct search *s, const struct tally *t) {
     return HOST_FIND_AGAIN;
   if (t->insecure)
     return HOST_FIND_SECURITY;
-  if (t->ignored)
-    return HOST_IGNORED;
-  if (t->addresses && !t->failed)
-    ctx_fail(s->c, OUTCOME_FAIL, "all relevant MX records point to IP addresses");
-  else if (s->hosts.n > 0 && s->hosts.v[0]->mx >= 0)
-    ctx_fail(s->c, OUTCOME_FAIL, "all relevant MX records point to non-existent hosts");
-  return HOST_FIND_FAILED;
+  if (s->hosts.n > 0 && s->hosts.v[0]->mx >= 0)
+    ctx_fail(s->c, OUTCOME_FAIL, "all relevant MX records point to non-existent hosts%s", t->addresses ? " or (invalidly) to IP addresses" : "");
+  return t->ignored ? HOST_IGNORED : HOST_FIND_FAILED;
 }
 
 /* The domain is its own host. */

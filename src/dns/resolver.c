@@ -116,7 +116,22 @@ static void on_socket_state(void *arg, ares_socket_t fd, int readable, int writa
     event_add(w->event, NULL);
 }
 
-static struct channel *channel_new(const struct resolver_options *o) {
+/* What is not given is as resolv.conf has it, of which c-ares knows other words and tries for much longer. */
+static struct resolver_options of_the_system(const struct resolver_options *o) {
+  struct resolver_options r = *o;
+  struct __res_state system = {0};
+  if (res_ninit(&system) != 0)
+    return r;
+  if (r.retrans <= 0)
+    r.retrans = system.retrans;
+  if (r.retry <= 0)
+    r.retry = system.retry;
+  res_nclose(&system);
+  return r;
+}
+
+static struct channel *channel_new(const struct resolver_options *asked) {
+  struct resolver_options system = of_the_system(asked), *o = &system;
   struct channel *ch = xcalloc(1, sizeof *ch);
   struct ares_options ao = {0};
   int mask = ARES_OPT_SOCK_STATE_CB | ARES_OPT_FLAGS;
@@ -131,7 +146,7 @@ static struct channel *channel_new(const struct resolver_options *o) {
     ao.tries = (int)(o->retry > 20 ? 20 : o->retry);
     mask |= ARES_OPT_TRIES;
   }
-  ch->options = *o;
+  ch->options = *asked;
   if (ares_init_options(&ch->ares, &ao, mask) != ARES_SUCCESS) {
     free(ch);
     return NULL;

@@ -4,8 +4,6 @@
 
 static bool at_end(const struct expand_compiler *k) { return k->p == k->end; }
 
-struct arena *expand_compiler_arena(struct expand_compiler *k) { return k->arena; }
-
 bool expand_compiler_skipping(struct expand_compiler *k, bool set) {
   bool old = k->skipping;
   k->skipping = set;
@@ -279,18 +277,6 @@ const struct expr *expand_compile_plain(struct expand_compiler *k) {
   if (str_is_set(k->error))
     return NULL;
   k->p++;
-  return e;
-}
-
-const struct expr *expand_error_tree(struct arena *a, const char *fmt, ...) {
-  struct expr *e = arena_new_of(a, struct expr);
-  va_list ap;
-  va_start(ap, fmt);
-  e->nodes = arena_new_of(a, struct node);
-  e->nodes->kind = NODE_ERROR;
-  e->nodes->error.text = str_vprintf(a, fmt, ap);
-  e->n = 1;
-  va_end(ap);
   return e;
 }
 

@@ -34,10 +34,6 @@ int expand_option(struct ctx *c, const struct option_expr *o, struct str *ret) M
 option is not set or expansion was forced to fail. */
 int expand_option_bool(struct ctx *c, const struct option_expr *o, const char *what, bool *ret) MUST_CHECK;
 int expand_option_int(struct ctx *c, const struct option_expr *o, const char *what, int64_t *ret) MUST_CHECK;
-/* A string that is a condition value, as for `condition =`: OUTCOME_OK true, OUTCOME_FAIL false, DEFER, ERROR.
-(empty, 0, no, false: false; non-zero number, yes, true: true; anything else: DEFER, as ACLs have it. Routers use
-expand_truth_lax of expand/values.h.) */
-int expand_condition_text(struct ctx *c, struct str value) MUST_CHECK;
 /* Integer with K/M/G and arithmetic rules of the manual's numeric comparisons. */
 int expand_to_int(struct ctx *c, struct str text, int64_t *ret) MUST_CHECK;
 
@@ -151,12 +147,9 @@ const struct expand_branches *expand_compile_branches(struct expand_compiler *k,
 struct expand_condition;
 const struct expand_condition *expand_compile_condition(struct expand_compiler *k);
 int expand_condition(struct ctx *c, const struct expand_condition *cond, bool *ret) MUST_CHECK; /* [suspends] */
-struct arena *expand_compiler_arena(struct expand_compiler *k);
 /* Is the text being read one that is always read before it is evaluated (the last argument of map, forany …)? */
 bool expand_compiler_skipping(struct expand_compiler *k, bool set);
 /* Sets the error (the first one stays), returns NULL. */
 void *expand_compile_error(struct expand_compiler *k, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Adds ` inside "map" item` and the like to the error. */
 void *expand_compile_inside(struct expand_compiler *k, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* A tree whose evaluation fails with this text: for errors that count only where the string is used. */
-const struct expr *expand_error_tree(struct arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -37,11 +37,13 @@ static void add_auth(const struct ctx *c, struct buf *out) {
   buf_add_c(out, ";\n\tauth=pass (");
   buf_add(out, i != NULL ? sasl_public_name(i) : cl->host_authenticated);
   buf_add_byte(out, ')');
-  bool id = has(cl->authenticated_id);
-  struct str who = id ? cl->authenticated_id : cl->authenticated_sender;
-  if (has(who)) {
-    buf_add_c(out, id ? " smtp.auth=" : " smtp.mailfrom=");
-    header_add_value(out, who);
+  if (has(cl->authenticated_id)) {
+    buf_add_c(out, " smtp.auth=");
+    header_add_value(out, cl->authenticated_id);
+  }
+  if (has(cl->authenticated_sender)) {
+    buf_add_c(out, " smtp.mailfrom=");
+    header_add_value(out, cl->authenticated_sender);
   }
 }
 

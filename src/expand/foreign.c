@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "base/fd_io.h"
 #include "core/ctx.h"
 #include "loop/child.h"
 #include "loop/stream.h"
@@ -31,13 +32,8 @@ static bool started_by_main;
 /* --- in the role's process --- */
 
 void foreign_write(int out, const char *p, size_t n) {
-  while (n > 0) {
-    ssize_t w = write(out, p, n);
-    if (w < 0 && errno != EINTR)
-      _exit(1);
-    n -= w < 0 ? 0 : (size_t)w;
-    p += w < 0 ? 0 : w;
-  }
+  if (fd_write_all(out, p, n))
+    _exit(1);
 }
 
 void foreign_say(int out, enum foreign_verdict verdict, const char *fmt, ...) {
@@ -52,13 +48,8 @@ void foreign_say(int out, enum foreign_verdict verdict, const char *fmt, ...) {
 }
 
 static void read_exact(char *p, size_t n) {
-  while (n > 0) {
-    ssize_t r = read(STDIN_FILENO, p, n);
-    if (r == 0 || (r < 0 && errno != EINTR))
-      _exit(1);
-    n -= r < 0 ? 0 : (size_t)r;
-    p += r < 0 ? 0 : r;
-  }
+  if (fd_read_all(STDIN_FILENO, p, n) != (ssize_t)n)
+    _exit(1);
 }
 
 static uint32_t read_number(uint32_t max) {

@@ -68,13 +68,6 @@ bool expand_truth_lax(struct str value) {
   return s.len > 0 && !str_ieq_c(s, "false") && !str_ieq_c(s, "no") && !str_eq_c(s, "0");
 }
 
-int expand_condition_text(struct ctx *c, struct str value) {
-  bool truth;
-  if (!expand_truth(value, &truth))
-    return ctx_fail(c, OUTCOME_DEFER, "invalid \"condition\" value \"%.*s\"", STRF(value));
-  return truth ? OUTCOME_OK : OUTCOME_FAIL;
-}
-
 int expand_option_bool(struct ctx *c, const struct option_expr *o, const char *what, bool *ret) {
   struct str value;
   int rc = expand_option(c, o, &value);

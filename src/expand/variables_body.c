@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fd_io.h"
 #include "core/main_options.h"
 #include "expand/modules.h"
 #include "loop/fiber.h"
@@ -22,14 +23,8 @@ struct body_call {
 
 static int read_offloaded(void *arg) {
   struct body_call *b = arg;
-  while (b->n < b->room) {
-    ssize_t got = pread(b->fd, b->to + b->n, b->room - b->n, b->at + (off_t)b->n);
-    if (got < 0 && errno == EINTR)
-      continue;
-    if (got <= 0)
-      break;
-    b->n += (size_t)got;
-  }
+  ssize_t n = fd_pread_all(b->fd, b->to, b->room, b->at);
+  b->n = n < 0 ? 0 : (size_t)n;
   return 0;
 }
 

@@ -18,7 +18,6 @@ static int get_fixed(struct ctx *c, const struct variable_def *def, struct str *
 #define FIXED(name, flag) {name, get_fixed, 0, flag}
 
 const struct variable_def later_variables[] = {
-  EMPTY("atrn_host"), EMPTY("atrn_mode"),
   FIXED("compile_number", '0'), EMPTY("compile_date"),
   EMPTY("local_scan_data"),
   EMPTY("queue_size"),

@@ -104,7 +104,8 @@ static int get_received_time(struct ctx *c, const struct variable_def *def, stru
 
 static int get_age(struct ctx *c, const struct variable_def *def, struct str *ret) {
   int64_t received = c->message != NULL ? c->message->received_time.tv_sec : 0;
-  return variable_number(c, received > 0 ? time(NULL) - received : 0, ret);
+  int64_t age = received > 0 ? time(NULL) - received : 0; /* this clock ticks coarser than the other: it can be behind */
+  return variable_number(c, age > 0 ? age : 0, ret);
 }
 
 static int get_originator(struct ctx *c, const struct variable_def *def, struct str *ret) {

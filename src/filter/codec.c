@@ -176,6 +176,7 @@ static void put_reply(struct buf *b, const struct filter_reply *p) {
   put_number(b, p->once_repeat);
   put_number(b, p->file_expand);
   put_number(b, p->return_message);
+  put_number(b, p->once_directory);
 }
 
 static void put_result(struct buf *b, const struct filter_result *f) {
@@ -211,6 +212,7 @@ static struct filter_reply *take_reply(struct reader *r) {
   p->once_repeat = take_number(r);
   p->file_expand = take_number(r) != 0;
   p->return_message = take_number(r) != 0;
+  p->once_directory = take_number(r) != 0;
   return p;
 }
 
@@ -261,10 +263,8 @@ int filter_expand_lines(struct ctx *c, struct str text, struct str *ret) {
   buf_init(&b, c->arena, BUF_MAX_EXPANSION);
   while (str_is_set(text) && text.len) {
     struct str line = str_cut(&text, '\n'), value;
-    int rc = expand_text(c, line, &value);
-    if (rc)
-      return rc;
-    buf_add(&b, value);
+    bool plain = !line.len || (!memchr(line.p, '$', line.len) && !memchr(line.p, '\\', line.len));
+    buf_add(&b, plain || expand_text(c, line, &value) ? line : value);
     if (str_is_set(text))
       buf_add_byte(&b, '\n');
   }

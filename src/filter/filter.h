@@ -30,6 +30,7 @@ struct filter_reply {
   struct str to, cc, bcc, from, reply_to, subject, headers, text, file, log, once;
   int64_t once_repeat;  /* seconds; 0: never again */
   bool file_expand, return_message;
+  bool once_directory;  /* the directory of `once` is made when it is missing (Sieve) */
 };
 
 enum filter_item_kind { FILTER_ADDRESS, FILTER_FILE, FILTER_PIPE, FILTER_REPLY, FILTER_NOTIFY };
@@ -97,7 +98,7 @@ void filter_request_serve(struct arena *a, struct config *config, const struct f
 /* The answer of FILTER_WORK_RUN, or of FILTER_WORK_EXPAND (outcome FILTER_DELIVERED with the text, or FILTER_ERROR).
 False: malformed. */
 bool filter_answer_decode(struct arena *a, struct str answer, struct filter_result *ret);
-/* Each line of `text` expanded. 0 or an outcome with c->error. [suspends] */
+/* Each line of `text` expanded, but those that do not expand as they are. 0 or an outcome with c->error. [suspends] */
 int filter_expand_lines(struct ctx *c, struct str text, struct str *ret);
 
 /* For benchmarks and tests: compilations so far, and forgetting all compiled filters. */

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fd_io.h"
 #include "filter/internal.h"
 #include "loop/fiber.h"
 
@@ -28,8 +29,8 @@ static int write_line(void *arg) {
     j->error = errno;
   else if (!S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode))
     j->error = EINVAL; /* a FIFO without a reader would be waited for */
-  else if (write(fd, j->text.p, j->text.len) != (ssize_t)j->text.len)
-    j->error = errno ? errno : EIO;
+  else
+    j->error = -fd_write_all(fd, j->text.p, j->text.len);
   close(fd);
   return 0;
 }

@@ -61,7 +61,18 @@ static struct str header_line(struct ctx *c, struct str text) {
   return buf_str(&b);
 }
 
-static struct str header_encoded(struct ctx *c, struct str text) { return rfc2047_encode(c, header_line(c, text), STR("utf-8")); }
+/* Encoded words, a line each. */
+static struct str header_encoded(struct ctx *c, struct str text) {
+  struct str s = rfc2047_encode(c, header_line(c, text), STR("utf-8")), next = STR("?= =?");
+  struct buf b;
+  buf_init(&b, c->arena, TEXT_MAX);
+  for (ptrdiff_t at; (at = str_find(s, next)) >= 0; s = str_from(s, (size_t)at + 3)) {
+    buf_add(&b, str_slice(s, 0, (size_t)at + 2));
+    buf_add_c(&b, "\n ");
+  }
+  buf_add(&b, s);
+  return buf_str(&b);
+}
 
 /* Of fields that are no phrases: only what is not ASCII. */
 static struct str header_unstructured(struct ctx *c, struct str text) {
@@ -225,6 +236,7 @@ int sieve_vacation(struct sieve_runner *r, const struct sieve_command *cmd) {
   reply->from = from_text(c, v->from);
   reply->subject = vacation_subject(c, v);
   reply->once = once_file(r, cmd);
+  reply->once_directory = true;
   reply->once_repeat = v->days * 86400;
   set_text(c, reply, cmd->text, v->mime);
   return 0;

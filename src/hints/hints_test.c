@@ -1,10 +1,10 @@
-#include <dirent.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "base/buf.h"
 #include "base/test.h"
+#include "base/test_tree.h"
 #include "hints/records.h"
 
 static char spool[] = "/tmp/hints_test_XXXXXX";
@@ -17,19 +17,7 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
   hints_close();
-  char path[400];
-  snprintf(path, sizeof path, "%s/db", spool);
-  DIR *d = opendir(path);
-  assert_non_null(d);
-  for (struct dirent *e; (e = readdir(d));) {
-    snprintf(path, sizeof path, "%s/db/%s", spool, e->d_name);
-    if (e->d_name[0] != '.')
-      unlink(path);
-  }
-  closedir(d);
-  snprintf(path, sizeof path, "%s/db", spool);
-  rmdir(path);
-  return rmdir(spool);
+  return test_tree_remove(spool);
 }
 
 static void test_records(void **state) {

@@ -4,6 +4,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "base/buf.h"
+#include "base/fd_io.h"
 #include "log/debug_file.h"
 #include "log/log.h"
 #include "log/mask.h"
@@ -99,12 +100,7 @@ static void to_stderr(struct str text) {
   struct arena *a = arena_new("debug text");
   struct str shown = with_starts(a, text, &at_line_start);
   /* One write a piece: output of several processes keeps its lines whole. */
-  for (size_t done = 0; done < shown.len;) {
-    ssize_t w = write(STDERR_FILENO, shown.p + done, shown.len - done);
-    if (w < 0 && errno != EINTR)
-      break;
-    done += w < 0 ? 0 : (size_t)w;
-  }
+  (void)fd_write_all(STDERR_FILENO, shown.p, shown.len);
   arena_free(a);
 }
 

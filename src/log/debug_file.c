@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "base/fd_io.h"
 #include "log/files.h"
 #include "loop/fiber.h"
 
@@ -69,12 +70,7 @@ void debug_file_select(unsigned number, uint64_t mask) {
 static void write_out(struct debug_file *f, struct str text) {
   if (log_file_open(&f->file, f->path, geteuid(), getegid()) < 0)
     return; /* debugging must not be in the way of what is debugged */
-  while (text.len > 0) {
-    ssize_t n = write(f->file.fd, text.p, text.len);
-    if (n <= 0)
-      return;
-    text = str_from(text, (size_t)n);
-  }
+  (void)fd_write_all(f->file.fd, text.p, text.len);
 }
 
 void debug_file_trigger(unsigned number) {

@@ -310,7 +310,8 @@ static void complain(struct arena *a, const struct entry *e, const char *what) {
 static void echo_entry(unsigned logs, struct str text) {
   char flags[32];
   if (state.echo == LOG_ECHO_HOST_CHECK) {
-    fprintf(stderr, "LOG: %.*s\n", STRF(text));
+    if (logs & (LOG_MAIN | LOG_PANIC | LOG_PANIC_DIE))
+      fprintf(stderr, "LOG: %.*s\n", STRF(text));
     return;
   }
   snprintf(flags, sizeof flags, "%s%s%s%s", logs & LOG_MAIN ? " MAIN" : "", logs & LOG_PANIC ? " PANIC" : "",

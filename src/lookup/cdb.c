@@ -6,6 +6,7 @@ the hash tables. All positions come from the file and are checked by pread. */
 #include <stdlib.h>
 #include <unistd.h>
 #include "base/buf.h"
+#include "base/fd_io.h"
 #include "lookup/file.h"
 #include "lookup/types.h"
 
@@ -23,17 +24,7 @@ static uint32_t word(const unsigned char *p) {
   return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-static bool read_at(int fd, void *to, size_t n, uint64_t at) {
-  for (size_t done = 0; done < n;) {
-    ssize_t k = pread(fd, (char *)to + done, n - done, (off_t)(at + done));
-    if (k < 0 && errno == EINTR)
-      continue;
-    if (k <= 0)
-      return false;
-    done += (size_t)k;
-  }
-  return true;
-}
+static bool read_at(int fd, void *to, size_t n, uint64_t at) { return fd_pread_all(fd, to, n, (off_t)at) == (ssize_t)n; }
 
 static bool read_words(int fd, uint32_t *to, size_t n, uint64_t at) {
   unsigned char raw[HEADER_SIZE];

@@ -11,8 +11,8 @@ referrals inside of its calls, which block: a query runs in an offload thread, w
 #include "core/module.h"
 #include "log/log.h"
 #include "loop/fiber.h"
+#include "loop/kept.h"
 #include "lookup/ldap_query.h"
-#include "lookup/pool.h"
 #include "lookup/types.h"
 #include "match/match.h"
 
@@ -270,6 +270,7 @@ static int run_query(void *arg) {
 static int run_close(void *conn) { return ldap_unbind_ext(conn, NULL, NULL); }
 
 static void close_connection(void *conn) { run_close(conn); }
+static const struct kept_kind kept_kind = {"ldap", 64, 64, 60, close_connection, NULL};
 
 static int socket_of(LDAP *ld) {
   int fd = -1;
@@ -311,7 +312,7 @@ static int ask(struct ctx *c, struct request *q, struct str server, struct str *
     return r;
   struct str key = pool_key(c, q);
   q->arena = arena_new("ldap");
-  q->ld = q->kind == PASSWORD_ONLY ? NULL : db_pool_take("ldap", key);
+  q->ld = q->kind == PASSWORD_ONLY ? NULL : kept_take(&kept_kind, key);
   q->bound = q->ld != NULL;
   q->broken = false;
   q->entries = 0;
@@ -330,7 +331,7 @@ static int ask(struct ctx *c, struct request *q, struct str server, struct str *
   }
   ldap_memfree(q->dn);
   if (q->ld && q->bound && !q->broken && q->kind != PASSWORD_ONLY)
-    db_pool_give("ldap", key, q->ld, socket_of(q->ld), close_connection);
+    kept_give(&kept_kind, key, q->ld, socket_of(q->ld));
   else if (q->ld)
     fiber_offload(run_close, q->ld);
   arena_free(q->arena);
@@ -403,7 +404,7 @@ static int ldap_auth(struct ctx *c, struct str query) {
   return find(c, query, PASSWORD_ONLY, &none);
 }
 
-static void ldap_tidy(void) { db_pool_close("ldap"); }
+static void ldap_tidy(void) { kept_close(&kept_kind); }
 
 static const char *runtime_version(void) {
   static char text[24];

@@ -6,6 +6,7 @@ the main one; a directory is taken for an environment with its files inside. Eac
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/arena.h"
+#include "base/fd_io.h"
 #include "lookup/file.h"
 #include "lookup/lmdb_file.h"
 #include "lookup/types.h"
@@ -20,15 +21,7 @@ struct lmdb {
 
 static bool read_at(void *arg, void *to, size_t n, uint64_t at) {
   const struct lmdb *h = arg;
-  for (size_t done = 0; done < n;) {
-    ssize_t k = pread(h->fd, (char *)to + done, n - done, (off_t)(at + done));
-    if (k < 0 && errno == EINTR)
-      continue;
-    if (k <= 0)
-      return false;
-    done += (size_t)k;
-  }
-  return true;
+  return fd_pread_all(h->fd, to, n, (off_t)at) == (ssize_t)n;
 }
 
 static uint64_t size_of(void *arg) {

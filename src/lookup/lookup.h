@@ -57,10 +57,8 @@ int lookup_find(struct ctx *c, const struct lookup_spec *spec, struct str file, 
 /* Closes everything, forgets cached results. */
 void lookup_tidy(void);
 const struct lookup_def *lookup_by_name(struct str name);
-/* The mark for struct str's taint word of text that was quoted for this type (see STR_QUOTED_SHIFT), and the name of
-the type of a mark (NULL: none). */
+/* The mark for struct str's taint word of text that was quoted for this type (see STR_QUOTED_SHIFT). */
 uint32_t lookup_quote_mark(const struct lookup_def *def);
-const char *lookup_quote_mark_name(uint32_t taint);
 /* ${quote_NAME_option:text}: 0, or OUTCOME_ERROR with c->error. The result is marked as quoted for the type. */
 int lookup_quote(struct ctx *c, const struct lookup_def *def, struct str text, struct str option, struct buf *out) MUST_CHECK;
 /* The value of `name` in a type's options ("ret=full,filter=dir"); unset if absent. */

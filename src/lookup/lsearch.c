@@ -4,6 +4,7 @@ hash look-up a key; a stat(2) in each turn of the loop tells when it has changed
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "base/fd_io.h"
 #include "base/ip.h"
 #include "expand/expand.h"
 #include "log/log.h"
@@ -25,22 +26,6 @@ struct lsearch_handle {
   struct lsearch_file *file;
   struct ip_key *ips; /* iplsearch only */
 };
-
-static int read_all(int fd, char *p, size_t size, size_t *ret) {
-  size_t n = 0;
-  while (n < size) {
-    ssize_t k = read(fd, p + n, size - n);
-    if (k < 0 && errno == EINTR)
-      continue;
-    if (k < 0)
-      return -errno;
-    if (k == 0)
-      break;
-    n += (size_t)k;
-  }
-  *ret = n;
-  return 0;
-}
 
 static void handle_close(void *handle) {
   struct lsearch_handle *h = handle;
@@ -68,15 +53,14 @@ static int handle_open(struct ctx *c, const struct lookup_def *def, struct str f
   struct lsearch_handle *h = arena_new_of(a, struct lsearch_handle);
   h->arena = a;
   char *p = arena_bytes(a, (size_t)st.st_size + 1);
-  size_t n = 0;
-  int r = read_all(fd, p, (size_t)st.st_size, &n);
+  ssize_t n = fd_read_all(fd, p, (size_t)st.st_size);
   close(fd);
-  if (r < 0) {
+  if (n < 0) {
     arena_free(a);
-    return lookup_open_failed(c, file, PURPOSE, -r);
+    return lookup_open_failed(c, file, PURPOSE, (int)-n);
   }
   bool by_key = str_eq_c(STR("lsearch"), def->name);
-  h->file = by_key ? lsearch_new(a, str_n(p, n)) : lsearch_parse(a, str_n(p, n));
+  h->file = by_key ? lsearch_new(a, str_n(p, (size_t)n)) : lsearch_parse(a, str_n(p, (size_t)n));
   lookup_stamp_set(&h->file->stamp, &st);
   if (str_eq_c(STR("iplsearch"), def->name))
     parse_ips(h);

@@ -9,8 +9,8 @@ one by one, so that the answer's length is bounded here and not by the server. *
 #include "core/module.h"
 #include "log/log.h"
 #include "loop/fiber.h"
+#include "loop/kept.h"
 #include "lookup/memo.h"
-#include "lookup/pool.h"
 #include "lookup/servers.h"
 #include "lookup/sql.h"
 #include "lookup/types.h"
@@ -90,9 +90,10 @@ static int connect_to(struct ctx *c, const struct db_server *server, MYSQL **ret
 }
 
 static void close_connection(void *conn) { mysql_close(conn); }
+static const struct kept_kind kept_kind = {"mysql", 64, 64, 60, close_connection, NULL};
 
 static int get_connection(struct ctx *c, const struct db_server *server, MYSQL **ret) {
-  if ((*ret = db_pool_take("mysql", server->key)) != NULL) {
+  if ((*ret = kept_take(&kept_kind, server->key)) != NULL) {
     DEBUG(lookup, "MYSQL using cached connection for %.*s\n", STRF(server->shown));
     return OUTCOME_OK;
   }
@@ -203,7 +204,7 @@ static int ask(struct ctx *c, const struct db_server *server, void *arg) {
   if (broken)
     mysql_close(db);
   else
-    db_pool_give("mysql", server->key, db, (int)mysql_get_socket(db), close_connection);
+    kept_give(&kept_kind, server->key, db, (int)mysql_get_socket(db));
   return r;
 }
 
@@ -229,7 +230,7 @@ static int mysql_quote(struct ctx *c, struct str text, struct str option, struct
   return sql_quote(c, "mysql", false, text, option, out);
 }
 
-static void mysql_tidy(void) { db_pool_close("mysql"); }
+static void mysql_tidy(void) { kept_close(&kept_kind); }
 
 static const char *runtime_version(void) { return mysql_get_client_info(); }
 

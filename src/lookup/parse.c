@@ -20,17 +20,6 @@ uint32_t lookup_quote_mark(const struct lookup_def *def) {
   return 0;
 }
 
-const char *lookup_quote_mark_name(uint32_t taint) {
-  uint32_t n = taint >> STR_QUOTED_SHIFT;
-  if (n == 0)
-    return NULL;
-  for (size_t i = 0; modules[i] != NULL; i++)
-    for (const struct lookup_def *const *d = modules[i]->lookups; d && *d; d++)
-      if (--n == 0)
-        return (*d)->name;
-  return NULL;
-}
-
 int lookup_quote(struct ctx *c, const struct lookup_def *def, struct str text, struct str option, struct buf *out) {
   struct buf part;
   buf_init(&part, c->arena, BUF_MAX_EXPANSION);

@@ -8,8 +8,8 @@ calls. Rows are taken one by one, so that the answer's length is bounded here an
 #include "core/module.h"
 #include "log/log.h"
 #include "loop/fiber.h"
+#include "loop/kept.h"
 #include "lookup/memo.h"
-#include "lookup/pool.h"
 #include "lookup/servers.h"
 #include "lookup/sql.h"
 #include "lookup/types.h"
@@ -96,9 +96,10 @@ static int connect_to(struct ctx *c, const struct db_server *server, PGconn **re
 }
 
 static void close_connection(void *conn) { PQfinish(conn); }
+static const struct kept_kind kept_kind = {"pgsql", 64, 64, 60, close_connection, NULL};
 
 static int get_connection(struct ctx *c, const struct db_server *server, PGconn **ret) {
-  if ((*ret = db_pool_take("pgsql", server->key)) != NULL) {
+  if ((*ret = kept_take(&kept_kind, server->key)) != NULL) {
     DEBUG(lookup, "PGSQL using cached connection for %.*s\n", STRF(server->shown));
     return OUTCOME_OK;
   }
@@ -206,7 +207,7 @@ static int ask(struct ctx *c, const struct db_server *server, void *arg) {
     PQclear(result);
   }
   if (r == OUTCOME_OK && PQstatus(conn) == CONNECTION_OK)
-    db_pool_give("pgsql", server->key, conn, PQsocket(conn), close_connection);
+    kept_give(&kept_kind, server->key, conn, PQsocket(conn));
   else
     PQfinish(conn);
   if (str_is_set(error)) {
@@ -241,7 +242,7 @@ static int pgsql_quote(struct ctx *c, struct str text, struct str option, struct
   return sql_quote(c, "pgsql", true, text, option, out);
 }
 
-static void pgsql_tidy(void) { db_pool_close("pgsql"); }
+static void pgsql_tidy(void) { kept_close(&kept_kind); }
 
 static const char *runtime_version(void) {
   static char text[24];

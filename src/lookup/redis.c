@@ -8,8 +8,8 @@ which other one has the key (MOVED, ASK) is believed if that one is there, too, 
 #include "base/ip.h"
 #include "core/main_options.h"
 #include "log/log.h"
+#include "loop/kept.h"
 #include "lookup/memo.h"
-#include "lookup/pool.h"
 #include "lookup/redis_wire.h"
 #include "lookup/servers.h"
 #include "lookup/types.h"
@@ -96,33 +96,28 @@ static int connect_tcp(struct ctx *c, const struct db_server *server, struct str
   return OUTCOME_DEFER;
 }
 
-/* Sends what is in `command`, reads one reply. *ret_kind: enum redis_reply. */
-static int converse(struct ctx *c, const struct db_server *server, struct stream *s, struct buf *command, int *ret_kind,
-    struct str *ret) {
+/* Sends what is in `command`, reads one reply: enum redis_reply, or -errno. */
+static int converse(struct ctx *c, struct stream *s, struct buf *command, struct str *ret) {
   usec_t deadline = deadline_in(COMMAND_SECONDS);
   stream_set_write_timeout(s, COMMAND_SECONDS);
   int e = stream_write(s, buf_str(command));
   if (e >= 0)
     e = stream_flush(s);
-  if (e >= 0)
-    e = redis_read_reply(c->arena, s, deadline, ret);
-  if (e < 0)
-    return failed(c, server, "query failed", -e);
-  *ret_kind = e;
-  return OUTCOME_OK;
+  return e < 0 ? e : redis_read_reply(c->arena, s, deadline, ret);
 }
 
 /* AUTH or SELECT; what they are told is secret. */
 static int introduce(struct ctx *c, const struct db_server *server, struct stream *s, const struct str *args, int n) {
   struct buf command;
   struct str reply;
-  int kind = REDIS_NIL;
   buf_init(&command, c->arena, 1u << 16);
   redis_command(&command, args, n);
-  int r = converse(c, server, s, &command, &kind, &reply);
-  if (r == OUTCOME_OK && kind == REDIS_REFUSED)
-    r = ctx_fail(c, OUTCOME_DEFER, "REDIS %.*s: %.*s: %.*s", STRF(args[0]), STRF(server->shown), STRF(reply));
-  return r;
+  int kind = converse(c, s, &command, &reply);
+  if (kind < 0)
+    return failed(c, server, "query failed", -kind);
+  if (kind == REDIS_REFUSED)
+    return ctx_fail(c, OUTCOME_DEFER, "REDIS %.*s: %.*s: %.*s", STRF(args[0]), STRF(server->shown), STRF(reply));
+  return OUTCOME_OK;
 }
 
 static int log_in(struct ctx *c, const struct db_server *server, struct stream *s) {
@@ -147,9 +142,12 @@ static int log_in(struct ctx *c, const struct db_server *server, struct stream *
 }
 
 static void close_connection(void *conn) { stream_free(conn); }
+static const struct kept_kind kept_kind = {"redis", 64, 64, 60, close_connection, NULL};
 
-static int get_connection(struct ctx *c, const struct db_server *server, struct stream **ret) {
-  if ((*ret = db_pool_take("redis", server->key)) != NULL) {
+static int get_connection(struct ctx *c, const struct db_server *server, struct stream **ret, bool *ret_kept) {
+  *ret = kept_take(&kept_kind, server->key);
+  *ret_kept = *ret != NULL;
+  if (*ret_kept) {
     DEBUG(lookup, "REDIS using cached connection for %.*s\n", STRF(server->shown));
     return OUTCOME_OK;
   }
@@ -211,25 +209,40 @@ static bool is_redirection(struct ctx *c, const struct request *q, struct str er
   return true;
 }
 
-static int ask_server(struct ctx *c, const struct db_server *server, bool asking, struct request *q, int *ret_kind, struct str *ret) {
-  struct stream *s;
-  int r = get_connection(c, server, &s);
+static int ask_over(struct ctx *c, struct stream *s, bool asking, struct request *q, struct str *ret) {
+  struct str word = STR("ASKING");
   struct buf command;
-  if (r == OUTCOME_OK && asking) {
-    struct str word = STR("ASKING");
+  int e = REDIS_NIL;
+  if (asking) {
     buf_init(&command, c->arena, 64);
     redis_command(&command, &word, 1);
-    r = converse(c, server, s, &command, ret_kind, ret);
-    if (r != OUTCOME_OK)
-      stream_free(s);
+    e = converse(c, s, &command, ret);
   }
+  return e < 0 ? e : converse(c, s, &q->command, ret);
+}
+
+static int ask_server(struct ctx *c, const struct db_server *server, bool asking, struct request *q, int *ret_kind, struct str *ret) {
+  struct stream *s;
+  bool kept;
+  int r = get_connection(c, server, &s, &kept);
   if (r != OUTCOME_OK)
     return r;
-  if ((r = converse(c, server, s, &q->command, ret_kind, ret)) != OUTCOME_OK) {
+  uint64_t before = stream_bytes_in(s);
+  int e = ask_over(c, s, asking, q, ret);
+  bool closed = (e == -ECONNRESET || e == -EPIPE || e == -EPROTO) && stream_bytes_in(s) == before;
+  if (kept && closed) { /* while nobody used it */
     stream_free(s);
-    return r;
+    kept_close_server(&kept_kind, server->key);
+    if ((r = get_connection(c, server, &s, &kept)) != OUTCOME_OK)
+      return r;
+    e = ask_over(c, s, asking, q, ret);
   }
-  db_pool_give("redis", server->key, s, stream_fd(s), close_connection);
+  if (e < 0) {
+    stream_free(s);
+    return failed(c, server, "query failed", -e);
+  }
+  *ret_kind = e;
+  kept_give(&kept_kind, server->key, s, stream_fd(s));
   return OUTCOME_OK;
 }
 
@@ -310,7 +323,7 @@ static int redis_quote(struct ctx *c, struct str text, struct str option, struct
   return OUTCOME_OK;
 }
 
-static void redis_tidy(void) { db_pool_close("redis"); }
+static void redis_tidy(void) { kept_close(&kept_kind); }
 
 const struct lookup_def lookup_redis = {
   .name = "redis", .flags = LOOKUP_QUERY | LOOKUP_QUOTED, .find = redis_find, .quote = redis_quote, .tidy = redis_tidy};

@@ -10,7 +10,6 @@
 #include "base/test.h"
 #include "core/main_options.h"
 #include "lookup/lookup.h"
-#include "lookup/pool.h"
 #include "lookup/servers.h"
 
 static struct arena *a;
@@ -242,7 +241,7 @@ static void accept_all(void *arg) {
 
 static int conversation(void *arg) {
   struct str got;
-  static int connections = 4;
+  static int connections = 5;
   char server[100], bad[100], wrong[100];
   snprintf(server, sizeof server, "(%s)//", socket_path);
   snprintf(bad, sizeof bad, "(%s.none)//:(%s)//", socket_path, socket_path);
@@ -255,17 +254,20 @@ static int conversation(void *arg) {
   assert_int_equal(find(STR("gone x"), server, &got), OUTCOME_DEFER);
   assert_str(c->error, "REDIS: query failed: MOVED 1 h:1");
   assert_int_equal(find(STR("die"), server, &got), OUTCOME_DEFER);
-  assert_int_equal(find(STR("half"), server, &got), OUTCOME_DEFER);
-  assert_int_equal(accepted, 2);
+  assert_int_equal(accepted, 2); /* one that was kept may have been closed: once more over a new one, and no more */
   assert_int_equal(find(STR("get z"), server, &got), OUTCOME_OK);
   assert_int_equal(accepted, 3);
+  assert_int_equal(find(STR("half"), server, &got), OUTCOME_DEFER);
+  assert_int_equal(accepted, 3); /* who begins to answer has heard the question */
+  assert_int_equal(find(STR("get z"), server, &got), OUTCOME_OK);
+  assert_int_equal(accepted, 4);
   assert_int_equal(find(STR("get z"), wrong, &got), OUTCOME_DEFER);
   assert_true(str_ends(c->error, STR("WRONGPASS no")));
   assert_true(str_find(c->error, STR("secret")) < 0);
   assert_int_equal(find(str_tainted(STR("get z")), server, &got), OUTCOME_DEFER);
   assert_str(c->error, "tainted search query is not properly quoted");
   assert_int_equal(find(STR(""), server, &got), OUTCOME_FAIL);
-  assert_int_equal(accepted, 4);
+  assert_int_equal(accepted, 5);
   lookup_tidy();
   return 0;
 }
@@ -285,43 +287,10 @@ static void test_conversation(void **state) {
   unlink(socket_path);
 }
 
-/* --- the pool --- */
-
-static int closed;
-
-static void count_close(void *conn) { closed++; }
-
-static void test_pool(void **state) {
-  static int x, y;
-  int fds[2];
-  assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
-  closed = 0;
-  assert_null(db_pool_take("t", STR("s")));
-  db_pool_give("t", STR("s"), &x, fds[0], count_close);
-  db_pool_give("t", STR("s"), &y, -1, count_close);
-  assert_null(db_pool_take("t", STR("other")));
-  assert_null(db_pool_take("u", STR("s")));
-  assert_ptr_equal(db_pool_take("t", STR("s")), &y);
-  assert_ptr_equal(db_pool_take("t", STR("s")), &x);
-  assert_null(db_pool_take("t", STR("s")));
-  db_pool_give("t", STR("s"), &x, fds[0], count_close);
-  close(fds[1]); /* the server has gone */
-  assert_null(db_pool_take("t", STR("s")));
-  assert_int_equal(closed, 1);
-  for (int i = 0; i < 100; i++)
-    db_pool_give("t", STR("s"), &x, -1, count_close);
-  assert_true(closed > 1);
-  db_pool_close("t");
-  assert_int_equal(closed, 101);
-  assert_null(db_pool_take("t", STR("s")));
-  close(fds[0]);
-}
-
 int main(void) {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_split), cmocka_unit_test(test_quote), cmocka_unit_test(test_replies), cmocka_unit_test(test_servers),
     cmocka_unit_test(test_prefix), cmocka_unit_test(test_host_port), cmocka_unit_test(test_conversation),
-    cmocka_unit_test(test_pool),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -9,6 +9,7 @@
 
 #include "base/ascii.h"
 #include "base/encode.h"
+#include "base/fd_io.h"
 #include "base/vec.h"
 #include "tls/keys.h"
 #include "tls/keys_store.h"
@@ -32,7 +33,7 @@ static int read_file(struct ctx *c, struct str name, struct str *ret) {
     return ctx_fail(c, OUTCOME_ERROR, "no file that could hold a private key: %.*s", STRF(name));
   }
   char *p = arena_bytes(c->arena, (size_t)st.st_size + 1);
-  ssize_t n = read(fd, p, (size_t)st.st_size);
+  ssize_t n = fd_read_all(fd, p, (size_t)st.st_size);
   close(fd);
   if (n < 0)
     return ctx_fail(c, OUTCOME_ERROR, "unable to read file: %.*s", STRF(name));

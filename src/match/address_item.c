@@ -19,14 +19,8 @@ static int match_split(struct match *m, const struct item *i) {
   struct ctx *c = m->c;
   struct str s = m->caseful ? m->original : m->subject;
   ptrdiff_t at = str_rfind_byte(s, '@');
-  if (s.len == 0)
+  if (at < 0)
     return OUTCOME_FAIL;
-  if (at < 0) {
-    if (!c->is_test)
-      log_write(LOG_MAIN | LOG_PANIC, c->message,
-      "no @ found in the subject of an address list match: subject=\"%.*s\" pattern=\"%.*s\"", STRF(s), STRF(i->text));
-    return OUTCOME_FAIL;
-  }
   if (str_is_set(i->local) && !local_part_matches(i->local, str_slice(s, 0, (size_t)at), m->caseful))
     return OUTCOME_FAIL;
   int r = match_item_domain(m, i->domain, str_from(m->subject, (size_t)at + 1));
@@ -97,7 +91,20 @@ static int match_whole_lookup(struct match *m, const struct item *i) {
   return match_item_string(m, &whole, m->caseful ? m->original : m->subject, m->caseful);
 }
 
+/* What is neither empty nor has a domain is no address: nothing matches it. */
+static bool is_no_address(struct match *m, const struct item *i) {
+  if (m->subject.len == 0 || str_rfind_byte(m->subject, '@') >= 0)
+    return false;
+  if (!m->c->is_test)
+    log_write(LOG_MAIN | LOG_PANIC, m->c->message,
+        "no @ found in the subject of an address list match: subject=\"%.*s\" pattern=\"%.*s\"",
+        STRF(m->caseful ? m->original : m->subject), STRF(i->text));
+  return true;
+}
+
 int match_item_address(struct match *m, const struct item *i) {
+  if (is_no_address(m, i))
+    return OUTCOME_FAIL;
   switch (i->type) {
   case ITEM_EMPTY:
     if (m->subject.len > 0)

@@ -5,6 +5,7 @@ once, kept by the process, the least recently used thrown away. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "base/fd_io.h"
 #include "log/log.h"
 #include "lookup/file.h"
 #include "match/list.h"
@@ -114,19 +115,9 @@ static int open_failed(struct ctx *c, struct str path, int error) {
 
 static int read_file(struct list_ref *r, int fd, size_t size, struct str *ret) {
   char *p = arena_bytes(r->arena, size + 1);
-  size_t n = 0;
-  while (n < size) {
-    ssize_t k = read(fd, p + n, size - n);
-    if (k < 0 && errno == EINTR)
-      continue;
-    if (k < 0)
-      return -errno;
-    if (k == 0)
-      break;
-    n += (size_t)k;
-  }
-  *ret = str_n(p, n);
-  return 0;
+  ssize_t n = fd_read_all(fd, p, size);
+  *ret = n < 0 ? STR_UNSET : str_n(p, (size_t)n);
+  return n < 0 ? (int)n : 0;
 }
 
 int list_cache_file(struct ctx *c, enum list_kind kind, struct str path, struct list_ref **ref, const struct list **ret) {

@@ -89,6 +89,14 @@ static bool looks_like_ip(struct str t) {
   return dots && any;
 }
 
+/* Only these are looked up; with other characters an item is compared with the client's name. */
+static bool could_be_name(struct str t) {
+  for (size_t k = 0; k < t.len; k++)
+    if (!ascii_is_alnum(t.p[k]) && t.p[k] != '.' && t.p[k] != '-' && t.p[k] != '_')
+      return false;
+  return true;
+}
+
 /* "net-type;file" and "net24-type;file"; true if it was one. */
 static bool compile_net(struct arena *a, struct item *i) {
   struct str t = i->text;
@@ -132,8 +140,10 @@ static void compile_host(struct arena *a, unsigned flags, struct item *i) {
     compile_string(a, LIST_HOST, flags, i);
   else if (ip_parse_masked(t, &i->ip, &i->bits))
     i->type = ITEM_IP;
+  else if (looks_like_ip(t))
+    i->type = ITEM_BAD_IP;
   else
-    i->type = looks_like_ip(t) ? ITEM_BAD_IP : ITEM_HOSTNAME;
+    i->type = could_be_name(t) ? ITEM_HOSTNAME : ITEM_LITERAL;
   if (i->type == ITEM_IP && i->bits == ip_bits(&i->ip))
     ip_unmap(&i->ip), i->bits = ip_bits(&i->ip);
 }

@@ -40,8 +40,6 @@ static int match_names(struct match *m, const struct item *i) {
 /* A host name in the list: do its addresses include the host's? */
 static int match_addresses_of(struct match *m, struct str name) {
   struct ctx *c = m->c;
-  if (m->ip_only)
-    return OUTCOME_FAIL;
   struct host h = {.name = name, .address = STR_UNSET, .mx = -1};
   enum host_find r = host_find_addresses(c, c->arena, &h, 0, NULL, NULL);
   if (r == HOST_FIND_AGAIN)
@@ -91,6 +89,12 @@ static int match_lookup_item(struct match *m, const struct item *i) {
   return match_net_lookup(m, &unmasked);
 }
 
+/* An item that needs a name, where there are only addresses. */
+static int no_names(struct match *m) {
+  ctx_fail(m->c, OUTCOME_FAIL, "cannot match host name in match_ip list");
+  return MATCH_UNKNOWN;
+}
+
 int match_item_host(struct match *m, const struct item *i) {
   struct ctx *c = m->c;
   bool no_host = m->host_address.len == 0;
@@ -105,24 +109,25 @@ int match_item_host(struct match *m, const struct item *i) {
     return OUTCOME_FAIL;
   switch (i->type) {
   case ITEM_PRIMARY:
+    if (m->ip_only)
+      return no_names(m);
     return c->config ? match_addresses_of(m, main_options(c->config)->primary_hostname) : OUTCOME_FAIL;
   case ITEM_LOCAL_IP:
     return host_is_local(c, &m->ip) ? OUTCOME_OK : OUTCOME_FAIL;
   case ITEM_IP:
     return ip_match(&m->ip, &i->ip, i->bits) ? OUTCOME_OK : OUTCOME_FAIL;
   case ITEM_BAD_IP:
-    if (log_selected(LOGSEL_unknown_in_list))
-      log_write(LOG_MAIN, c->message, "malformed IP address \"%.*s\" in host list", STRF(i->text));
-    return OUTCOME_FAIL;
+    ctx_fail(c, OUTCOME_FAIL, "malformed IPv%d address or address mask", str_find_byte(i->text, ':') >= 0 ? 6 : 4);
+    return MATCH_UNKNOWN;
   case ITEM_NET_LOOKUP:
     return match_net_lookup(m, i);
   case ITEM_LOOKUP:
     return match_lookup_item(m, i);
   case ITEM_HOSTNAME:
     /* A name that is already known to be the host's own needs no DNS. */
-    return match_addresses_of(m, i->text);
-  case ITEM_SUFFIX: case ITEM_REGEX:
-    return m->ip_only ? OUTCOME_FAIL : match_names(m, i);
+    return m->ip_only ? no_names(m) : match_addresses_of(m, i->text);
+  case ITEM_SUFFIX: case ITEM_REGEX: case ITEM_LITERAL:
+    return m->ip_only ? no_names(m) : match_names(m, i);
   default:
     return OUTCOME_FAIL;
   }

@@ -92,6 +92,7 @@ struct match {
   struct ip_addr ip;
   bool is_client, ip_only, name_failed;
   bool include_unknown, ignore_unknown, include_defer, ignore_defer;
+  bool file_ends_negated; /* the last line of the file just walked through began with "!" */
 };
 
 /* Each: OUTCOME_OK, FAIL, DEFER, ERROR; m->value is set on a match. MATCH_UNKNOWN: a host's name or address cannot be found. */

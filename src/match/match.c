@@ -53,10 +53,6 @@ static bool switch_item(struct match *m, const struct item *i) {
   }
 }
 
-static void log_unknown(struct match *m, const char *what) {
-  if (log_selected(LOGSEL_unknown_in_list))
-    log_write(LOG_MAIN, m->c->message, "list matching forced to %s: %.*s", what, STRF(m->c->error));
-}
 
 /* A host item that could not be decided (manual, "Behaviour when an IP address or name cannot be found").
 1: go on with the next item; else the result of the whole list. */
@@ -65,12 +61,14 @@ static int undecided(struct match *m, int r) {
   if (unknown ? m->ignore_unknown : m->ignore_defer)
     return 1;
   if (unknown ? m->include_unknown : m->include_defer) {
-    log_unknown(m, "succeed");
+    if (log_selected(LOGSEL_unknown_in_list))
+      log_write(LOG_MAIN, m->c->message, "%.*s: accepted by +include_%s", STRF(m->c->error), unknown ? "unknown" : "defer");
     return OUTCOME_OK;
   }
   if (!unknown)
     return OUTCOME_DEFER;
-  log_unknown(m, "fail");
+  if (log_selected(LOGSEL_unknown_in_list))
+    log_write(LOG_MAIN, m->c->message, "list matching forced to fail: %.*s", STRF(m->c->error));
   DEBUG(lists, "%s list: no (%.*s)\n", match_kind_name(m->kind), STRF(m->c->error));
   return OUTCOME_FAIL;
 }
@@ -98,6 +96,8 @@ int match_list(struct match *m, const struct list *l) {
     }
     if (r != OUTCOME_FAIL)
       return r;
+    if (i->type == ITEM_FILE && m->file_ends_negated)
+      negate = !negate;
   }
   m->value = STR_UNSET;
   DEBUG(lists, "%.*s in \"%.*s\"? %s (end of list)\n", STRF(m->kind == LIST_HOST ? m->host_address : m->subject),
@@ -125,6 +125,7 @@ int match_file(struct match *m, const struct item *i) {
       m->value = str_dup(m->c->arena, m->value);
     r = negate ? MATCH_NOT_IN : OUTCOME_OK;
   }
+  m->file_ends_negated = negate; /* as in any list, the last line decides about what was in none */
   list_cache_release(ref);
   return r;
 }

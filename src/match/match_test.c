@@ -207,6 +207,47 @@ static void test_file_changes(void **state) {
   assert_int_equal(match_text(c, LIST_DOMAIN, list_text("%D/hosts"), STR("two"), 0, NULL), OUTCOME_OK);
 }
 
+/* The last line of a file decides about what was in none, as the last item of a list does. */
+static void test_file_ends_negated(void **state) {
+  static const struct {
+    const char *list, *subject;
+    int result;
+  } cases[] = {{"%D/hosts", "one", OUTCOME_OK}, {"%D/hosts", "two", OUTCOME_FAIL}, {"%D/hosts", "other", OUTCOME_OK},
+    {"!%D/hosts", "two", OUTCOME_OK}, {"!%D/hosts", "other", OUTCOME_FAIL}, {"%D/hosts : x", "other", OUTCOME_FAIL},
+    {"%D/hosts : !x", "other", OUTCOME_OK}, {"x : %D/hosts", "other", OUTCOME_OK}};
+  write_file("hosts", "one\n!two\n");
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+    if (match_text(c, LIST_DOMAIN, list_text(cases[i].list), str_c(cases[i].subject), 0, NULL) != cases[i].result)
+      fail_msg("%s in %s", cases[i].subject, cases[i].list);
+  write_file("hosts", "!10.0.0.1\n");
+  assert_int_equal(match_text(c, LIST_HOST, list_text("%D/hosts"), STR("10.0.0.2"), 0, NULL), OUTCOME_OK);
+  assert_int_equal(match_text(c, LIST_HOST, list_text("%D/hosts"), STR("10.0.0.1"), 0, NULL), OUTCOME_FAIL);
+}
+
+/* A name cannot be compared with an address alone: undecided, as with any host whose name is not known. */
+static void test_ip_and_names(void **state) {
+  static const char *const names_of[] = {"some.host", "*.host", "^h", "not a name", "@"};
+  for (size_t i = 0; i < sizeof names_of / sizeof *names_of; i++) {
+    struct str list = str_printf(a, "%s : 10.0.0.1", names_of[i]);
+    assert_int_equal(match_text(c, LIST_HOST, list, STR("10.0.0.1"), 0, NULL), OUTCOME_FAIL);
+    list = str_printf(a, "+ignore_unknown : %s : 10.0.0.1", names_of[i]);
+    assert_int_equal(match_text(c, LIST_HOST, list, STR("10.0.0.1"), 0, NULL), OUTCOME_OK);
+    list = str_printf(a, "+include_unknown : %s", names_of[i]);
+    assert_int_equal(match_text(c, LIST_HOST, list, STR("10.0.0.1"), 0, NULL), OUTCOME_OK);
+  }
+  assert_int_equal(match_text(c, LIST_HOST, STR("10.0.0.300 : 10.0.0.1"), STR("10.0.0.1"), 0, NULL), OUTCOME_FAIL);
+  assert_int_equal(match_text(c, LIST_HOST, STR("+ignore_unknown : 10.0.0.300 : 10.0.0.1"), STR("10.0.0.1"), 0, NULL), OUTCOME_OK);
+}
+
+static void test_no_address(void **state) {
+  static const char *const lists[] = {"*", "lsearch*;%D/ls", "^x", "!a@b : *", "*@*"};
+  c->is_test = true;
+  for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+    assert_int_equal(match_text(c, LIST_ADDRESS, list_text(lists[i]), STR("x"), 0, NULL), OUTCOME_FAIL);
+  c->is_test = false;
+  assert_int_equal(match_text(c, LIST_ADDRESS, STR("!a@b"), STR("x"), 0, NULL), OUTCOME_OK);
+}
+
 /* A named list without expansions is asked once a message: its file may vanish meanwhile. */
 static void test_named_cache(void **state) {
   assert_int_equal(match_text(c, LIST_DOMAIN, STR("+file"), STR("r.z"), 0, NULL), OUTCOME_OK);
@@ -252,6 +293,9 @@ static void test_host_names(void **state) {
   assert_int_equal(match_host_text(c, STR("^a"), STR("a.b.ex"), STR("1.2.3.4"), NULL), OUTCOME_OK);
   assert_int_equal(match_host_text(c, list_text("lsearch;%D/ls"), STR("cont"), STR("9.2.3.4"), NULL), OUTCOME_OK);
   assert_int_equal(match_host_text(c, STR("127.0.0.0/8"), STR("x"), STR("127.0.0.1"), NULL), OUTCOME_OK);
+  /* what cannot be a name to look up is compared with the name */
+  assert_int_equal(match_host_text(c, STR("odd name"), STR("odd name"), STR("1.2.3.4"), NULL), OUTCOME_OK);
+  assert_int_equal(match_host_text(c, STR("[1.2.3.4]"), STR("x"), STR("1.2.3.4"), NULL), OUTCOME_FAIL);
   /* the name is needed and not known */
   assert_int_equal(match_host_text(c, STR("*.b.ex : 1.2.3.4"), STR_EMPTY, STR("1.2.3.4"), NULL), OUTCOME_FAIL);
   assert_int_equal(match_host_text(c, STR("+ignore_unknown : *.b.ex : 1.2.3.4"), STR_EMPTY, STR("1.2.3.4"), NULL), OUTCOME_OK);
@@ -271,6 +315,7 @@ int main(void) {
     cmocka_unit_test(test_local_parts), cmocka_unit_test(test_ips), cmocka_unit_test(test_errors),
     cmocka_unit_test(test_taint), cmocka_unit_test(test_option), cmocka_unit_test(test_no_host),
     cmocka_unit_test(test_host_names), cmocka_unit_test(test_item), cmocka_unit_test(test_file_changes),
+    cmocka_unit_test(test_file_ends_negated), cmocka_unit_test(test_ip_and_names), cmocka_unit_test(test_no_address),
     cmocka_unit_test(test_named_cache),
   };
   return cmocka_run_group_tests(tests, setup, teardown);

@@ -196,7 +196,6 @@ static void note_rewritten(struct message *m, const char *what, struct str befor
 }
 
 void rewrite_received(struct ctx *c, struct message *m) {
-  rewrite_message_sender(c, m);
   const struct rewrite_rules *rules = rewrite_rules(c->config);
   VEC(struct str) before = {0};
   for (size_t i = 0; rules && i < m->recipients.n; i++) {
@@ -208,6 +207,7 @@ void rewrite_received(struct ctx *c, struct message *m) {
       m->recipients.v[i].given = m->recipients.v[i].address;
     m->recipients.v[i].address = str_dup(m->arena, address);
   }
+  rewrite_message_sender(c, m);
   rewrite_message_headers(c, m, rules);
   for (size_t i = 0; i < before.n; i++)
     note_rewritten(m, "original-recipient", before.v[i]);

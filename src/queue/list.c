@@ -90,50 +90,72 @@ static void print_message(const struct queue_list *l, const struct message *m, F
   fputc('\n', out);
 }
 
-/* Without its files. False: they must be read. */
-static bool print_summary(const struct queue_list *l, const struct spool_entry *e, struct summaries *known, FILE *out) {
-  struct summary s;
+/* Without its files. */
+static void print_summary(const struct queue_list *l, struct summary *s, const char *id, FILE *out) {
   struct summary_recipient r;
-  if (!known || e->journal || !summaries_find(known, e->id, e->inode, &s) || (s.generated && l->with_generated))
-    return false;
-  if (l->own_only && s.uid != l->uid)
-    return true;
-  print_head(e->id, s.received, s.size, s.login, s.sender, s.frozen, out);
-  while (summary_next_recipient(&s, &r))
+  if (l->own_only && s->uid != l->uid)
+    return;
+  print_head(id, s->received, s->size, s->login, s->sender, s->frozen, out);
+  while (summary_next_recipient(s, &r))
     print_recipient(l, r.address, r.done, out);
   fputc('\n', out);
-  return true;
 }
 
-static void print_bad(struct ctx *c, const struct queue_list *l, struct str id, enum spool_read got, FILE *out) {
+static void print_bad(struct ctx *c, const struct queue_list *l, const struct spool_reading *r, FILE *out) {
   struct str text;
-  fprintf(out, "      %.*s\n", STRF(id));
-  if (got == SPOOL_IO)
-    fprintf(out, "    *** spool read error: %.*s ***\n\n", STRF(c->error));
-  else if (spool_read_file(c, l->queue_name, id, 'H', c->arena, 64u << 20, &text) == 0)
+  fprintf(out, "      %s\n", r->id);
+  if (r->got == SPOOL_IO)
+    fprintf(out, "    *** spool read error: %.*s ***\n\n", STRF(r->error));
+  else if (spool_read_file(c, l->queue_name, str_c(r->id), 'H', c->arena, 64u << 20, &text) == 0)
     fprintf(out, "    *** spool format error: size=%u ***\n\n", text.len);
   else
     fputs("    *** spool format error ***\n\n", out);
 }
 
-static void list_one(struct ctx *c, const struct queue_list *l, const struct spool_entry *e, struct summaries *known, FILE *out) {
-  struct str id = str_c(e->id);
-  if (print_summary(l, e, known, out))
-    return;
-  struct message *m;
-  enum spool_read got = spool_read_message(c, l->queue_name, id, false, &m);
-  if (got == SPOOL_NOT_FOUND)
-    return; /* it was delivered meanwhile */
-  if (got != SPOOL_OK) {
+/* Of those not found: they were delivered meanwhile. */
+static void print_read(struct ctx *c, const struct queue_list *l, struct spool_reading *r, FILE *out) {
+  if (r->got == SPOOL_BAD || r->got == SPOOL_IO) {
     if (!l->own_only)
-      print_bad(c, l, id, got, out);
-    return;
+      print_bad(c, l, r, out);
+  } else if (r->got == SPOOL_OK && (!l->own_only || r->m->originator_uid == l->uid)) {
+    print_message(l, r->m, out);
   }
-  if (!l->own_only || m->originator_uid == l->uid)
-    print_message(l, m, out);
-  if (known && !e->journal)
-    summaries_add(known, m, e->inode);
-  message_free(m);
+}
+
+/* The next lines of the list: their messages are read in one go, as far as their summaries do not do. */
+struct piece {
+  const struct spool_entry *entries[SPOOL_MANY];
+  size_t n;
+};
+
+static void list_piece(struct ctx *c, const struct queue_list *l, struct piece *p, struct summaries *known, FILE *out) {
+  struct summary found[SPOOL_MANY];
+  struct spool_reading read[SPOOL_MANY];
+  bool has[SPOOL_MANY];
+  size_t n = 0;
+  for (size_t i = 0; i < p->n; i++) {
+    const struct spool_entry *e = p->entries[i];
+    has[i] = known && !e->journal && summaries_find(known, e->id, e->inode, &found[i]) && !(found[i].generated && l->with_generated);
+    if (!has[i])
+      read[n++] = (struct spool_reading){.id = e->id};
+  }
+  if (n)
+    spool_read_many(c, l->queue_name, read, n);
+  struct spool_reading *r = read;
+  for (size_t i = 0; i < p->n; i++) {
+    if (has[i]) {
+      print_summary(l, &found[i], p->entries[i]->id, out);
+      continue;
+    }
+    print_read(c, l, r, out);
+    if (r->got == SPOOL_OK) {
+      if (known && !p->entries[i]->journal)
+        summaries_add(known, r->m, p->entries[i]->inode);
+      message_free(r->m);
+    }
+    r++;
+  }
+  p->n = 0;
 }
 
 static bool wanted(const struct queue_list *l, struct str id) {
@@ -172,16 +194,16 @@ int queue_list(struct ctx *c, const struct queue_list *l, FILE *out) {
   size_t n;
   int rc = spool_scan(c, l->queue_name, a, &v, &n);
   struct summaries *known = rc == 0 && n >= SUMMARIES_FROM && !l->ids_only ? load_summaries(a, l->queue_name) : NULL;
-  for (size_t i = 0; rc == 0 && i < n; i++) {
-    struct str id = str_c(v[i].id);
-    if (!wanted(l, id))
-      continue;
-    if (l->ids_only) {
+  struct piece p = {.n = 0};
+  for (size_t i = 0; rc == 0 && i <= n; i++) {
+    if (i < n && l->ids_only && wanted(l, str_c(v[i].id)))
       fprintf(out, "%s\n", v[i].id);
+    else if (i < n && wanted(l, str_c(v[i].id)))
+      p.entries[p.n++] = &v[i];
+    if (p.n < SPOOL_MANY && i < n)
       continue;
-    }
-    c->arena = arena_new("queue list entry");
-    list_one(c, l, &v[i], known, out);
+    c->arena = arena_new("queue list entries");
+    list_piece(c, l, &p, known, out);
     arena_free(c->arena);
     c->arena = saved;
   }

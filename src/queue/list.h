@@ -46,3 +46,5 @@ struct queue_manage {
 };
 /* Does it to one message. False: it could not be done (said on `out`). */
 bool queue_manage(struct ctx *c, struct str id, const struct queue_manage *q, FILE *out);
+/* A message that is passed over because another process works on it (log selector skip_delivery). */
+void queue_log_locked(struct str id);

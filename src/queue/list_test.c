@@ -86,6 +86,50 @@ static void test_list(void **state) {
   assert_str(list((struct queue_list){.queue_name = STR("other")}), "");
 }
 
+#define MANY 150 /* more than are read in one go, and enough for summaries */
+
+/* Without a text the file goes. */
+static void put(const char *name, const char *text) {
+  char path[200];
+  snprintf(path, sizeof path, "%s/many/%s", root, name);
+  FILE *f = text ? fopen(path, "w") : NULL;
+  if (f) {
+    fputs(text, f);
+    fclose(f);
+  } else {
+    assert_int_equal(unlink(path), 0);
+  }
+}
+
+/* As others have put them there. Those that cannot be read are not in the way of the rest; the second time most come from
+their summaries. */
+static void test_many(void **state) {
+  struct buf wanted;
+  buf_init(&wanted, arena, 1 << 20);
+  for (int i = 0; i < MANY; i++) {
+    struct message *m = message_new("test");
+    m->queue_name = STR("many");
+    m->reverse_path = str_printf(m->arena, "s%d@q.test", i);
+    m->received_time.tv_sec = time(NULL) - 25 * 60;
+    message_add_recipient(m, STR("a@b"));
+    assert_int_equal(spool_data_open(ctx, m), 0);
+    assert_int_equal(spool_commit(ctx, m), 0);
+    if (i == 70)
+      put(str_printf(m->arena, "input/%s-H", m->id).p, "no spool file\n");
+    if (i == 100)
+      put(str_printf(m->arena, "input/%s-D", m->id).p, NULL);
+    if (i == 70)
+      buf_printf(&wanted, "      %s\n    *** spool format error: size=14 ***\n\n", m->id);
+    else if (i != 100)
+      buf_printf(&wanted, "25m       %s <s%d@q.test>\n          a@b\n\n", m->id, i);
+    message_free(m);
+  }
+  put("summary/messages", NULL);
+  buf_add_byte(&wanted, 0);
+  for (int i = 0; i < 2; i++)
+    assert_str(list((struct queue_list){.queue_name = STR("many")}), buf_str(&wanted).p);
+}
+
 static void test_freeze(void **state) {
   struct queue_manage f = {.action = QUEUE_FREEZE, .admin = true}, t = {.action = QUEUE_THAW, .admin = true};
   assert_str(manage(first, f, true), "Message FIRST is now frozen\n");
@@ -167,7 +211,7 @@ static void test_move(void **state) {
 
 int main(void) {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, test_spool_remove)
-  const struct CMUnitTest tests[] = {TEST(test_list), TEST(test_freeze), TEST(test_remove),
+  const struct CMUnitTest tests[] = {TEST(test_list), TEST(test_many), TEST(test_freeze), TEST(test_remove),
     TEST(test_edit), TEST(test_show), TEST(test_move)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

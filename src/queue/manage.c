@@ -254,9 +254,17 @@ static bool remove_unread(struct ctx *c, struct str id, const struct queue_manag
   return any;
 }
 
+void queue_log_locked(struct str id) {
+  if (log_selected(LOGSEL_skip_delivery))
+    log_write(LOG_MAIN, NULL, "%.*s Spool file for %.*s is locked (another process is handling this message)", STRF(id), STRF(id));
+}
+
 static bool unreadable(struct ctx *c, struct str id, const struct queue_manage *q, enum spool_read got, FILE *out) {
   switch (got) {
-    case SPOOL_LOCKED: fprintf(out, "Message %.*s is locked\n", STRF(id)); return false;
+    case SPOOL_LOCKED:
+      fprintf(out, "Message %.*s is locked\n", STRF(id));
+      queue_log_locked(id);
+      return false;
     case SPOOL_NOT_FOUND:
       fprintf(out, "Spool data file for %.*s does not exist\n", STRF(id));
       log_write(LOG_MAIN, NULL, "%.*s Spool file %.*s-D not found", STRF(id), STRF(id));

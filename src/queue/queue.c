@@ -13,26 +13,23 @@ static struct {
   struct queue_entry **heap;
   size_t n, cap;
   struct queue_entry **hash;
-  size_t buckets, count, in_default;
+  size_t buckets, count, in_default, held;
   uint32_t clock; /* counts what changes */
 } q;
 
-static struct str known_names[16]; /* named queues are few; their names are kept for the life of the process */
-
+/* Names of queues are few; they are kept for the life of the process. */
 static struct str keep_name(struct str name) {
+  static VEC(struct str) known;
+  static struct arena *a;
   if (!name.len)
     return STR_EMPTY;
-  for (size_t i = 0; i < sizeof known_names / sizeof *known_names; i++) {
-    if (str_is_set(known_names[i]) && str_eq(known_names[i], name))
-      return known_names[i];
-    if (!str_is_set(known_names[i])) {
-      char *p = xmalloc(name.len + 1);
-      memcpy(p, name.p, name.len);
-      p[name.len] = 0;
-      return known_names[i] = str_n(p, name.len);
-    }
-  }
-  return STR_EMPTY;
+  for (size_t i = 0; i < known.n; i++)
+    if (str_eq(known.v[i], name))
+      return known.v[i];
+  if (!a)
+    a = arena_new("names of queues");
+  vec_push(a, &known, str_dup(a, name));
+  return known.v[known.n - 1];
 }
 
 static void set_place(size_t i, struct queue_entry *e) {
@@ -171,19 +168,43 @@ struct queue_entry *queue_take_now(const char *id, struct str queue_name) {
   struct queue_entry *e = find(id);
   if (e && e->active)
     return NULL;
-  if (e)
+  if (e) {
     heap_remove(e);
-  else
+  } else {
     e = make(id, queue_name);
+    e->due = QUEUE_NEVER;
+  }
   e->active = true;
   return e;
 }
 
+struct queue_entry *queue_hold(const char *id, struct str queue_name, bool frozen) {
+  struct queue_entry *e = queue_take_now(id, queue_name);
+  if (e) {
+    e->held = true;
+    e->frozen = frozen;
+    q.held++;
+  }
+  return e;
+}
+
+bool queue_passing(const char *id) {
+  const struct queue_entry *e = find(id);
+  return !e || e->held;
+}
+
+static void release(struct queue_entry *e) {
+  q.held -= e->held;
+  e->held = false;
+}
+
 void queue_put_back(struct queue_entry *e, int64_t due, bool frozen) {
-  e->active = false;
-  e->first = false;
+  e->first &= e->held;
+  if (!e->held || !e->run_again)
+    e->forced = e->forced_frozen = false;
+  release(e);
+  e->active = e->timed = false;
   e->frozen = frozen;
-  e->forced = e->forced_frozen = e->timed = false;
   e->touched = ++q.clock;
   e->due = e->run_again ? 0 : due;
   e->run_again = false;
@@ -193,6 +214,7 @@ void queue_put_back(struct queue_entry *e, int64_t due, bool frozen) {
 void queue_remove(struct queue_entry *e) {
   if (!e->active)
     heap_remove(e);
+  release(e);
   struct queue_entry **p = &q.hash[bucket(e->id)];
   while (*p != e)
     p = &(*p)->next;
@@ -204,20 +226,39 @@ void queue_remove(struct queue_entry *e) {
 
 int64_t queue_next_due(void) { return q.n ? q.heap[0]->due : QUEUE_NEVER; }
 
+static bool concerns(const struct queue_run *r, const struct queue_entry *e) {
+  if (!str_eq(e->queue_name, str_is_set(r->queue_name) ? r->queue_name : STR_EMPTY) || (r->first_only && !e->first))
+    return false;
+  return !(e->frozen && !r->force_frozen && !r->frozen_too) && !(e->timed && !r->force && !r->all);
+}
+
+static void wake(struct queue_entry *e, const struct queue_run *r) {
+  e->forced |= r->force;
+  e->forced_frozen |= r->force_frozen;
+}
+
+static void wake_held(const struct queue_run *r) {
+  for (size_t i = 0; i < q.buckets; i++)
+    for (struct queue_entry *e = q.hash[i]; e; e = e->next)
+      if (e->held && concerns(r, e)) {
+        e->run_again = true;
+        wake(e, r);
+      }
+}
+
 void queue_start_run(const struct queue_run *r, int64_t now) {
   for (size_t i = 0; i < q.n; i++) {
     struct queue_entry *e = q.heap[i];
-    if (!str_eq(e->queue_name, str_is_set(r->queue_name) ? r->queue_name : STR_EMPTY) || (r->first_only && !e->first))
-      continue;
-    if ((e->frozen && !r->force_frozen && !r->frozen_too) || (e->timed && !r->force && !r->all))
+    if (!concerns(r, e))
       continue;
     if (e->due > now)
       e->due = now;
-    e->forced |= r->force;
-    e->forced_frozen |= r->force_frozen;
+    wake(e, r);
   }
   for (size_t i = q.n / 2; i-- > 0;)
     sift_down(i);
+  if (q.held)
+    wake_held(r);
 }
 
 size_t queue_count(void) { return q.count; }
@@ -244,7 +285,9 @@ int queue_load(struct ctx *c, struct str queue_name, int index, int count, int (
     for (size_t i = 0; i < n; i++) {
       if (owner && owner(v[i].id, count) != index)
         continue;
-      queue_add(v[i].id, queue_name, due);
+      const struct queue_entry *e = find(v[i].id);
+      if (!e || (!e->active && e->due > due)) /* what came in while the directory was read is not put off */
+        queue_add(v[i].id, queue_name, due);
       loaded++;
     }
   arena_free(a);

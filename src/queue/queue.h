@@ -16,6 +16,7 @@ struct queue_entry {
   int64_t due;               /* wall clock, seconds; QUEUE_NEVER: only when a queue run says so */
   bool active;               /* being delivered now */
   bool run_again;            /* asked for while active */
+  bool held;                 /* active, but not being delivered: its files are being written */
   bool frozen;
   bool forced, forced_frozen;/* the run that woke it: -qf, -qff */
   bool first;                /* never tried yet */
@@ -31,6 +32,10 @@ void queue_add(const char *id, struct str queue_name, int64_t due);
 struct queue_entry *queue_take(int64_t now);
 /* Marks a message active without waiting for its time (fresh in memory, -M); NULL: it is active already. */
 struct queue_entry *queue_take_now(const char *id, struct str queue_name);
+/* The same for one that is not going to be delivered yet: a queue run that comes before queue_put_back counts for it. */
+struct queue_entry *queue_hold(const char *id, struct str queue_name, bool frozen);
+/* Has it come, but neither its place in the queue nor a delivery yet? */
+bool queue_passing(const char *id);
 /* After an attempt: due again at `due`, or QUEUE_NEVER (waits for a queue run). Its files must be there. */
 void queue_put_back(struct queue_entry *e, int64_t due, bool frozen);
 /* Another process has changed the message's files, or removed (`exists` false) or made them: what was known of it is
@@ -48,7 +53,7 @@ struct queue_run {
   bool all;                  /* those too that are known to wait for a time: retry records have gone since */
 };
 /* A queue run: all that wait (in that queue) become due, but for those of which is known that their time has not come.
-O(n), once a run. */
+Those being delivered are passed over. O(n), once a run. */
 void queue_start_run(const struct queue_run *r, int64_t now);
 size_t queue_count(void);
 /* Without named queues. */

@@ -84,7 +84,9 @@ int retry_error_parse(struct arena *a, struct str name, int *ret_basic, int *ret
   for (size_t i = 0; i < 3 && name.len == 8; i++)
     if (str_istarts(name, str_c(codes[i].prefix)))
       return parse_4xx(a, name, codes[i].basic, ret_basic, ret_more, ret_error);
-  *ret_error = str_printf(a, "unknown or malformed retry error \"%.*s\"", STRF(name));
+  *ret_error = str_istarts(name, STR("timeout_"))   ? STR("\"A\", \"MX\", or \"connect\" expected after \"timeout\"")
+               : str_istarts(name, STR("refused_")) ? STR("A or MX expected after \"refused\"")
+                                                    : str_printf(a, "unknown or malformed retry error \"%.*s\"", STRF(name));
   return OUTCOME_ERROR;
 }
 
@@ -169,9 +171,9 @@ static const char *parse_param(struct str *rest, struct retry_param *p) {
   p->cutoff = time_parse_interval(cut_arg(rest));
   if (!cut_comma(rest))
     return p->cutoff < 0 ? "bad time value" : "comma expected";
-  if (letter.len != 1 || !strchr("FGH", letter.p[0]))
+  if (letter.len != 1 || !strchr("FGH", ascii_upper(letter.p[0])))
     return "unknown retry rule letter";
-  p->letter = letter.p[0];
+  p->letter = ascii_upper(letter.p[0]);
   p->interval = time_parse_interval(cut_arg(rest));
   if (p->letter != 'F') {
     if (!cut_comma(rest))
@@ -179,7 +181,7 @@ static const char *parse_param(struct str *rest, struct retry_param *p) {
     if (value_fixed(cut_arg(rest), &p->factor) != VALUE_OK || p->factor < 1000 || p->factor > 1000000)
       return "bad parameters for retry rule";
   }
-  if (p->cutoff < 0 || p->interval <= 0)
+  if (p->cutoff <= 0 || p->interval <= 0)
     return "bad parameters for retry rule";
   *rest = str_ltrim(*rest);
   if (rest->len && rest->p[0] != ';')
@@ -298,9 +300,9 @@ static void print_rule(struct ctx *c, const struct retry_rule *r, FILE *out) {
   fputs("\n", out);
 }
 
-int retry_test(struct ctx *c, const struct str *words, size_t n, struct str sender, FILE *out, FILE *err) {
+int retry_test(struct ctx *c, const struct str *words, size_t n, struct str sender, FILE *out) {
   if (n == 0) {
-    fprintf(err, "-brt needs a domain or address argument\n");
+    fprintf(out, "-brt needs a domain or address argument\n");
     return 1;
   }
   struct str key = words[0], alternate = STR_UNSET, error;
@@ -312,7 +314,7 @@ int retry_test(struct ctx *c, const struct str *words, size_t n, struct str send
   if (next < n && str_find_byte(words[next], '.') >= 0)
     alternate = words[next++];
   if (next < n && retry_error_parse(c->arena, words[next], &basic, &more, &error)) {
-    fprintf(err, "%.*s\n", STRF(error));
+    fprintf(out, "%.*s\n", STRF(error));
     return 1;
   }
   const struct retry_rule *r = retry_rule_find(c, key, alternate, basic, more, sender);

@@ -42,4 +42,4 @@ int64_t retry_rule_cutoff(const struct retry_rule *rule);
 int retry_error_parse(struct arena *a, struct str name, int *ret_basic, int *ret_more, struct str *ret_error);
 
 /* -brt: `words` are its arguments, `sender` that of -f or unset. Exit status. */
-int retry_test(struct ctx *c, const struct str *words, size_t n, struct str sender, FILE *out, FILE *err);
+int retry_test(struct ctx *c, const struct str *words, size_t n, struct str sender, FILE *out);

@@ -1,7 +1,7 @@
 #include "base/test.h"
+#include "base/test_tree.h"
 
 #include <errno.h>
-#include <ftw.h>
 #include <stdlib.h>
 #include <time.h>
 #include "core/module.h"
@@ -44,10 +44,6 @@ static int setup(void **state) {
   return hints_open_directory(str_c(root));
 }
 
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw) {
-  return remove(path);
-}
-
 static int teardown(void **state) {
   hints_close();
   match_done();
@@ -55,7 +51,7 @@ static int teardown(void **state) {
     message_free(c->message);
   c = NULL;
   arena_free(a);
-  return nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+  return test_tree_remove(root);
 }
 
 /* --- rules --- */
@@ -121,7 +117,7 @@ static void test_rules(void **state) {
       n++;
     }
     FILE *out = open_memstream(&text, &size);
-    int rc = retry_test(c, words, n, str_c(cases[i].sender), out, out);
+    int rc = retry_test(c, words, n, str_c(cases[i].sender), out);
     fclose(out);
     assert_string_equal(text, cases[i].answer);
     assert_int_equal(rc, strncmp(text, "Retry", 5) != 0);

@@ -249,6 +249,10 @@ int spool_rest(struct ctx *c, struct message *m) {
   return s->wal && !s->wal->settled ? spool_settle(m) : 0;
 }
 
+size_t spool_show_all(int64_t taken, bool (*passing)(const char *id)) {
+  return wal_show_all(taken, passing);
+}
+
 int spool_log_start(struct ctx *c, void (*recovered)(void *arg, const char *id, struct str queue_name), void *arg) {
   int rc = spool_open(c->config);
   if (rc == 0)

@@ -49,6 +49,10 @@ void spool_abandon(struct ctx *c, struct message *m);
 [suspends] */
 int spool_rest(struct ctx *c, struct message *m);
 
+/* In a process with a log: files for the messages that it has taken by now and holds in memory only, so that others see them. How many
+of those taken before `taken` (loop_now) are such that passing(id) says so. Does not suspend. */
+size_t spool_show_all(int64_t taken, bool (*passing)(const char *id));
+
 /* Rewrites -H (after a delivery attempt, -M…, freezing) and drops -J, whose addresses must be among the
 nonrecipients. With `durable` false it may be written without waiting. [suspends] */
 int spool_write_header(struct ctx *c, struct message *m, bool durable);
@@ -62,6 +66,16 @@ enum spool_read { SPOOL_OK, SPOOL_NOT_FOUND, SPOOL_LOCKED, SPOOL_BAD, SPOOL_IO }
 /* Reads -H (and merges -J); opens and locks -D when `lock`. *ret is the caller's to message_free, which unlocks. */
 enum spool_read spool_read_message(struct ctx *c, struct str queue_name, struct str id, bool lock,
   struct message **ret);
+/* The same, without locks, for several of a queue at once (which costs a fraction of one after the other). */
+#define SPOOL_MANY 64
+struct spool_reading {
+  const char *id;        /* given; the rest is filled in */
+  enum spool_read got;
+  struct message *m;     /* of SPOOL_OK: the caller's to message_free */
+  struct str error;      /* of SPOOL_BAD and SPOOL_IO, in the context's arena */
+};
+/* At most SPOOL_MANY. [suspends] */
+void spool_read_many(struct ctx *c, struct str queue_name, struct spool_reading *v, size_t n);
 /* Opens -D for reading at the start of the body, with an offset of its own; the caller closes it. fd or -errno. */
 int spool_open_body(struct ctx *c, const struct message *m);
 /* The whole body when it is in memory; unset if it is only in a file. Valid while the message is. */

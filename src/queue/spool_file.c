@@ -5,6 +5,7 @@ block: callers run them in an offload thread. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "base/fd_io.h"
 #include "queue/spool_internal.h"
 
 #define FILE_MODE 0640
@@ -102,28 +103,19 @@ int spool_file_read(int dir, const char *name, size_t max, char **ret, size_t *r
     return fd;
   struct stat st;
   int rc = fstat(fd, &st) ? -errno : !S_ISREG(st.st_mode) ? -EINVAL : 0;
-  size_t size = rc == 0 && st.st_size > 0 ? (size_t)st.st_size : 0, n = 0;
+  size_t size = rc == 0 && st.st_size > 0 ? (size_t)st.st_size : 0;
   if (size > max)
     size = max;
   char *p = rc == 0 ? xmalloc(size + 1) : NULL;
-  while (rc == 0 && n < size) {
-    ssize_t got = read(fd, p + n, size - n);
-    if (got < 0 && errno == EINTR)
-      continue;
-    if (got < 0)
-      rc = -errno;
-    if (got <= 0)
-      break;
-    n += (size_t)got;
-  }
+  ssize_t n = rc == 0 ? fd_read_all(fd, p, size) : rc;
   close(fd);
-  if (rc) {
+  if (n < 0) {
     free(p);
-    return rc;
+    return (int)n;
   }
   p[n] = '\0';
   *ret = p;
-  *ret_len = n;
+  *ret_len = (size_t)n;
   return 0;
 }
 

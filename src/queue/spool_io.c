@@ -1,4 +1,5 @@
 #include "queue/spool_io.h"
+#include "base/fd_io.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -43,16 +44,7 @@ int spool_io_open(int dir, const char *name, int flags, mode_t mode) {
 
 int spool_io_write(int fd, const char *p, size_t n) {
   FAULT("write");
-  while (n) {
-    ssize_t done = write(fd, p, n);
-    if (done < 0 && errno == EINTR)
-      continue;
-    if (done <= 0)
-      return done < 0 ? -errno : -EIO;
-    p += done;
-    n -= (size_t)done;
-  }
-  return 0;
+  return fd_write_all(fd, p, n);
 }
 
 int spool_io_pwrite(int fd, const char *p, size_t n, off_t offset) {

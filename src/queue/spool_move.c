@@ -1,12 +1,27 @@
 /* What administrators do to whole messages: moving between queues, removing what cannot be read. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "core/ctx.h"
 #include "loop/fiber.h"
 #include "queue/spool_internal.h"
 #include "queue/spool_wal.h"
+
+/* The first name of -D goes when it has its second one. Whoever moves the files back by hand at this moment may be left with the
+first one only: it is set aside, and comes back if the second is not there. */
+static int drop_data(int from, int to, const char *data, const char *id) {
+  char aside[SPOOL_NAME_MAX];
+  snprintf(aside, sizeof aside, "old.%.23s", id);
+  int rc = spool_io_rename(from, data, to, aside);
+  if (rc)
+    return rc;
+  if (faccessat(to, data, F_OK, AT_SYMLINK_NOFOLLOW) && linkat(to, aside, from, data, 0) && errno != EEXIST)
+    return -errno;
+  return spool_io_unlink(to, aside);
+}
 
 /* -D is there under both names for a moment: a crash leaves a whole message, in one queue or the other. */
 static int move_files(int from, int to, const char *id) {
@@ -21,9 +36,7 @@ static int move_files(int from, int to, const char *id) {
   int rc = spool_io_rename(from, header, to, header);
   if (rc == 0)
     rc = spool_io_sync_dir(to);
-  if (rc == 0)
-    rc = spool_io_unlink(from, data);
-  return rc;
+  return rc ? rc : drop_data(from, to, data, id);
 }
 
 int spool_move(struct ctx *c, struct message *m, struct str queue_name) {

@@ -94,11 +94,24 @@ static int read_files(int dir, char letter, void *arg) {
 struct place_job {
   struct read_job read;
   struct str queue_name;
+  int rc;
 };
 
 static int read_anywhere(void *arg) {
   struct place_job *job = arg;
-  return each_place(job->queue_name, job->read.id, read_files, &job->read);
+  return job->rc = each_place(job->queue_name, job->read.id, read_files, &job->read);
+}
+
+struct places_job {
+  struct place_job v[SPOOL_MANY];
+  size_t n;
+};
+
+static int read_each(void *arg) {
+  struct places_job *job = arg;
+  for (size_t i = 0; i < job->n; i++)
+    (void)read_anywhere(&job->v[i]);
+  return 0;
 }
 
 static void merge_journal(struct message *m, struct str text) {
@@ -151,6 +164,21 @@ static enum spool_read build(struct ctx *c, struct read_job *job, struct str que
   return SPOOL_OK;
 }
 
+static enum spool_read built(struct ctx *c, struct place_job *job, struct message **ret) {
+  enum spool_read result = SPOOL_IO;
+  if (job->rc == 0)
+    result = build(c, &job->read, job->queue_name, ret);
+  else if (job->rc == -ENOENT)
+    result = SPOOL_NOT_FOUND;
+  else if (job->rc == -EAGAIN)
+    result = SPOOL_LOCKED;
+  else
+    c->error = str_printf(c->arena, "Error reading spool file %s-H: %s", job->read.id, strerror(-job->rc));
+  free(job->read.header);
+  free(job->read.journal);
+  return result;
+}
+
 enum spool_read spool_read_message(struct ctx *c, struct str queue_name, struct str id, bool lock,
     struct message **ret) {
   char text[24];
@@ -158,22 +186,23 @@ enum spool_read spool_read_message(struct ctx *c, struct str queue_name, struct 
     return SPOOL_NOT_FOUND;
   memcpy(text, id.p, id.len);
   text[id.len] = '\0';
+  struct place_job job = {{.id = text, .lock = lock, .data_fd = -1}, queue_name, spool_open(c->config)};
+  if (job.rc == 0)
+    (void)fiber_offload(read_anywhere, &job);
+  return built(c, &job, ret);
+}
+
+void spool_read_many(struct ctx *c, struct str queue_name, struct spool_reading *v, size_t n) {
+  struct places_job job = {.n = n};
   int rc = spool_open(c->config);
-  struct place_job job = {{.id = text, .lock = lock, .data_fd = -1}, queue_name};
+  for (size_t i = 0; i < n; i++)
+    job.v[i] = (struct place_job){{.id = v[i].id, .data_fd = -1}, queue_name, rc};
   if (rc == 0)
-    rc = fiber_offload(read_anywhere, &job);
-  enum spool_read result = SPOOL_IO;
-  if (rc == 0)
-    result = build(c, &job.read, queue_name, ret);
-  else if (rc == -ENOENT)
-    result = SPOOL_NOT_FOUND;
-  else if (rc == -EAGAIN)
-    result = SPOOL_LOCKED;
-  else
-    c->error = str_printf(c->arena, "Error reading spool file %s-H: %s", text, strerror(-rc));
-  free(job.read.header);
-  free(job.read.journal);
-  return result;
+    (void)fiber_offload(read_each, &job);
+  for (size_t i = 0; i < n; i++) {
+    v[i].got = built(c, &job.v[i], &v[i].m);
+    v[i].error = v[i].got == SPOOL_BAD || v[i].got == SPOOL_IO ? c->error : STR_UNSET;
+  }
 }
 
 static int find_header(int dir, char letter, void *arg) {

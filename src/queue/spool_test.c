@@ -1,4 +1,5 @@
 #include "base/test.h"
+#include "base/test_tree.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -8,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include "core/ctx.h"
+#include "queue/queue.h"
 #include "queue/spool_internal.h"
 
 static char root[64];
@@ -23,15 +25,11 @@ static int setup(void **state) {
   return spool_open_root(str_c(root), *(bool *)*state, false, 0, 0);
 }
 
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw) {
-  return remove(path);
-}
-
 static int teardown(void **state) {
   spool_fault_at(0, 0);
   spool_close();
   arena_free(arena);
-  return nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+  return test_tree_remove(root);
 }
 
 /* Number of files in the whole spool, less the cache of summaries. */
@@ -258,6 +256,27 @@ static void test_order_of_arrival(void **state) {
     assert_string_equal(v[i].id, ids[i]);
 }
 
+/* What was asked for while the queue is read is due at once, though all that was there before waits. */
+static void test_load_puts_nothing_off(void **state) {
+  static const char *const ids[] = {"1xUaYw-00000000001-0002", "1xUaYw-00000000002-0001"};
+  char name[200];
+  snprintf(name, sizeof name, "%s/input", root);
+  assert_int_equal(mkdir(name, 0700), 0);
+  for (int i = 0; i < 2; i++) {
+    snprintf(name, sizeof name, "%s-H", ids[i]);
+    write_file(name, "");
+  }
+  queue_add(ids[1], STR_EMPTY, 5);
+  assert_int_equal(queue_load(ctx, STR_EMPTY, 0, 1, NULL, QUEUE_NEVER), 2);
+  assert_int_equal(queue_count(), 2);
+  assert_int_equal(queue_next_due(), 5);
+  struct queue_entry *e = queue_take(5);
+  assert_non_null(e);
+  assert_string_equal(e->id, ids[1]);
+  assert_null(queue_take(1000));
+  queue_clear();
+}
+
 /* A message whose -D another process has locked as Exim does. */
 static bool set_aside_whole(const char *id) {
   char name[200];
@@ -294,6 +313,51 @@ static void test_set_aside(void **state) {
     message_free(again);
     assert_true(set_aside_whole(str_dup_c(arena, id)));
   }
+}
+
+static char back_id[24];
+static int back_at;
+
+/* mv(1), for a name that is there: of two names of one file it removes the one. */
+static void move_back(const char *id, char which) {
+  char from[200], to[200];
+  snprintf(from, sizeof from, "%s/Finput/%s-%c", root, id, which);
+  snprintf(to, sizeof to, "%s/input/%s-%c", root, id, which);
+  if (rename(from, to) == 0)
+    (void)unlink(from);
+}
+
+static int somebody_moves_it_back(const char *operation) {
+  if (--back_at == 0 && set_aside_whole(back_id)) {
+    move_back(back_id, 'D');
+    move_back(back_id, 'H');
+  }
+  return 0;
+}
+
+static void test_set_aside_and_moved_back(void **state) {
+  int moved = 0, left = 0;
+  for (int n = 1; left == 0; n++) {
+    int rc;
+    struct message *m = new_message(STR_EMPTY, STR("body\n"), &rc), *again;
+    assert_int_equal(rc, 0);
+    assert_int_equal(spool_commit(ctx, m), 0);
+    struct str id = str_dup(arena, str_c(m->id));
+    snprintf(back_id, sizeof back_id, "%s", m->id);
+    back_at = n;
+    spool_fault = somebody_moves_it_back;
+    assert_int_equal(spool_set_aside(ctx, m), 0);
+    spool_fault = NULL;
+    message_free(m);
+    left = back_at > 0; /* there are no more operations */
+    if (set_aside_whole(back_id))
+      continue;
+    moved++;
+    assert_int_equal(spool_read_message(ctx, STR_EMPTY, id, true, &again), SPOOL_OK);
+    assert_int_equal(again->body_size, 5);
+    message_free(again);
+  }
+  assert_true(moved > 0);
 }
 
 static void test_foreign_lock(void **state) {
@@ -334,7 +398,7 @@ int main(void) {
     TEST(test_abandon, plain),       TEST(test_faults_in_commit, plain),
     TEST(test_faults_in_commit, split), TEST(test_faults_in_changes, plain),
     TEST(test_damaged, plain),       TEST(test_foreign_lock, plain),
-    TEST(test_order_of_arrival, plain), TEST(test_set_aside, plain),
+    TEST(test_order_of_arrival, plain), TEST(test_load_puts_nothing_off, plain), TEST(test_set_aside, plain), TEST(test_set_aside_and_moved_back, plain),
     TEST(test_set_aside, split),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

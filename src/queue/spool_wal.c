@@ -349,6 +349,23 @@ static void settle_list(struct wal_message *w, usec_t before) {
   }
 }
 
+static size_t show_list(struct wal_message *w, usec_t taken, bool (*passing)(const char *id)) {
+  size_t n = 0;
+  for (struct wal_message *next; w; w = next) {
+    next = w->next;
+    if (w->since > taken || !w->message || w->message->spool->wal != w)
+      continue; /* taken later, at rest, or not yet anybody's business */
+    if (!w->settled)
+      (void)spool_settle(w->message);
+    n += passing(w->id);
+  }
+  return n;
+}
+
+size_t wal_show_all(usec_t taken, bool (*passing)(const char *id)) {
+  return show_list(wal.pending, taken, passing) + show_list(wal.live[0], taken, passing) + show_list(wal.live[1], taken, passing);
+}
+
 /* Files for messages that are still hot in the file that is to be written next. */
 static void settle_old_file(void) {
   if (wal.rotate_waits || wal.used > WAL_FILE_SIZE / 2)

@@ -65,6 +65,9 @@ void wal_settled(struct wal_message *w);
 void wal_touch(struct wal_message *w);
 struct wal_message *wal_find(const char *id);
 
+/* See spool_show_all. */
+size_t wal_show_all(usec_t taken, bool (*passing)(const char *id));
+
 /* Makes this process keep a log in a free slot, replaying what was in it. 0 or -errno. */
 int wal_start(void (*fn)(void *arg, const char *id, struct str queue_name), void *arg);
 /* All messages must be settled. [suspends] */

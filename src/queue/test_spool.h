@@ -1,9 +1,9 @@
 /* For unit tests: a spool of their own, and a context with a configuration that says next to nothing. */
 #pragma once
 
-#include <ftw.h>
 #include <stdlib.h>
 #include "base/test.h"
+#include "base/test_tree.h"
 #include "config/config.h"
 #include "core/ctx.h"
 #include "queue/spool_internal.h"
@@ -26,10 +26,8 @@ static int test_spool_open(const char *name) {
   return spool_open_root(str_c(root), false, false, 0, 0);
 }
 
-static int test_spool_remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw) { return remove(path); }
-
 static int test_spool_remove(void **state) {
   spool_close();
   arena_free(arena);
-  return nftw(root, test_spool_remove_one, 16, FTW_DEPTH | FTW_PHYS);
+  return test_tree_remove(root);
 }

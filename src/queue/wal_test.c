@@ -1,4 +1,5 @@
 #include "base/test.h"
+#include "base/test_tree.h"
 
 #include <errno.h>
 #include <ftw.h>
@@ -23,16 +24,12 @@ static int setup(void **state) {
   return spool_open_root(str_c(root), false, false, 0, 0);
 }
 
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw) {
-  return remove(path);
-}
-
 static int teardown(void **state) {
   spool_fault_at(0, 0);
   spool_close();
   loop_done();
   arena_free(arena);
-  return nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+  return test_tree_remove(root);
 }
 
 static struct message *new_message(size_t body_len) {
@@ -124,6 +121,37 @@ static void test_hot_life(void **state) {
   loop_run(hot_life, NULL);
   assert_int_equal(count(), 1);
 }
+
+/* --- shown to others --- */
+
+static const char *passes;
+static bool passing(const char *id) { return passes && strcmp(id, passes) == 0; }
+
+static int shown(void *arg) {
+  assert_int_equal(spool_show_all(loop_now(), passing), 0); /* no log yet */
+  assert_int_equal(spool_log_start(ctx, NULL, NULL), 0);
+  struct message *m = new_message(100), *other = new_message(100);
+  assert_int_equal(spool_commit(ctx, m), 0);
+  assert_int_equal(spool_commit(ctx, other), 0);
+  assert_int_equal(count(), 0);
+  assert_int_equal(spool_show_all(loop_now() - USEC_PER_SEC, passing), 0); /* those of before */
+  assert_int_equal(count(), 0);
+  passes = m->id;
+  assert_int_equal(spool_show_all(loop_now(), passing), 1);
+  assert_int_equal(count(), 2);
+  assert_int_equal(spool_show_all(loop_now(), passing), 1); /* it has files, and is in memory still */
+  assert_int_equal(spool_remove(ctx, other), 0);
+  message_free(other);
+  assert_int_equal(spool_rest(ctx, m), 0);
+  message_free(m);
+  passes = NULL;
+  assert_int_equal(spool_show_all(loop_now(), passing), 0);
+  assert_int_equal(count(), 1);
+  spool_log_stop();
+  return 0;
+}
+
+static void test_shown(void **state) { loop_run(shown, NULL); }
 
 /* --- crashes --- */
 
@@ -246,7 +274,7 @@ static void check_message(const struct told *told, size_t n, const char *id) {
 static void remove_input(void) {
   char path[100];
   snprintf(path, sizeof path, "%s/input", root);
-  nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+  test_tree_remove(path);
   spool_close();
   assert_int_equal(spool_open_root(str_c(root), false, false, 0, 0), 0);
 }
@@ -415,7 +443,7 @@ static void test_living(void **state) {
 
 int main(void) {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
-  const struct CMUnitTest tests[] = {TEST(test_hot_life), TEST(test_crash), TEST(test_power_loss),
+  const struct CMUnitTest tests[] = {TEST(test_hot_life), TEST(test_shown), TEST(test_crash), TEST(test_power_loss),
     TEST(test_torn), TEST(test_faults), TEST(test_rotation), TEST(test_living)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -90,7 +90,7 @@ static enum route_result expand_errors_to(struct ctx *c, const struct instance *
   if (rc == OUTCOME_FORCED)
     return ROUTE_OK;
   if (rc)
-    return router_defer(c, a, ERROR_EXPAND_FAIL, "%.*s router failed to expand \"%.*s\": %.*s", STRF(r->name),
+    return router_defer(c, a, ERROR_UNKNOWN, "%.*s router failed to expand \"%.*s\": %.*s", STRF(r->name),
         STRF(o->errors_to.text), STRF(c->error));
   value = str_trim(value);
   if (value.len && str_find_byte(value, '@') < 0)
@@ -120,7 +120,7 @@ static int expand_items(struct ctx *c, struct str list, char separator, const ch
     if (rc == OUTCOME_FORCED)
       continue;
     if (rc) {
-      router_defer(c, a, ERROR_EXPAND_FAIL, "%.*s router failed to expand %s item \"%.*s\": %.*s", STRF(r->name), option,
+      router_defer(c, a, ERROR_UNKNOWN, "%.*s router failed to expand %s item \"%.*s\": %.*s", STRF(r->name), option,
           STRF(item), STRF(c->error));
       return OUTCOME_DEFER;
     }
@@ -178,7 +178,7 @@ static bool expand_owner(struct ctx *c, const struct instance *r, struct address
     return true;
   if (!expand_option(c, &o->expr, ret))
     return true;
-  router_defer(c, a, ERROR_EXPAND_FAIL, "Failed to expand %s string \"%.*s\" for the %.*s router: %.*s", what,
+  router_defer(c, a, ERROR_UNKNOWN, "Failed to expand %s string \"%.*s\" for the %.*s router: %.*s", what,
       STRF(o->expr.text), STRF(r->name), STRF(c->error));
   log_write(LOG_MAIN | LOG_PANIC, c->message, "%.*s", STRF(a->message));
   return false;
@@ -259,7 +259,7 @@ static enum route_result add_fallback_hosts(struct ctx *c, const struct instance
   if (rc == OUTCOME_FORCED)
     return ROUTE_OK;
   if (rc)
-    return router_defer(c, a, ERROR_EXPAND_FAIL, "failed to expand fallback_hosts \"%.*s\" in %.*s router: %.*s",
+    return router_defer(c, a, ERROR_UNKNOWN, "failed to expand fallback_hosts \"%.*s\" in %.*s router: %.*s",
         STRF(o->fallback_hosts.text), STRF(r->name), STRF(c->error));
   a->fallback_hosts = router_host_list(c, text, false);
   return ROUTE_OK;
@@ -289,6 +289,7 @@ void router_copy_routing(struct ctx *c, const struct instance *r, struct address
   const struct transport_def *t = a->transport ? (const struct transport_def *)a->transport->driver : NULL;
   if (!t || t->local || str_is_set(a->prop.extra_headers) || str_is_set(a->prop.remove_headers))
     return;
+  struct address **place = lists->remote == a ? &a->next : &lists->remote; /* behind it, in their order */
   for (struct address **link = &lists->pending, *other; (other = *link);) {
     if (other->kind != ADDRESS_MAIL || !str_eq(other->domain, a->domain) || other->start_router) {
       link = &other->next;
@@ -308,7 +309,8 @@ void router_copy_routing(struct ctx *c, const struct instance *r, struct address
     other->gid_set = a->gid_set;
     other->initgroups = a->initgroups;
     other->result = OUTCOME_OK;
-    other->next = lists->remote;
-    lists->remote = other;
+    other->next = *place;
+    *place = other;
+    place = &other->next;
   }
 }

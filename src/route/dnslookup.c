@@ -67,8 +67,8 @@ static enum route_result find_srv(struct ctx *c, const struct dnslookup *o, stru
   if (rc == OUTCOME_FORCED)
     return ROUTE_OK;
   if (rc)
-    return router_defer(c, a, ERROR_EXPAND_FAIL, "failed to expand check_srv \"%.*s\": %.*s", STRF(o->check_srv.text),
-        STRF(c->error));
+    return router_defer(c, a, ERROR_UNKNOWN, "%.*s router: failed to expand \"%.*s\": %.*s", STRF(c->router->name),
+        STRF(o->check_srv.text), STRF(c->error));
   list_iter_init(&it, c->arena, services);
   while (list_next(&it, &service)) {
     struct host_find_params p = *base;
@@ -163,8 +163,15 @@ static enum route_result dnslookup_route(struct ctx *c, const struct instance *r
   enum host_find found = HOST_FIND_FAILED;
   bool removed = false;
   struct str full = STR_UNSET;
+  struct ip_addr ip;
   a->hosts = NULL;
   c->error = STR_UNSET;
+  if (a->domain.len && a->domain.p[0] == '[') { /* for ipliteral */
+    a->message = str_printf(c->arena, "mail domain \"%.*s\" is syntactically invalid", STRF(a->domain));
+    return ROUTE_DECLINE;
+  }
+  if (ip_parse(a->domain, &ip)) /* an address is not a domain's name */
+    return ROUTE_DECLINE;
   enum route_result rc = find(c, r, a, &removed, &found, &full);
   if (rc)
     return rc;
@@ -178,6 +185,8 @@ static enum route_result dnslookup_route(struct ctx *c, const struct instance *r
   case HOST_FIND_FAILED:
     return not_found(c, o, a);
   case HOST_IGNORED:
+    if (str_is_set(c->error) && c->error.len)
+      a->message = c->error;
     return ROUTE_DECLINE;
   default:
     break;

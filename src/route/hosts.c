@@ -215,7 +215,7 @@ enum route_result router_find_hosts(struct ctx *c, const struct instance *r, str
     case HOST_FIND_AGAIN:
       if (router_options(r)->pass_on_timeout)
         return ROUTE_PASS;
-      return router_defer(c, a, ERROR_UNKNOWN_HOST, "host lookup for %.*s did not complete (DNS timeout?)", STRF(h->name));
+      return router_defer(c, a, ERROR_DNS_DEFER, "host lookup for %.*s did not complete (DNS timeout?)", STRF(h->name));
     case HOST_FIND_SECURITY:
       return router_defer(c, a, ERROR_UNKNOWN_HOST, "host lookup for %.*s done insecurely", STRF(h->name));
     default:

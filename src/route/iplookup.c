@@ -10,6 +10,7 @@ chapter "The iplookup router"). */
 #include "deliver/errors.h"
 #include "dns/dns.h"
 #include "expand/expand.h"
+#include "log/log.h"
 #include "loop/fiber.h"
 #include "match/match.h"
 #include "message/address.h"
@@ -41,13 +42,13 @@ static int iplookup_init(struct config_reader *cr, struct instance *i) {
   const struct iplookup *o = i->options;
   struct str error = STR_UNSET;
   if (o->port < 1 || o->port > 65535)
-    return config_error_at(cr, i->where, "%.*s router:\n  a port must be specified", STRF(i->name));
+    return config_error(cr, "a port must be specified");
   if (!str_is_set(o->hosts) || !o->hosts.len)
-    return config_error_at(cr, i->where, "%.*s router:\n  hosts must be specified", STRF(i->name));
+    return config_error(cr, "a host list must be specified");
   if (!str_eq_c(o->protocol, "udp") && !str_eq_c(o->protocol, "tcp"))
-    return config_error_at(cr, i->where, "%.*s router:\n  protocol not specified as udp or tcp", STRF(i->name));
+    return config_error(cr, "protocol not specified as udp or tcp");
   if (str_is_set(o->response_pattern) && !pcre_get(config_reader_arena(cr), o->response_pattern, 0, &error))
-    return config_error_at(cr, i->where, "%.*s router:\n  regular expression error in response_pattern: %.*s", STRF(i->name), STRF(error));
+    return config_error(cr, "regular expression error in response_pattern: %.*s", STRF(error));
   return 0;
 }
 
@@ -134,7 +135,7 @@ static enum route_result new_address(struct ctx *c, const struct instance *r, st
     n++;
   *ret = str_slice(answer, 0, n);
   if (str_is_set(o->reroute.text) && expand_option(c, &o->reroute, ret))
-    return router_defer(c, a, ERROR_EXPAND_FAIL, "%.*s router: failed to expand %.*s: %.*s", STRF(r->name), STRF(o->reroute.text), STRF(c->error));
+    return router_defer(c, a, ERROR_UNKNOWN, "%.*s router: failed to expand %.*s: %.*s", STRF(r->name), STRF(o->reroute.text), STRF(c->error));
   return ROUTE_OK;
 }
 
@@ -147,16 +148,18 @@ static enum route_result iplookup_route(struct ctx *c, const struct instance *r,
   if (defaulted)
     query = str_printf(c->arena, "%.*s@%.*s %.*s@%.*s", STRF(a->local_part), STRF(a->domain), STRF(a->local_part), STRF(a->domain));
   else if (expand_option(c, &o->query, &query))
-    return router_defer(c, a, ERROR_EXPAND_FAIL, "%.*s router: failed to expand %.*s: %.*s", STRF(r->name), STRF(o->query.text), STRF(c->error));
+    return router_defer(c, a, ERROR_UNKNOWN, "%.*s router: failed to expand %.*s: %.*s", STRF(r->name), STRF(o->query.text), STRF(c->error));
   if (!ask_hosts(c, o, query, &answer))
-    return o->optional ? ROUTE_PASS : router_defer(c, a, ERROR_UNKNOWN, "%.*s router: failed to get anything", STRF(r->name));
+    return o->optional ? ROUTE_PASS : router_defer(c, a, ERROR_UNKNOWN, "%.*s router: failed to communicate with any host", STRF(r->name));
   struct expand_vars saved = ctx_save(c);
   enum route_result rc = new_address(c, r, a, answer, query, defaulted, &text);
   ctx_restore(c, &saved);
   if (rc)
     return rc;
-  if (address_parse(c->arena, text, 0, &m, &error) || !m.domain.len)
-    return router_defer(c, a, ERROR_UNKNOWN, "%.*s router: no @ in rerouted address %.*s", STRF(r->name), STRF(text));
+  if (address_parse(c->arena, text, 0, &m, &error) || !m.domain.len) {
+    log_write(LOG_MAIN, c->message, "%.*s router: reroute string %.*s is not of the form user@domain", STRF(r->name), STRF(text));
+    return router_defer(c, a, ERROR_UNKNOWN, "%.*s router: reroute string %.*s is not of the form user@domain", STRF(r->name), STRF(text));
+  }
   if ((rc = router_props(c, r, a, &props)))
     return rc;
   struct address *child = address_child(c->arena, a, m.address);

@@ -1,5 +1,7 @@
 /* The manualroute router (Exim manual, chapter "The manualroute router"). */
 
+#include <ctype.h>
+
 #include "deliver/errors.h"
 #include "expand/expand.h"
 #include "log/log.h"
@@ -35,13 +37,13 @@ static int set_failed(struct config_reader *cr, struct instance *i, struct str t
       *ret = (enum host_failed)n;
       return 0;
     }
-  return config_error_at(cr, i->where, "%.*s router:\n  unrecognized setting for %s option", STRF(i->name), name);
+  return config_error(cr, "unrecognized setting for %s option", name);
 }
 
 static int manualroute_init(struct config_reader *cr, struct instance *i) {
   struct manualroute *o = i->options;
   if (str_is_set(o->route_list) == str_is_set(o->route_data.text))
-    return config_error_at(cr, i->where, "%.*s router:\n  route_list or route_data (but not both) must be specified", STRF(i->name));
+    return config_error(cr, "route_list or route_data (but not both) must be specified");
   if (set_failed(cr, i, o->host_find_failed_text, "host_find_failed", HFF_IGNORE, &o->host_find_failed))
     return OUTCOME_ERROR;
   return set_failed(cr, i, o->host_all_ignored_text, "host_all_ignored", HFF_PASS, &o->host_all_ignored);
@@ -85,11 +87,14 @@ static enum route_result expand_hosts(struct ctx *c, const struct instance *r, s
   if (rc == OUTCOME_FORCED)
     return ROUTE_DECLINE;
   if (rc)
-    return router_defer(c, a, ERROR_EXPAND_FAIL, "%.*s router: failed to expand \"%.*s\": %.*s", STRF(r->name),
+    return router_defer(c, a, ERROR_UNKNOWN, "%.*s router: failed to expand \"%.*s\": %.*s", STRF(r->name),
         STRF(rule->hosts), STRF(c->error));
   rule->hosts = hosts;
   return ROUTE_OK;
 }
+
+/* "<;$atrn_host" is as empty as the variable (Exim 4.99, chapter "On-Demand Mail Relay"). */
+static bool is_empty_list(struct str s) { return s.len == 0 || (s.len == 2 && s.p[0] == '<' && ispunct((unsigned char)s.p[1])); }
 
 static enum route_result get_rule(struct ctx *c, const struct instance *r, struct address *a, struct manualroute_rule *rule) {
   const struct manualroute *o = r->options;
@@ -98,10 +103,10 @@ static enum route_result get_rule(struct ctx *c, const struct instance *r, struc
   int rc;
   if (str_is_set(o->route_data.text)) {
     rc = expand_option(c, &o->route_data, &data);
-    if (rc == OUTCOME_FORCED || (!rc && !str_trim(data).len))
+    if (rc == OUTCOME_FORCED || (!rc && is_empty_list(str_trim(data))))
       return ROUTE_DECLINE;
     if (rc)
-      return router_defer(c, a, ERROR_EXPAND_FAIL, "failed to expand \"%.*s\": %.*s", STRF(o->route_data.text), STRF(c->error));
+      return router_defer(c, a, ERROR_UNKNOWN, "failed to expand \"%.*s\": %.*s", STRF(o->route_data.text), STRF(c->error));
     manualroute_parse_data(c->arena, data, rule);
     return expand_hosts(c, r, a, rule);
   }
@@ -127,7 +132,7 @@ static enum route_result read_options(struct ctx *c, const struct instance *r, s
   if (str_is_set(o->hosts_randomize.text)) {
     int rc = expand_option_bool(c, &o->hosts_randomize, "hosts_randomize", &ret->randomize);
     if (rc && rc != OUTCOME_FORCED)
-      return router_defer(c, a, ERROR_EXPAND_FAIL, "%.*s", STRF(c->error));
+      return router_defer(c, a, ERROR_UNKNOWN, "%.*s", STRF(c->error));
   }
   for (struct str rest = str_trim(text); rest.len; rest = str_trim(rest)) {
     struct str word = manualroute_word(c->arena, &rest);

@@ -158,7 +158,7 @@ static int self_init(struct config_reader *r, struct instance *i) {
     }
   struct str rest = text, word = str_cut(&rest, ':');
   if (!str_eq_c(word, "reroute") || !str_is_set(rest))
-    return config_error_at(r, i->where, "%.*s router:\n  %.*s is not valid for the self option", STRF(i->name), STRF(text));
+    return config_error(r, "%.*s is not valid for the self option", STRF(text));
   rest = str_trim(rest);
   if (str_starts(rest, STR("rewrite:"))) {
     o->self_rewrite = true;
@@ -182,13 +182,11 @@ int router_options_init(struct config_reader *r, struct instance *i) {
                               str_is_set(o->senders.text) || str_is_set(o->require_files);
   if (o->log_as_local < 0)
     o->log_as_local = (d->flags & ROUTER_LOG_LOCAL) != 0;
-  if (self_init(r, i))
-    return OUTCOME_ERROR;
   if ((d->flags & ROUTER_NO_TRANSPORT) && str_is_set(o->transport.text))
     return config_error_at(r, i->where, "%.*s router:\n  a transport must not be defined for this router", STRF(i->name));
   if ((d->flags & ROUTER_NEEDS_TRANSPORT) && !str_is_set(o->transport.text) && !o->verify_only)
     return config_error_at(r, i->where, "%.*s router:\n  a transport is required for this router", STRF(i->name));
-  return 0;
+  return self_init(r, i);
 }
 
 int router_options_link(struct config_reader *r, struct instance *i) {
@@ -197,17 +195,17 @@ int router_options_link(struct config_reader *r, struct instance *i) {
   if (str_is_set(o->pass_router_name)) {
     struct instance *p = config_driver(c, DRIVER_ROUTER, o->pass_router_name);
     if (!p)
-      return config_error_at(r, i->where, "pass_router \"%.*s\" not found for \"%.*s\" router", STRF(o->pass_router_name),
+      return config_error_at(r, i->where, "new_router \"%.*s\" not found for \"%.*s\" router", STRF(o->pass_router_name),
           STRF(i->name));
     if (p->number <= i->number)
-      return config_error_at(r, i->where, "pass_router \"%.*s\" does not follow \"%.*s\" router", STRF(o->pass_router_name),
+      return config_error_at(r, i->where, "new_router \"%.*s\" does not follow \"%.*s\" router", STRF(o->pass_router_name),
           STRF(i->name));
     o->pass_router = p;
   }
   if (str_is_set(o->redirect_router_name)) {
     o->redirect_router = config_driver(c, DRIVER_ROUTER, o->redirect_router_name);
     if (!o->redirect_router)
-      return config_error_at(r, i->where, "redirect_router \"%.*s\" not found for \"%.*s\" router",
+      return config_error_at(r, i->where, "new_router \"%.*s\" not found for \"%.*s\" router",
           STRF(o->redirect_router_name), STRF(i->name));
   }
   return 0;

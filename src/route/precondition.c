@@ -168,7 +168,7 @@ static enum route_result set_router_home(struct ctx *c, const struct router_opti
   if (rc == OUTCOME_FORCED)
     return ROUTE_OK;
   if (rc)
-    return router_defer(c, a, ERROR_EXPAND_FAIL, "failed to expand \"%.*s\" for router_home_directory: %.*s",
+    return router_defer(c, a, ERROR_UNKNOWN, "failed to expand \"%.*s\" for router_home_directory: %.*s",
         STRF(o->router_home_directory.text), STRF(c->error));
   c->vars.home = home;
   /* The transport takes the password file's directory first. */
@@ -282,7 +282,7 @@ static enum route_result check_require_files(struct ctx *c, const struct router_
     if (rc == OUTCOME_FORCED)
       continue;
     if (rc)
-      return router_defer(c, a, ERROR_EXPAND_FAIL, "failed to expand \"%.*s\" for require_files: %.*s", STRF(item),
+      return router_defer(c, a, ERROR_UNKNOWN, "failed to expand \"%.*s\" for require_files: %.*s", STRF(item),
           STRF(c->error));
     value = str_trim(value);
     if (!value.len)

@@ -40,11 +40,11 @@ static const struct option_def options[] = {
 static int queryprogram_init(struct config_reader *cr, struct instance *i) {
   const struct queryprogram *o = i->options;
   if (!str_is_set(o->command.text))
-    return config_error_at(cr, i->where, "%.*s router:\n  command must be specified", STRF(i->name));
+    return config_error(cr, "a command specification is required");
   if (!o->user.set)
-    return config_error_at(cr, i->where, "%.*s router:\n  command_user must be specified", STRF(i->name));
+    return config_error(cr, "command_user must be specified");
   if (!o->group.set && !o->user.gid_set)
-    return config_error_at(cr, i->where, "%.*s router:\n  command_user set without command_group", STRF(i->name));
+    return config_error(cr, "command_user set without command_group");
   return 0;
 }
 
@@ -53,9 +53,9 @@ static int queryprogram_init(struct config_reader *cr, struct instance *i) {
 static enum route_result prepare(struct ctx *c, const struct instance *r, struct address *a, struct plan *p) {
   const struct queryprogram *o = r->options;
   struct command made;
-  int e = command_build(c, o->command.text, true, NULL, STR_UNSET, str_printf(c->arena, "%.*s router", STRF(r->name)), &made);
+  int e = command_build(c, o->command.text, true, NULL, STR_UNSET, STR("queryprogram router"), &made);
   if (e)
-    return router_defer(c, a, ERROR_EXPAND_FAIL, "%.*s", STRF(c->error));
+    return router_defer(c, a, ERROR_UNKNOWN, "%.*s", STRF(c->error));
   if (str_is_tainted(made.argv[0]) || !str_starts(made.argv[0], STR("/")))
     return router_defer(c, a, ERROR_UNKNOWN, "\"%.*s\" (command of %.*s router) is %s", STRF(made.argv[0]), STRF(r->name),
         str_is_tainted(made.argv[0]) ? "tainted" : "no absolute path");
@@ -84,10 +84,12 @@ static enum route_result run_command(struct ctx *c, const struct instance *r, st
   if (rc)
     return rc;
   plan_run(c->arena, &p, -1, &result);
-  if (result.basic_errno == ETIMEDOUT) {
+  if (str_eq_c(result.message, PLAN_PIPE_TIMED_OUT)) {
     a->special_action_freeze = true;
     return router_defer(c, a, ERROR_UNKNOWN, "%.*s router: command timed out", STRF(r->name));
   }
+  if (result.outcome != OUTCOME_OK && WIFEXITED((int)result.status) && WEXITSTATUS((int)result.status) == 127)
+    return router_defer(c, a, ERROR_UNKNOWN, "%.*s router: command returned non-zero code 127", STRF(r->name));
   if (result.outcome != OUTCOME_OK)
     return router_defer(c, a, ERROR_UNKNOWN, "%.*s router: %.*s", STRF(r->name), STRF(result.message));
   if (!WIFEXITED((int)result.status) || WEXITSTATUS((int)result.status)) {
@@ -160,7 +162,7 @@ static enum route_result take(struct ctx *c, const struct instance *r, struct ad
   if (str_is_set(name) && name.len) {
     transport = config_driver(c->config, DRIVER_TRANSPORT, name);
     if (!transport)
-      return router_defer(c, a, ERROR_BAD_TRANSPORT, "unknown transport name %.*s yielded by command", STRF(name));
+      return router_defer(c, a, ERROR_UNKNOWN, "unknown transport name %.*s yielded by command", STRF(name));
   } else if ((rc = router_transport(c, r, a, &router_options(r)->transport, NULL, &transport))) {
     return rc;
   }

@@ -27,10 +27,10 @@ bool router_repeat_use(const struct instance *r) {
 
 /* --- reading files --- */
 
-static struct str open_error(struct arena *a, const char *what, struct str path, int error) {
+static struct str open_error(const struct redirect_run *run, struct arena *a, const char *what, struct str path, int error) {
   if (error == EACCES)
-    return str_printf(a, "failed to open %s%.*s: %s (euid=%ld egid=%ld)", what, STRF(path), strerror(error), (long)geteuid(),
-        (long)getegid());
+    return str_printf(a, "failed to open %s%.*s: %s (euid=%ld egid=%ld)", what, STRF(path), strerror(error), run->uid >= 0 ? (long)run->uid : (long)geteuid(),
+        run->gid >= 0 ? (long)run->gid : (long)getegid());
   return str_printf(a, "failed to open %s%.*s: %s", what, STRF(path), strerror(error));
 }
 
@@ -47,7 +47,7 @@ static int read_included(void *arg, struct arena *a, struct str path, struct str
   else if (f.not_regular)
     *ret_error = str_printf(a, "error while reading included file %.*s: %s", STRF(path), strerror(S_ISDIR(f.mode) ? EISDIR : EINVAL));
   else
-    *ret_error = open_error(a, "included file ", path, f.error);
+    *ret_error = open_error(run, a, "included file ", path, f.error);
   return OUTCOME_ERROR;
 }
 
@@ -63,12 +63,12 @@ static enum route_result check_file(struct redirect_run *run, struct str path, c
   const struct redirect_options *o = run->o;
   struct address *a = run->a;
   if (f->mode & (mode_t)o->modemask)
-    return router_defer(run->c, a, ERROR_BAD_MODE, "bad mode (0%o) for %.*s: 0%o bit(s) unexpected", (unsigned)f->mode,
+    return router_defer(run->c, a, ERROR_UNKNOWN, "bad mode (0%o) for %.*s: 0%o bit(s) unexpected", (unsigned)f->mode,
         STRF(path), (unsigned)(f->mode & (mode_t)o->modemask));
   if (o->check_owner && !(a->local_user && f->uid == a->uid) && !listed(&o->owners, f->uid))
-    return router_defer(run->c, a, ERROR_BAD_UGID, "bad owner for %.*s", STRF(path));
+    return router_defer(run->c, a, ERROR_UNKNOWN, "bad owner for %.*s", STRF(path));
   if (o->check_group && !(a->local_user && f->gid == a->local_gid) && !listed(&o->owngroups, f->gid))
-    return router_defer(run->c, a, ERROR_BAD_UGID, "bad group for %.*s", STRF(path));
+    return router_defer(run->c, a, ERROR_UNKNOWN, "bad group for %.*s", STRF(path));
   return ROUTE_OK;
 }
 
@@ -96,20 +96,20 @@ static enum route_result no_file(struct redirect_run *run, struct str path) {
     return ROUTE_DECLINE;
   if (j.error == EACCES && run->o->ignore_eacces)
     return ROUTE_DECLINE;
-  return router_defer(run->c, run->a, j.error, "failed to stat %s (%s)", j.path, strerror(j.error));
+  return router_defer(run->c, run->a, ERROR_UNKNOWN, "failed to stat %s (%s)", j.path, strerror(j.error));
 }
 
 static enum route_result file_problem(struct redirect_run *run, struct str path, const struct user_file *f) {
   if (f->error == ENOENT)
     return no_file(run, path);
   if (f->not_regular)
-    return router_defer(run->c, run->a, ERROR_NOT_REGULAR, "%.*s is not a regular file", STRF(path));
+    return router_defer(run->c, run->a, ERROR_UNKNOWN, "%.*s is not a regular file", STRF(path));
   if (f->too_big)
     return router_defer(run->c, run->a, ERROR_UNKNOWN, "%.*s is too big (max %d)", STRF(path), USER_FILE_MAX);
   if ((f->error == ENOTDIR && run->o->ignore_enotdir) || (f->error == EACCES && run->o->ignore_eacces))
     return ROUTE_DECLINE;
-  struct str text = open_error(run->c->arena, "", path, f->error);
-  return router_defer(run->c, run->a, f->error, "%.*s", STRF(text));
+  struct str text = open_error(run, run->c->arena, "", path, f->error);
+  return router_defer(run->c, run->a, ERROR_UNKNOWN, "%.*s", STRF(text));
 }
 
 static enum route_result get_file(struct redirect_run *run, struct str *ret) {
@@ -120,7 +120,7 @@ static enum route_result get_file(struct redirect_run *run, struct str *ret) {
   if (rc == OUTCOME_FORCED)
     return ROUTE_DECLINE;
   if (rc)
-    return router_defer(c, run->a, ERROR_EXPAND_FAIL, "failed to expand \"%.*s\": %.*s", STRF(run->o->file.text), STRF(c->error));
+    return router_defer(c, run->a, ERROR_UNKNOWN, "failed to expand \"%.*s\": %.*s", STRF(run->o->file.text), STRF(c->error));
   if (!path.len || path.p[0] != '/')
     return router_defer(c, run->a, ERROR_UNKNOWN, "\"%.*s\" is not an absolute path", STRF(path));
   if (str_is_tainted(path))
@@ -139,7 +139,7 @@ static enum route_result get_data(struct redirect_run *run, struct str *ret) {
   if (rc == OUTCOME_FORCED)
     return ROUTE_DECLINE;
   if (rc)
-    return router_defer(run->c, run->a, ERROR_EXPAND_FAIL, "failed to expand \"%.*s\": %.*s", STRF(run->o->data.text),
+    return router_defer(run->c, run->a, ERROR_UNKNOWN, "failed to expand \"%.*s\": %.*s", STRF(run->o->data.text),
         STRF(run->c->error));
   return str_trim(*ret).len ? ROUTE_OK : ROUTE_DECLINE;
 }
@@ -205,7 +205,7 @@ static enum route_result qualify(struct redirect_run *run, const struct redirect
     if (rc == OUTCOME_FORCED)
       return ROUTE_DECLINE;
     if (rc)
-      return router_defer(c, run->a, ERROR_EXPAND_FAIL, "failed to expand \"%.*s\": %.*s", STRF(run->o->qualify_domain.text),
+      return router_defer(c, run->a, ERROR_UNKNOWN, "failed to expand \"%.*s\": %.*s", STRF(run->o->qualify_domain.text),
           STRF(c->error));
   } else {
     domain = main_options(c->config)->qualify_recipient;

@@ -83,7 +83,7 @@ static void test_pipes_and_files(void **state) {
 }
 
 static void test_special(void **state) {
-  assert_str(parse(":fail: Gone away, no address\nx@y.example"), "FAIL Gone away, no address");
+  assert_str(parse(":fail: Gone away, no address\nmore of it\n"), "FAIL Gone away, no address\nmore of it");
   assert_str(parse(":defer:"), "DEFER ");
   assert_str(parse("a@b.example, :blackhole:"), "BLACKHOLE");
   assert_str(parse(":unknown:"), "UNKNOWN");

@@ -71,7 +71,7 @@ static enum route_result bool_option(struct ctx *c, const struct instance *r, st
   if (rc == OUTCOME_FORCED)
     return ROUTE_OK;
   if (rc)
-    return router_defer(c, a, ERROR_EXPAND_FAIL, "failed to expand \"%s\" in %.*s router: %.*s", name, STRF(r->name),
+    return router_defer(c, a, ERROR_UNKNOWN, "failed to expand \"%s\" in %.*s router: %.*s", name, STRF(r->name),
         STRF(c->error));
   if (str_ieq_c(text, "yes") || str_ieq_c(text, "true"))
     *value = true;

@@ -136,10 +136,3 @@ int user_find_group(struct str name, uint32_t *ret_gid) {
   free(mine);
   return result;
 }
-
-void user_forget(void) {
-  for (size_t i = 0; i < CACHE_SLOTS; i++) {
-    free(cache[i]);
-    cache[i] = NULL;
-  }
-}

@@ -15,5 +15,3 @@ system could not tell. [suspends] */
 int user_find(struct arena *a, struct str name, struct user_info *ret);
 /* The group's number, same results. [suspends] */
 int user_find_group(struct str name, uint32_t *ret_gid);
-/* Forgets all (after a reload, in tests). */
-void user_forget(void);

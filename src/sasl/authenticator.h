@@ -65,6 +65,8 @@ enum sasl_result sasl_server_accept(struct ctx *c, const struct instance *i, str
 /* An option of the server: SASL_OK and *ret (empty when it is not set); a forced failure is SASL_FAIL, another SASL_DEFER with
 *ret_text. */
 enum sasl_result sasl_server_value(struct ctx *c, const struct option_expr *o, struct str *ret, struct str *ret_text);
+/* The text for SASL_ERROR when an option of the client, or a part of one, did not expand. */
+struct str sasl_client_expansion_failed(struct ctx *c, struct str text);
 /* An option of the client: SASL_OK, SASL_CANCELLED (forced failure; *ret_text unset), SASL_ERROR with *ret_text. */
 enum sasl_result sasl_client_value(struct ctx *c, const struct option_expr *o, struct str *ret, struct str *ret_text);
 /* A client's first step, "AUTH NAME" with the initial response (unset: none; empty: "="), and the others. *ret_code is 334 or

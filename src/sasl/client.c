@@ -3,6 +3,11 @@
 #include "expand/expand.h"
 #include "sasl/authenticator.h"
 
+struct str sasl_client_expansion_failed(struct ctx *c, struct str text) {
+  return str_printf(c->arena, "expansion of \"%.*s\" failed in %.*s authenticator: %.*s", STRF(text),
+      STRF(c->authenticator ? c->authenticator->name : STR_EMPTY), STRF(c->error));
+}
+
 enum sasl_result sasl_client_value(struct ctx *c, const struct option_expr *o, struct str *ret, struct str *ret_text) {
   int rc = expand_option(c, o, ret);
   if (rc == 0) {
@@ -10,7 +15,7 @@ enum sasl_result sasl_client_value(struct ctx *c, const struct option_expr *o, s
       *ret = STR_EMPTY;
     return SASL_OK;
   }
-  *ret_text = rc == OUTCOME_FORCED ? STR_UNSET : c->error;
+  *ret_text = rc == OUTCOME_FORCED ? STR_UNSET : sasl_client_expansion_failed(c, o->text);
   return rc == OUTCOME_FORCED ? SASL_CANCELLED : SASL_ERROR;
 }
 

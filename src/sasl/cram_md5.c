@@ -2,6 +2,7 @@
 #include <openssl/crypto.h>
 #include <time.h>
 #include <unistd.h>
+#include "base/ascii.h"
 #include "base/encode.h"
 #include "base/hash.h"
 #include "base/random.h"
@@ -40,12 +41,14 @@ static struct str make_challenge(struct ctx *c) {
       STRF(main_options(c->config)->primary_hostname));
 }
 
-/* The response is "user digest"; the user's name may hold blanks. */
+/* The response is "user digest"; the user's name may hold blanks, but none at its end. */
 static bool split_response(struct str response, struct str *ret_user, struct str *ret_digest) {
   ptrdiff_t blank = str_rfind_byte(response, ' ');
   if (blank < 0 || response.len - (size_t)blank - 1 != DIGEST_TEXT)
     return false;
   *ret_user = str_slice(response, 0, (size_t)blank);
+  while (ret_user->len > 0 && ascii_is_space(ret_user->p[ret_user->len - 1]))
+    ret_user->len--;
   *ret_digest = str_from(response, (size_t)blank + 1);
   return true;
 }
@@ -91,13 +94,13 @@ static enum sasl_result client(struct ctx *c, const struct instance *i, const st
   if (r != SASL_OK)
     return r;
   r = sasl_client_start(c, i, io, STR_UNSET, &code, &challenge, ret_text);
-  if (r != SASL_OK || code != 334)
+  if (r != SASL_OK)
     return r;
+  if (code != 334)
+    return SASL_DEFER; /* a success without a challenge */
   struct str digest = hmac_hex(c->arena, "md5", secret, challenge);
   r = sasl_client_answer(c, io, str_printf(c->arena, "%.*s %.*s", STRF(name), STRF(digest)), &code, &reply, ret_text);
-  if (r == SASL_OK && code == 334)
-    return sasl_client_cancel(c, io, STR("one challenge too many"), ret_text);
-  return r;
+  return r == SASL_OK && code == 334 ? SASL_DEFER : r;
 }
 
 const struct authenticator_def sasl_cram_md5 = {

@@ -14,7 +14,7 @@ static void check(bool ok) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   struct arena *a = arena_new("fuzz");
   struct str rest = str_tainted(str_dup(a, str_n((const char *)data, size))), error = STR_UNSET;
-  struct dovecot_hello h = {.mechanism = STR("PLAIN")};
+  struct dovecot_hello h = {0};
   struct dovecot_place *places = NULL;
   bool greeting = true;
   if (dovecot_places(a, rest, &places, &error))
@@ -30,10 +30,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
       if (!dovecot_hello_line(&h, line, &error))
         break;
       check(!h.done || (h.version_seen && h.major == 1));
+      for (size_t i = 0; i < h.n; i++)
+        check(dovecot_mechanism(&h, str_c(h.v[i].name)) == &h.v[i]);
       greeting = !h.done;
       continue;
     }
-    struct dovecot_answer r = dovecot_answer_line(a, line);
+    struct dovecot_answer r = dovecot_answer_line(a, 1, line);
     check((r.kind == DOVECOT_BROKEN) == str_is_set(r.error));
     check(!str_is_set(r.user) || (str_is_tainted(r.user) && r.user.len <= line.len));
     struct str escaped = str_is_set(r.user) ? dovecot_escape(a, r.user) : STR_EMPTY;

@@ -7,6 +7,27 @@
 
 #define PLACES_MAX 20
 
+const struct dovecot_mechanism *dovecot_mechanism(const struct dovecot_hello *h, struct str name) {
+  for (size_t i = 0; i < h->n; i++)
+    if (str_ieq_c(name, h->v[i].name))
+      return &h->v[i];
+  return NULL;
+}
+
+static void add_mechanism(struct dovecot_hello *h, struct str name, struct str words) {
+  struct dovecot_mechanism *m = (struct dovecot_mechanism *)(uintptr_t)dovecot_mechanism(h, name);
+  if (m == NULL) {
+    if (h->n == DOVECOT_MECHANISMS_MAX || name.len > DOVECOT_MECHANISM_MAX || memchr(name.p, 0, name.len) != NULL)
+      return;
+    m = &h->v[h->n++];
+    memcpy(m->name, name.p, name.len);
+    m->name[name.len] = '\0';
+    m->plaintext = false;
+  }
+  while (str_is_set(words))
+    m->plaintext |= str_eq_c(str_cut(&words, '\t'), "plaintext");
+}
+
 bool dovecot_hello_line(struct dovecot_hello *h, struct str line, struct str *ret_error) {
   struct str rest = line, word = str_cut(&rest, '\t');
   struct str first = str_is_set(rest) ? str_cut(&rest, '\t') : STR_EMPTY;
@@ -19,10 +40,8 @@ bool dovecot_hello_line(struct dovecot_hello *h, struct str line, struct str *re
     }
     if (!str_to_u64(minor, &h->minor))
       h->minor = 0;
-  } else if (str_eq_c(word, "MECH") && str_ieq(first, h->mechanism)) {
-    h->found = true;
-    while (str_is_set(rest))
-      h->plaintext |= str_eq_c(str_cut(&rest, '\t'), "plaintext");
+  } else if (str_eq_c(word, "MECH")) {
+    add_mechanism(h, first, rest);
   } else if (str_eq_c(word, "DONE")) {
     h->done = true;
     if (!h->version_seen) {
@@ -81,7 +100,7 @@ static void read_fields(struct arena *a, struct str rest, struct dovecot_answer 
     to->kind = DOVECOT_FAIL;
 }
 
-struct dovecot_answer dovecot_answer_line(struct arena *a, struct str line) {
+struct dovecot_answer dovecot_answer_line(struct arena *a, uint32_t request, struct str line) {
   struct dovecot_answer r = {.kind = DOVECOT_IGNORED, .user = STR_UNSET};
   struct str rest = line, word = str_cut(&rest, '\t');
   bool cont = str_eq_c(word, "CONT"), ok = str_eq_c(word, "OK"), fail = str_eq_c(word, "FAIL");
@@ -90,7 +109,7 @@ struct dovecot_answer dovecot_answer_line(struct arena *a, struct str line) {
   if (memchr(line.p, 0, line.len))
     return broken("authentication socket protocol error (NUL byte)");
   uint64_t id;
-  if (!str_is_set(rest) || !str_to_u64(str_cut(&rest, '\t'), &id) || id != 1)
+  if (!str_is_set(rest) || !str_to_u64(str_cut(&rest, '\t'), &id) || id != request)
     return broken("authentication socket protocol error (incorrect id)");
   if (cont) {
     r.kind = DOVECOT_CONTINUE;

@@ -6,16 +6,23 @@
 struct arena;
 
 #define DOVECOT_LINE_MAX 16384
+#define DOVECOT_MECHANISMS_MAX 64
+#define DOVECOT_MECHANISM_MAX 40  /* a name; 20 are allowed (RFC 4422, section 3.1) */
 
-/* What the service says of itself before DONE. */
+/* What the service says of itself before DONE; no more of it is kept. */
 struct dovecot_hello {
   bool version_seen, done;
   uint64_t major, minor;
-  struct str mechanism;  /* which one is looked for */
-  bool found, plaintext; /* it is there; it gives the password away */
+  size_t n;
+  struct dovecot_mechanism {
+    char name[DOVECOT_MECHANISM_MAX + 1];
+    bool plaintext; /* it gives the password away */
+  } v[DOVECOT_MECHANISMS_MAX]; /* more, and longer names, are passed over */
 };
 /* One line of it. false: *ret_error (a literal) says what is wrong with it. */
 bool dovecot_hello_line(struct dovecot_hello *h, struct str line, struct str *ret_error);
+/* NULL: it has not named it. */
+const struct dovecot_mechanism *dovecot_mechanism(const struct dovecot_hello *h, struct str name);
 
 enum dovecot_answer_kind { DOVECOT_IGNORED, DOVECOT_CONTINUE, DOVECOT_OK, DOVECOT_FAIL, DOVECOT_FAIL_TEMPORARY, DOVECOT_BROKEN };
 struct dovecot_answer {
@@ -24,8 +31,8 @@ struct dovecot_answer {
   struct str user;   /* of OK and FAIL; unset: not told */
   struct str error;  /* of BROKEN, a literal */
 };
-/* An answer to request 1. Texts are tainted and live in `a`. */
-struct dovecot_answer dovecot_answer_line(struct arena *a, struct str line);
+/* An answer to the request with this number; one to another is BROKEN. Texts are tainted and live in `a`. */
+struct dovecot_answer dovecot_answer_line(struct arena *a, uint32_t request, struct str line);
 
 /* A value of our own for a line: tab, line ends, NUL and \001 are escaped. */
 struct str dovecot_escape(struct arena *a, struct str s);

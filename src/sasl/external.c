@@ -52,9 +52,12 @@ static enum sasl_result client(struct ctx *c, const struct instance *i, const st
   if (r != SASL_OK)
     return r;
   r = sasl_client_start(c, i, io, identity, &code, &challenge, ret_text);
-  if (r == SASL_OK && code == 334)
-    return sasl_client_cancel(c, io, STR("unexpected challenge"), ret_text);
-  return r;
+  if (r != SASL_OK || code != 334)
+    return r;
+  if (sasl_client_cancel(c, io, STR_EMPTY, ret_text) == SASL_GONE)
+    return SASL_GONE;
+  *ret_text = str_printf(c->arena, "Too few items in client_send in %.*s authenticator", STRF(i->name));
+  return SASL_ERROR;
 }
 
 const struct authenticator_def sasl_external = {

@@ -89,7 +89,7 @@ static enum sasl_result converse(struct gsasl_run *r, Gsasl_session *s, const st
   enum sasl_result k = sasl_client_start(c, r->i, io, initial, &code, &challenge, ret_text);
   while (k == SASL_OK && code == 334) {
     if (rc != GSASL_NEEDS_MORE)
-      return sasl_client_cancel(c, io, STR("one challenge too many"), ret_text);
+      return SASL_DEFER;
     rc = gsasl_run_step(r, s, challenge, &out);
     if (rc != GSASL_OK && rc != GSASL_NEEDS_MORE) {
       struct str why, unused;

@@ -100,7 +100,7 @@ static enum sasl_result client(struct ctx *c, const struct instance *i, const st
   struct str item;
   bool first = true;
   int code = 0, n = 0;
-  *ret_text = STR_EMPTY;
+  *ret_text = STR_UNSET;
   sasl_clear_auth(c);
   list_iter_init(&iter, c->arena, o->client_send);
   while (list_next(&iter, &item)) {
@@ -108,11 +108,11 @@ static enum sasl_result client(struct ctx *c, const struct instance *i, const st
     if (!first && code != 334)
       break; /* the server wants no more */
     int rc = expand_text(c, item, &text);
-    if (rc == OUTCOME_FORCED)
-      return SASL_CANCELLED;
     if (rc) {
-      *ret_text = c->error;
-      return SASL_ERROR;
+      *ret_text = rc == OUTCOME_FORCED ? STR_UNSET : sasl_client_expansion_failed(c, item);
+      if (!first && io->converse(io->arg, STR("*"), &code, &challenge))
+        return SASL_GONE;
+      return rc == OUTCOME_FORCED ? SASL_CANCELLED : SASL_ERROR;
     }
     struct str data = base64_encode(c->arena, carets(c, text));
     struct str line = data;
@@ -131,17 +131,18 @@ static enum sasl_result client(struct ctx *c, const struct instance *i, const st
     if (!base64_decode(c->arena, challenge, false, &decoded)) {
       if (!o->client_ignore_invalid_base64) {
         io->converse(io->arg, STR("*"), &code, &challenge);
-        *ret_text = str_printf(c->arena, "Invalid base64 string in server response \"%.*s\"", STRF(*ret_text));
+        *ret_text = str_printf(c->arena, "Invalid base64 string in server response \"334 %.*s\"", STRF(*ret_text));
         return SASL_CANCELLED;
       }
       decoded = STR_EMPTY;
     }
     sasl_set_auth(c, ++n, decoded);
   }
-  /* The server still asks, but there is nothing more to send. */
-  struct str reply;
-  io->converse(io->arg, STR("*"), &code, &reply);
-  return SASL_FAIL;
+  /* The server still asks, but there is nothing more to say: with a text that is a strange server, without one it did not
+  take what came with AUTH. */
+  if (str_is_set(*ret_text) && ret_text->len > 0)
+    return SASL_DEFER;
+  return sasl_client_cancel(c, io, STR("Invalid base64 string in server response \"334\""), ret_text);
 }
 
 const struct authenticator_def sasl_plaintext = {

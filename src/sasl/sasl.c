@@ -42,8 +42,7 @@ static bool advertised(struct ctx *c, const struct instance *i) {
           STRF(i->name), STRF(c->error));
     return false;
   }
-  text = str_trim(text);
-  return !(text.len == 0 || str_eq_c(text, "0") || str_ieq_c(text, "no") || str_ieq_c(text, "false"));
+  return !(!str_is_set(text) || text.len == 0 || str_eq_c(text, "0") || str_ieq_c(text, "no") || str_ieq_c(text, "false"));
 }
 
 struct str sasl_server_advertise(struct ctx *c, struct arena *a) {
@@ -127,8 +126,7 @@ enum sasl_result sasl_condition(struct ctx *c, const struct option_expr *conditi
     *ret_text = c->error;
     return SASL_DEFER;
   }
-  text = str_is_set(text) ? str_trim(text) : STR_EMPTY;
-  if (text.len == 0 || str_eq_c(text, "0") || str_ieq_c(text, "no") || str_ieq_c(text, "false"))
+  if (!str_is_set(text) || text.len == 0 || str_eq_c(text, "0") || str_ieq_c(text, "no") || str_ieq_c(text, "false"))
     return SASL_FAIL;
   if (str_eq_c(text, "1") || str_ieq_c(text, "yes") || str_ieq_c(text, "true"))
     return SASL_OK;
@@ -195,8 +193,8 @@ static int link_instance(struct config_reader *r, struct instance *i) {
         i->driver->name);
   for (const struct instance *o = config_reader_config(r)->drivers[DRIVER_AUTHENTICATOR]; o && o != i; o = o->next)
     if (is_server(i) && is_server(o) && str_ieq(sasl_public_name(i), sasl_public_name(o)))
-      return config_error(r, "two server authenticators (%.*s and %.*s) have the same public name (%.*s)", STRF(o->name), STRF(i->name),
-          STRF(sasl_public_name(i)));
+      return config_error_at(r, i->where, "two server authenticators (%.*s and %.*s) have the same public name (%.*s)", STRF(o->name),
+          STRF(i->name), STRF(sasl_public_name(o)));
   return 0;
 }
 

@@ -73,8 +73,8 @@ static enum sasl_result client(struct ctx *c, const struct instance *i, const st
   if (io->converse(io->arg, str_printf(c->arena, "AUTH %.*s", STRF(sasl_public_name(i))), &code, &reply) != 0)
     return SASL_GONE;
   *ret_text = reply;
-  if (code != 334)
-    return code / 100 == 4 ? SASL_DEFER : SASL_FAIL;
+  if (code != 334) /* a success without a question is out of step */
+    return code / 100 == 5 ? SASL_FAIL : SASL_DEFER;
   message = ntlm_write_negotiate(c->arena, NTLM_UNICODE | NTLM_OEM | NTLM_REQUEST_TARGET | NTLM_NTLM | NTLM_ALWAYS_SIGN);
   r = sasl_client_answer(c, io, message, &code, &reply, ret_text);
   if (r != SASL_OK || code != 334)
@@ -85,9 +85,7 @@ static enum sasl_result client(struct ctx *c, const struct instance *i, const st
     return sasl_client_cancel(c, io, STR("NTLM response could not be made"), ret_text);
   message = ntlm_write_response(c->arena, &response, challenged.flags & NTLM_UNICODE);
   r = sasl_client_answer(c, io, message, &code, &reply, ret_text);
-  if (r == SASL_OK && code == 334)
-    return sasl_client_cancel(c, io, STR("one challenge too many"), ret_text);
-  return r;
+  return r == SASL_OK && code == 334 ? SASL_DEFER : r;
 }
 
 static int init(struct config_reader *r, struct instance *i) {
@@ -95,8 +93,7 @@ static int init(struct config_reader *r, struct instance *i) {
   if (!ntlm_crypt_there())
     return config_error_at(r, i->where, "authenticator %.*s: the driver \"spa\" needs OpenSSL's legacy provider (MD4, DES)", STRF(i->name));
   if (has(&o->client_username) != has(&o->client_password))
-    return config_error_at(r, i->where, "authenticator %.*s: one of client_username and client_password cannot be set without the other",
-        STRF(i->name));
+    return config_error(r, "one of client_username and client_password cannot be set without the other");
   return 0;
 }
 

@@ -4,6 +4,7 @@
 #include "base/arena.h"
 #include "scan/bmi.h"
 #include "scan/dcc.h"
+#include "scan/http.h"
 #include "scan/malware.h"
 #include "scan/spam.h"
 
@@ -28,6 +29,18 @@ static void bmi(struct arena *a, struct str text, bool rspamd) {
     check_set(a, &set);
 }
 
+/* One that may be kept ends with its last byte, not before. */
+static void http(struct arena *a, struct str text, bool ended) {
+  struct http_answer r, again;
+  enum http_state state = http_read_answer(a, text, ended, &r);
+  if (state == HTTP_MORE && ended)
+    abort();
+  if (state == HTTP_DONE && (r.body.len > text.len || !str_is_tainted(r.line) || (r.body.len > 0 && !str_is_tainted(r.body))))
+    abort();
+  if (state == HTTP_DONE && r.keep && (ended || http_read_answer(a, str_slice(text, 0, text.len - 1), false, &again) != HTTP_MORE))
+    abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
   struct spam_answer spam;
   struct spam_server server;
@@ -50,6 +63,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
       if (malware_clamd_read(text, &header) == CLAMD_FOUND && (header.len == 0 || header.p < text.p || header.p + header.len > text.p + text.len))
         abort();
       break;
+    case 'n':
+      header = text;
+      if (malware_clamd_numbered(&header, 1) ? header.p < text.p + 3 || header.p + header.len != text.p + text.len : !str_eq(header, text))
+        abort();
+      break;
+    case 'h': http(a, text, false); break;
+    case 'H': http(a, text, true); break;
     case 'b': bmi(a, text, false); break;
     case 'j': bmi(a, text, true); break;
     case 'e': (void)bmi_decode(a, text, &set); break;

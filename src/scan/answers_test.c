@@ -15,9 +15,14 @@ static void test_spamd(void **state) {
   assert_true(spam_read_answer(arena, str_c("SPAMD/1.1 0 EX_OK\r\nContent-length: 3\r\nSpam: True ; 15.2 / 5.0\r\n\r\na\r\nb\n\n"), false, &a));
   assert_true(a.score > 15.19 && a.score < 15.21 && a.threshold == 5.0);
   assert_str(a.report, "a\n b");
+  assert_true(spam_read_answer(arena, str_c("SPAMD/1.1 0 EX_OK\r\nContent-length: 9\r\n\r\n5.6/5.0\r\na\n"), false, &a));
+  assert_true(a.score == 5.6 && a.threshold == 5.0 && str_eq_c(a.report, "a"));
+  assert_false(spam_read_answer(arena, str_c("SPAMD/1.1 0 EX_OK\r\nSpam: 1\r\n\r\n5.6/5.0\r\na\n"), false, &a));
   assert_false(spam_read_answer(arena, str_c("SPAMD/1.1 76 EX\r\nSpam: True ; 15.2 / 5.0\r\n\r\n"), false, &a));
   assert_false(spam_read_answer(arena, str_c("SPAMD/1.1 0 EX_OK\r\nSpam: True ; 1e / 5.0\r\n\r\n"), false, &a));
   assert_false(spam_read_answer(arena, str_c("SPAMD/1.1 0 EX_OK\r\n\r\nSpam: True ; 1 / 5.0\r\n"), false, &a));
+  assert_true(spam_read_answer(arena, str_c("RSPAMD/1.3 0 EX_OK\r\nContent-Length: 60\r\n\r\nMetric: default; True; 15.5 / 10.0 / 20.0\r\nAction: reject\r\n"), true, &a));
+  assert_true(a.score == 15.5 && a.threshold == 10 && str_eq_c(a.action, "reject"));
   assert_true(spam_read_answer(arena, str_c("RSPAMD/1.3 0 EX_OK\r\nMetric: default; False; -1.5 / 15.00 / 0.0\r\nAction: no action\r\n"), true, &a));
   assert_true(a.score == -1.5);
   assert_str(a.action, "no action");
@@ -56,14 +61,36 @@ static void test_dcc(void **state) {
 static void test_clamd(void **state) {
   struct str name;
   assert_int_equal(malware_clamd_read(str_c("stream: Eicar-Test FOUND\n"), &name), CLAMD_FOUND);
-  assert_str(name, "Eicar-Test ");
+  assert_str(name, "Eicar-Test");
   assert_int_equal(malware_clamd_read(str_c("/a: b/c: A.B FOUND"), &name), CLAMD_FOUND);
-  assert_str(name, "A.B ");
+  assert_str(name, "A.B");
+  /* ExtendedDetectionInfo's hash and size go, other parentheses do not. */
+  assert_int_equal(malware_clamd_read(str_c("stream: A.B(44d88612fea8a8f36de82e1278abb02f:68) FOUND"), &name), CLAMD_FOUND);
+  assert_str(name, "A.B");
+  assert_int_equal(malware_clamd_read(str_c("stream: A(unofficial) FOUND"), &name), CLAMD_FOUND);
+  assert_str(name, "A(unofficial)");
   assert_int_equal(malware_clamd_read(str_c("stream: OK"), &name), CLAMD_CLEAN);
   assert_int_equal(malware_clamd_read(str_c("stream: no memory. ERROR"), &name), CLAMD_ERROR);
   assert_int_equal(malware_clamd_read(str_c("PONG"), &name), CLAMD_NO_COLON);
   assert_int_equal(malware_clamd_read(str_c("stream: FOUND"), &name), CLAMD_UNKNOWN);
   assert_int_equal(malware_clamd_read(str_c("stream: "), &name), CLAMD_NO_COLON);
+}
+
+static void test_clamd_numbers(void **state) {
+  static const struct {
+    const char *text;
+    uint32_t number;
+    const char *rest; /* NULL: not its answer */
+  } tests[] = {
+    {"1: stream: OK", 1, "stream: OK"}, {"12: stream: A: B FOUND", 12, "stream: A: B FOUND"}, {"4294967295: x", 4294967295u, "x"}, {"1: ", 1, ""},
+    {"2: stream: OK", 1, NULL}, {"stream: OK", 1, NULL}, {": stream: OK", 0, NULL}, {"1:stream: OK", 1, NULL}, {"", 1, NULL},
+    {"4294967297: stream: OK", 1, NULL}, {"-1: stream: OK", 4294967295u, NULL}, {"1 : stream: OK", 1, NULL}, {"UNKNOWN COMMAND", 1, NULL},
+  };
+  for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
+    struct str text = str_c(tests[i].text);
+    assert_int_equal(malware_clamd_numbered(&text, tests[i].number), tests[i].rest != NULL);
+    assert_str(text, tests[i].rest ? tests[i].rest : tests[i].text);
+  }
 }
 
 static void test_verdicts(void **state) {
@@ -91,7 +118,7 @@ static void test_verdicts(void **state) {
 int main(void) {
   arena = arena_new("test");
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_spamd), cmocka_unit_test(test_servers), cmocka_unit_test(test_dcc), cmocka_unit_test(test_clamd), cmocka_unit_test(test_verdicts),
+    cmocka_unit_test(test_spamd), cmocka_unit_test(test_servers), cmocka_unit_test(test_dcc), cmocka_unit_test(test_clamd), cmocka_unit_test(test_clamd_numbers), cmocka_unit_test(test_verdicts),
   };
   int rc = cmocka_run_group_tests(tests, NULL, NULL);
   arena_free(arena);

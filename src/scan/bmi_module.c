@@ -46,7 +46,9 @@ static int control_run(struct ctx *c, struct str option) {
     return OUTCOME_OK;
   s->run = true;
   s->defer_on_error |= option.len > 0;
-  acl_message(c)->cutthrough = false; /* header and routing depend on a verdict that is not there yet */
+  /* Header and routing depend on a verdict that is not there yet. */
+  acl_message(c)->cutthrough = false;
+  acl_message(c)->cutthrough_never = true;
   return OUTCOME_OK;
 }
 

@@ -9,6 +9,8 @@
 #include "loop/stream.h"
 #include "match/match.h"
 #include "message/message.h"
+#include "scan/http.h"
+#include "scan/pool.h"
 #include "scan/scan.h"
 
 #define SECONDS 120
@@ -59,6 +61,7 @@ struct asking {
   size_t n;
   usec_t deadline;
   struct str error;
+  bool gone;    /* the server has closed, with nothing of an answer */
 };
 
 static bool fail(struct asking *k, const char *what, const char *why) {
@@ -84,23 +87,12 @@ static struct str host_port(struct arena *a, struct str text, const char *port) 
   return str_printf(a, "%.*s %.*s", STRF(host), STRF(number));
 }
 
-static bool read_all(struct asking *k, struct stream *from, struct buf *b) {
-  int rc;
-  while ((rc = stream_fill(from, k->deadline)) > 0) {
-    struct str data = stream_peek(from);
-    buf_add(b, data);
-    stream_consume(from, data.len);
-    if (b->overflow)
-      return fail(k, "too long an answer", NULL);
-  }
-  return rc == 0 || (rc == -ECONNRESET && b->len > 0) || fail(k, "unable to read from socket", strerror(-rc));
-}
-
 static bool send_message(struct asking *k, struct stream *to, struct str head, const struct scan_copy *copy) {
   stream_set_write_timeout(to, SECONDS);
   int rc = stream_write(to, head);
   if (rc >= 0)
     rc = scan_copy_send(k->c, copy, to);
+  k->gone = rc == -EPIPE || rc == -ECONNRESET;
   return rc >= 0 || fail(k, "unable to send to socket", strerror(-rc));
 }
 
@@ -166,8 +158,8 @@ static struct str rspamd_head(struct asking *k, struct str host, uint64_t size, 
   const struct client *cl = k->c->client;
   struct buf b;
   buf_init(&b, k->c->arena, QUESTION_MAX);
-  buf_printf(&b, "POST /checkv2 HTTP/1.1\r\nHost: %.*s\r\nConnection: close\r\nContent-Length: %llu\r\nQueue-Id: %s\r\n", STRF(host),
-      (unsigned long long)size, m->id);
+  buf_printf(&b, "POST /checkv2 HTTP/1.1\r\nHost: %.*s\r\nConnection: %s\r\nContent-Length: %llu\r\nQueue-Id: %s\r\n", STRF(host),
+      scan_links_kept(k->c) ? "keep-alive" : "close", (unsigned long long)size, m->id);
   add_field(&b, "From", m->reverse_path);
   for (size_t i = 0; i < n; i++)
     add_field(&b, "Rcpt", recipients[i]);
@@ -180,32 +172,54 @@ static struct str rspamd_head(struct asking *k, struct str host, uint64_t size, 
   return buf_str(&b);
 }
 
-/* The body of a reply 200. */
-static bool http_body(struct asking *k, struct str text, struct str *ret) {
-  ptrdiff_t end = str_find(text, STR("\r\n\r\n"));
-  struct str rest = text, line = str_rtrim(str_cut(&rest, '\n'));
-  if (end < 0 || !str_starts(line, STR("HTTP/1.")) || line.len < 12)
+static bool read_http(struct asking *k, struct stream *from, struct http_answer *ret) {
+  struct buf b;
+  enum http_state state = HTTP_MORE;
+  buf_init(&b, k->c->message->arena, ANSWER_MAX);
+  while (state == HTTP_MORE) {
+    int rc = stream_fill(from, k->deadline);
+    bool ended = rc == 0 || (rc == -ECONNRESET && b.len > 0);
+    if (rc > 0) {
+      struct str data = stream_peek(from);
+      buf_add(&b, data);
+      stream_consume(from, data.len);
+    } else if (!ended || b.len == 0) {
+      k->gone = rc == 0 || rc == -ECONNRESET || rc == -EPIPE;
+      return fail(k, "unable to read from socket", rc == 0 ? "EOF" : strerror(-rc));
+    }
+    if (b.overflow)
+      return fail(k, "too long an answer", NULL);
+    state = http_read_answer(k->c->message->arena, str_tainted(buf_str(&b)), ended, ret);
+  }
+  if (state == HTTP_BAD)
     return fail(k, "malformed answer", NULL);
-  if (!str_eq_c(str_slice(line, 9, 12), "200"))
-    return fail(k, "the server refused", str_dup_c(k->c->arena, str_slice(line, 0, 200)));
-  *ret = str_from(text, (size_t)end + 4);
-  return true;
+  return ret->status == 200 || fail(k, "the server refused", str_dup_c(k->c->arena, str_slice(ret->line, 0, 200)));
+}
+
+/* Over a kept connection, if there is one; when that has ended meanwhile, over a new one. */
+static bool ask_http(struct asking *k, struct str server, struct str head, const struct scan_copy *copy, struct http_answer *ret) {
+  for (bool anew = false;; anew = true) {
+    struct scan_link *link;
+    if (scan_link_open(k->c, "http", server, k->deadline, anew, &link, &k->error) < 0)
+      return false;
+    bool used = link->asked++ > 0;
+    bool fine = send_message(k, link->stream, head, copy) && read_http(k, link->stream, ret);
+    if (fine && ret->keep)
+      scan_link_keep(k->c, link, server);
+    else
+      scan_link_close(link);
+    if (fine || !used || !k->gone)
+      return fine;
+  }
 }
 
 static bool ask_rspamd(struct asking *k, struct str url, const struct scan_copy *copy, const struct str *recipients, size_t n, struct str words,
     struct bmi_set *ret) {
-  struct str rest = str_from(url, 7), host = str_cut(&rest, '/'), json;
-  struct stream *to = NULL;
-  struct buf answer;
-  buf_init(&answer, k->c->message->arena, ANSWER_MAX);
-  if (scan_connect(k->c, host_port(k->c->arena, host, "11333"), k->deadline, &to, &k->error) < 0)
+  struct str rest = str_from(url, 7), host = str_cut(&rest, '/');
+  struct http_answer answer;
+  if (!ask_http(k, host_port(k->c->arena, host, "11333"), rspamd_head(k, host, copy->size, recipients, n, words), copy, &answer))
     return false;
-  bool fine = send_message(k, to, rspamd_head(k, host, copy->size, recipients, n, words), copy) && read_all(k, to, &answer) &&
-              http_body(k, str_tainted(buf_str(&answer)), &json);
-  stream_free(to);
-  if (fine && !bmi_read_rspamd(k->c->message->arena, json, recipients, n, ret))
-    return fail(k, "malformed answer", NULL);
-  return fine;
+  return bmi_read_rspamd(k->c->message->arena, answer.body, recipients, n, ret) || fail(k, "malformed answer", NULL);
 }
 
 /* Once for all recipients whose opt-in data are the same. */

@@ -95,7 +95,7 @@ int scan_answer_line(struct stream *s, size_t max, usec_t deadline, struct str *
   return stream_read_line(s, max, deadline, ret, &eol);
 }
 
-int scan_answer(struct stream *s, usec_t deadline, struct buf *b) {
+static int read_answer(struct stream *s, usec_t deadline, struct buf *b) {
   int rc;
   while ((rc = stream_fill(s, deadline)) > 0) {
     struct str data = stream_peek(s);
@@ -110,7 +110,15 @@ int scan_answer(struct stream *s, usec_t deadline, struct buf *b) {
     if (end)
       return 1;
   }
-  if (rc == -ECONNRESET && b->len > 0)
-    return 1;
-  return rc < 0 ? rc : b->len > 0;
+  return rc;
+}
+
+int scan_answer(struct stream *s, usec_t deadline, struct buf *b) {
+  int rc = read_answer(s, deadline, b);
+  return (rc == 0 || rc == -ECONNRESET) && b->len > 0 ? 1 : rc;
+}
+
+int scan_answer_whole(struct stream *s, usec_t deadline, struct buf *b) {
+  int rc = read_answer(s, deadline, b);
+  return rc == 0 && b->len > 0 ? -ECONNRESET : rc;
 }

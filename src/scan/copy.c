@@ -10,12 +10,14 @@
 
 #include "acl/acl.h"
 #include "base/buf.h"
+#include "base/fd_io.h"
 #include "core/main_options.h"
 #include "core/module.h"
 #include "expand/expand.h"
 #include "loop/fiber.h"
 #include "loop/stream.h"
 #include "message/message.h"
+#include "scan/pool.h"
 #include "scan/scan.h"
 
 #define HEAD_MAX (64u << 20)
@@ -131,13 +133,7 @@ struct write_call {
 
 static int write_offloaded(void *arg) {
   struct write_call *k = arg;
-  while (k->data.len > 0) {
-    ssize_t n = write(k->fd, k->data.p, k->data.len);
-    if (n < 0 && errno != EINTR)
-      return -errno;
-    k->data = str_from(k->data, n > 0 ? (size_t)n : 0);
-  }
-  return 0;
+  return fd_write_all(k->fd, k->data.p, k->data.len);
 }
 
 int scan_write(int fd, struct str data) {
@@ -259,9 +255,13 @@ void scan_set_callout_address(struct ctx *c, struct str text) {
     s->callout_address = str_dup(c->message->arena, text);
 }
 
-static int get_callout_address(struct ctx *c, const struct variable_def *def, struct str *ret) {
+struct str scan_callout_address(const struct ctx *c) {
   const struct scan_state *s = state_of(c);
-  *ret = s && str_is_set(s->callout_address) ? s->callout_address : STR_EMPTY;
+  return s && str_is_set(s->callout_address) ? s->callout_address : STR_EMPTY;
+}
+
+static int get_callout_address(struct ctx *c, const struct variable_def *def, struct str *ret) {
+  *ret = scan_callout_address(c);
   return 0;
 }
 
@@ -269,14 +269,21 @@ static const struct variable_def variables[] = {{"callout_address", get_callout_
 
 static const struct acl_control_def controls[] = {
   {"no_mbox_unspool", false,
-    ACL_ONLY(ACL_BIT(ACL_MAIL) | ACL_BIT(ACL_RCPT) | ACL_BIT(ACL_PREDATA) | ACL_BIT(ACL_DATA) | ACL_BIT(ACL_PRDR) | ACL_BIT(ACL_MIME)),
+    ACL_ONLY(ACL_BIT(ACL_MAIL) | ACL_BIT(ACL_RCPT) | ACL_BIT(ACL_PREDATA) | ACL_BIT(ACL_DATA) | ACL_BIT(ACL_PRDR) | ACL_BIT(ACL_MIME) |
+      ACL_BIT(ACL_NOT_SMTP_MIME)),
     0, control_keep},
   {0},
+};
+
+static const struct option_def options[] = {
+  {"keep_scanner_connections", OPTION_BOOL, offsetof(struct scan_options, keep_scanner_connections), "true"}, OPTIONS_END,
 };
 
 const struct module scan_module = {
   .name = "scan",
   .summary = "content scanning",
+  .main_options = options,
+  .main_size = sizeof(struct scan_options),
   .support = "Content_Scanning",
   .variables = variables,
   .acl_controls = controls,

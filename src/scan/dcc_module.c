@@ -27,12 +27,24 @@ struct dcc_options {
 
 struct dcc_state {
   bool done;
-  int result;               /* OUTCOME_* of the condition */
+  int result;               /* OUTCOME_OK: the letters tell */
   struct str letter, recipients, header;
+  struct str *asked;        /* the recipients that dccifd was told, a letter for each */
+  size_t n_asked;
 };
 
 static struct dcc_state *state_of(const struct ctx *c) {
   return c->message ? message_module_state(c->message, &dcc_module) : NULL;
+}
+
+/* The letter for the recipient whose ACL runs (PRDR), or for all. */
+static struct str letter_of(struct ctx *c, const struct dcc_state *s) {
+  const struct acl_session *session = acl_session(c);
+  const struct acl_recipient *r = session ? session->recipient : NULL;
+  for (size_t i = 0; r && i < s->n_asked && i < s->recipients.len; i++)
+    if (str_eq(s->asked[i], r->address))
+      return str_slice(s->recipients, i, i + 1);
+  return s->letter;
 }
 
 static int trouble(struct ctx *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -202,8 +214,19 @@ static int ask(struct ctx *c, struct dcc_state *s) {
   s->letter = str_printf(keep, "%c", a.result);
   s->recipients = str_dup(keep, a.recipients);
   s->header = str_tainted(str_dup(keep, str_rtrim(a.header)));
+  s->n_asked = c->message->recipients.n;
+  s->asked = arena_array(keep, struct str, s->n_asked);
+  for (size_t i = 0; i < s->n_asked; i++)
+    s->asked[i] = c->message->recipients.v[i].address;
   add_headers(c, o, &a);
-  return a.result == 'A' || a.result == 'S' ? OUTCOME_OK : a.result == 'T' ? OUTCOME_DEFER : OUTCOME_FAIL;
+  return a.result == 'T' ? OUTCOME_DEFER : OUTCOME_OK;
+}
+
+static int judged(struct ctx *c, const struct dcc_state *s) {
+  struct str letter = letter_of(c, s);
+  if (s->result != OUTCOME_OK)
+    return s->result;
+  return str_eq_c(letter, "A") || str_eq_c(letter, "S") ? OUTCOME_OK : OUTCOME_FAIL;
 }
 
 static int eval_dcc(struct ctx *c, const struct acl_clause *clause, struct str arg) {
@@ -217,7 +240,8 @@ static int eval_dcc(struct ctx *c, const struct acl_clause *clause, struct str a
     s->done = true;
   }
   /* The condition is used negated: trouble that is to let the message pass is "accept". */
-  return s->result == OUTCOME_DEFER && defer_ok ? OUTCOME_OK : s->result;
+  int rc = judged(c, s);
+  return rc == OUTCOME_DEFER && defer_ok ? OUTCOME_OK : rc;
 }
 
 /* ---- the module ---- */
@@ -225,6 +249,8 @@ static int eval_dcc(struct ctx *c, const struct acl_clause *clause, struct str a
 static int get(struct ctx *c, const struct variable_def *def, struct str *ret) {
   const struct dcc_state *s = state_of(c);
   struct str v = s ? *(const struct str *)(const void *)((const char *)s + def->offset) : STR_UNSET;
+  if (s && def->offset == offsetof(struct dcc_state, letter))
+    v = letter_of(c, s);
   *ret = str_is_set(v) ? v : STR_EMPTY;
   return 0;
 }
@@ -235,7 +261,7 @@ static const struct variable_def variables[] = {
 };
 
 static const struct acl_condition_def conditions[] = {
-  {"dcc", ACL_ONLY(ACL_BIT(ACL_DATA) | ACL_BIT(ACL_NOT_SMTP)), true, 0, eval_dcc, NULL}, {0},
+  {"dcc", ACL_ONLY(ACL_BIT(ACL_DATA) | ACL_BIT(ACL_PRDR) | ACL_BIT(ACL_NOT_SMTP)), true, 0, eval_dcc, NULL}, {0},
 };
 
 static const struct option_def options[] = {

@@ -7,6 +7,7 @@
 
 #include "acl/acl.h"
 #include "base/buf.h"
+#include "base/fd_io.h"
 #include "core/main_options.h"
 #include "core/module.h"
 #include "expand/expand.h"
@@ -135,19 +136,16 @@ struct piece_call {
   const char *path;
   struct str data;
   int fd;
-  bool last;
+  bool anew, last;
 };
 
+/* A name of our own must be new; one that the ACL gives is overwritten, for other parts may have the same. */
 static int piece_offloaded(void *arg) {
   struct piece_call *k = arg;
-  if (k->fd < 0 && (k->fd = open(k->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0640)) < 0)
+  int how = k->anew ? O_EXCL : O_TRUNC;
+  if (k->fd < 0 && (k->fd = open(k->path, O_WRONLY | O_CREAT | how | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0640)) < 0)
     return -errno;
-  int rc = 0;
-  while (k->data.len > 0 && rc == 0) {
-    ssize_t n = write(k->fd, k->data.p, k->data.len);
-    rc = n < 0 && errno != EINTR ? -errno : 0;
-    k->data = str_from(k->data, n > 0 ? (size_t)n : 0);
-  }
+  int rc = fd_write_all(k->fd, k->data.p, k->data.len);
   if (k->last || rc < 0) {
     if (close(k->fd) < 0 && rc == 0)
       rc = -errno;
@@ -164,7 +162,7 @@ static int flush(struct decoding *d, bool last) {
   for (int i = 0; rc == -EEXIST && i < (d->numbered && !made ? FILES_MAX : 1); i++) {
     if (d->numbered && !made)
       d->path = str_printf(s->walk->part_arena, "%.*s/%s-%05u", STRF(directory), d->c->message->id, s->files++);
-    struct piece_call k = {.path = d->path.p, .data = str_n(d->out, d->n), .fd = d->fd, .last = last};
+    struct piece_call k = {.path = d->path.p, .data = str_n(d->out, d->n), .fd = d->fd, .anew = d->numbered, .last = last};
     rc = fiber_offload(piece_offloaded, &k);
     d->fd = k.fd;
   }
@@ -270,7 +268,7 @@ int mime_decode_part(struct ctx *c, struct str how) {
 
 static int eval_decode(struct ctx *c, const struct acl_clause *clause, struct str arg) {
   struct str how = str_trim(arg);
-  if (how.len == 0 || str_eq_c(how, "0") || str_ieq_c(how, "false"))
+  if (str_eq_c(how, "0") || str_ieq_c(how, "false"))
     return OUTCOME_FAIL;
   return mime_decode_part(c, how);
 }

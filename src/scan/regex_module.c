@@ -68,7 +68,7 @@ static void compile(struct ctx *c, struct arena *a, struct str list, struct patt
 
 static bool match(struct regex_state *s, const struct patterns *p, struct str text) {
   struct str group[REGEX_VARIABLES + 1] = {{0}};
-  for (int i = 0; i < p->n; i++) {
+  for (int i = p->n - 1; i >= 0; i--) { /* the last one that matches is shown, as in Exim */
     int n = pcre_match(p->re[i], text, group, REGEX_VARIABLES + 1);
     if (n > 0) {
       keep(s, p->text[i], group, n);

@@ -61,5 +61,9 @@ int scan_answer(struct stream *s, usec_t deadline, struct buf *b);
 /* -bmalware: scans a file as the condition `malware` would. OUTCOME_OK, *ret_found unset when there is nothing; or DEFER, logged. [suspends] */
 int malware_test_file(struct ctx *c, struct str file, struct str *ret_found);
 
+/* What ends with its NUL or LF only: -ECONNRESET when it ends without, after something. Else as scan_answer(). */
+int scan_answer_whole(struct stream *s, usec_t deadline, struct buf *b);
+
 /* $callout_address. */
 void scan_set_callout_address(struct ctx *c, struct str text);
+struct str scan_callout_address(const struct ctx *c);

@@ -26,16 +26,21 @@ static bool read_number(struct str *text, double *ret) {
   return n > 0 && end == digits + n && *ret > -1e9 && *ret < 1e9;
 }
 
-/* "True ; 15.2 / 5.0" */
-static bool read_scores(struct str text, struct spam_answer *ret) {
-  str_cut(&text, ';');
-  if (!str_is_set(text) || !read_number(&text, &ret->score))
+/* "15.2 / 5.0" */
+static bool read_pair(struct str text, struct spam_answer *ret) {
+  if (!read_number(&text, &ret->score))
     return false;
   text = str_ltrim(text);
   if (text.len == 0 || text.p[0] != '/')
     return false;
   text = str_from(text, 1);
   return read_number(&text, &ret->threshold);
+}
+
+/* "True ; 15.2 / 5.0" */
+static bool read_scores(struct str text, struct spam_answer *ret) {
+  str_cut(&text, ';');
+  return str_is_set(text) && read_pair(text, ret);
 }
 
 static void add_report(struct arena *a, struct str text, struct spam_answer *ret) {
@@ -68,16 +73,22 @@ static bool is_fine(struct str line, const char *protocol) {
 }
 
 bool spam_read_answer(struct arena *a, struct str text, bool rspamd, struct spam_answer *ret) {
-  bool scored = false;
+  bool scored = false, has_field = false;
   *ret = (struct spam_answer){.report = STR_EMPTY};
   struct str rest = text, line = cut_line(&rest);
   if (!is_fine(line, rspamd ? "RSPAMD/" : "SPAMD/"))
     return false;
-  while (rest.len > 0 && (line = cut_line(&rest)).len > 0) {
+  while (rest.len > 0) {
+    line = cut_line(&rest);
+    if (line.len == 0 && rspamd && !scored)
+      continue; /* fields of HTTP's kind may come first */
+    if (line.len == 0)
+      break;
     struct str value = line, name = str_cut(&value, ':');
     if (!str_is_set(value))
       continue;
     if (!rspamd && str_ieq_c(name, "Spam")) {
+      has_field = true;
       scored = read_scores(value, ret);
     } else if (rspamd && str_ieq_c(name, "Metric")) {
       str_cut(&value, ';');
@@ -86,6 +97,11 @@ bool spam_read_answer(struct arena *a, struct str text, bool rspamd, struct spam
     } else if (rspamd && str_ieq_c(name, "Action")) {
       ret->action = str_trim(value);
     }
+  }
+  /* Servers of an older make have the scores above the report. */
+  if (!rspamd && !scored && !has_field) {
+    line = cut_line(&rest);
+    scored = read_pair(line, ret);
   }
   if (!rspamd)
     add_report(a, rest, ret);
@@ -157,8 +173,11 @@ const char *spam_read_server(struct str item, struct spam_server *ret, void (*wa
     if (word.len == 0 || words++ < (path ? 1 : 2))
       continue;
     if (!read_option(word, ret)) {
+      struct str value = word, name = str_cut(&value, '=');
+      const char *what = !str_is_set(value) ? NULL : str_ieq_c(name, "tmo") ? "timeout value" : str_ieq_c(name, "retry") ? "retry value"
+                                                 : str_ieq_c(name, "time")  ? "time value" : NULL;
       *ret = before;
-      warn(arg, "parameter", word);
+      warn(arg, what ? what : "parameter", what ? value : word);
     }
   }
   return words < (path ? 1 : 2) ? "address" : NULL;

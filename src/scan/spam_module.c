@@ -45,6 +45,7 @@ static int trouble(struct ctx *c, unsigned logs, const char *fmt, ...) {
   struct str text = str_vprintf(c->arena, fmt, ap);
   va_end(ap);
   acl_log(c, logs, "spam acl condition: %.*s", STRF(log_printable(c->arena, text)));
+  c->error = STR_EMPTY; /* has been told */
   return OUTCOME_DEFER;
 }
 
@@ -142,6 +143,7 @@ static void add_line(struct buf *b, const char *name, struct str value, const ch
 static struct str rspamd_head(struct ctx *c, uint64_t size) {
   const struct message *m = c->message;
   const struct client *cl = c->client;
+  struct str host;
   struct buf b;
   buf_init(&b, c->arena, 16u << 20);
   buf_printf(&b, "CHECK RSPAMC/1.3\r\nContent-length: %llu\r\nQueue-Id: %s\r\n", (unsigned long long)size, m->id);
@@ -151,8 +153,8 @@ static struct str rspamd_head(struct ctx *c, uint64_t size) {
     add_line(&b, "Rcpt", m->recipients.v[i].address, "<", ">");
   if (str_is_set(cl->helo_name) && cl->helo_name.len)
     add_line(&b, "Helo", cl->helo_name, "", "");
-  if (str_is_set(cl->host_name) && cl->host_name.len)
-    add_line(&b, "Hostname", cl->host_name, "", "");
+  if (expand_text(c, STR("$sender_host_name"), &host) == 0 && str_is_set(host) && host.len) /* looked up now, unless it was */
+    add_line(&b, "Hostname", host, "", "");
   if (str_is_set(cl->host_address) && cl->host_address.len)
     add_line(&b, "IP", cl->host_address, "", "");
   if (str_is_set(cl->authenticated_id) && cl->authenticated_id.len)

@@ -40,7 +40,8 @@ static void extract_recipients(struct reception *r, struct header *h) {
       vec_push(r->c->arena, &r->bad, bad);
       continue;
     }
-    struct recipient rcpt = {.address = receive_qualify(r->c, r->m->arena, address.address, false), .parent = -1};
+    struct recipient rcpt = {.address = receive_qualify(r->c, r->m->arena, address.address, false), .parent = -1,
+      .given = address.domain.len ? STR_UNSET : str_tainted(str_dup(r->m->arena, address.address))};
     rcpt.address.taint = STR_TAINTED;
     r->m->smtputf8 |= !str_is_ascii(rcpt.address);
     bool known = false; /* addresses given as arguments are not to get the message, if the site wants it so */
@@ -172,7 +173,8 @@ static struct str submission_address(struct reception *r) {
   if (!str_is_set(id) || id.len == 0)
     return STR_UNSET;
   struct str domain = str_is_set(am->submission_domain) ? am->submission_domain : main_options(r->c->config)->qualify_domain;
-  struct str s = domain.len == 0 ? str_dup(r->m->arena, id) : str_printf(r->m->arena, "%.*s@%.*s", STRF(id), STRF(domain));
+  struct str s = domain.len == 0 ? str_dup(r->m->arena, id)
+                                 : str_printf(r->m->arena, "%.*s@%.*s", STRF(address_quote_local_part(r->c->arena, id)), STRF(domain));
   s.taint = STR_TAINTED;
   return s;
 }
@@ -245,8 +247,11 @@ static void complete_login_from(struct reception *r) {
     if (h->type != 'F' || !str_ieq(header_value(h), r->p.submitter->login))
       continue;
     struct str text = with_name(r, full_name(r), login_address(r));
-    h->text = str_printf(r->m->arena, "%.*s: %.*s\n", (int)h->name_len, h->text.p, STRF(text));
-    h->text.taint = STR_TAINTED;
+    text = str_printf(r->m->arena, "%.*s: %.*s\n", (int)h->name_len, h->text.p, STRF(text));
+    text.taint = STR_TAINTED;
+    h->type = '*';
+    add_header(r, 'F', text);
+    return;
   }
 }
 
@@ -320,8 +325,13 @@ static void check_sender(struct reception *r, bool submission) {
     if (from)
       add_header(r, 'S', str_printf(r->m->arena, "%sSender: %.*s\n", r->resent ? "Resent-" : "", STRF(text)));
   }
-  if (submission && r->m->reverse_path.len > 0)
+  if (submission && r->m->reverse_path.len > 0) {
+    r->sender_given = r->m->reverse_path;
+    if (log_selected(LOGSEL_address_rewrite) && !str_eq(r->m->reverse_path, expected))
+      acl_log(r->c, LOG_MAIN, "\"%.*s\" from env-from rewritten as \"%.*s\" by submission mode",
+          STRF(log_printable(r->c->arena, r->m->reverse_path)), STRF(log_printable(r->c->arena, expected)));
     r->m->reverse_path = expected;
+  }
 }
 
 static void extract_all(struct reception *r) {
@@ -330,20 +340,18 @@ static void extract_all(struct reception *r) {
     if (h->type && strchr(types, h->type) && is_resent(h) == r->resent)
       extract_recipients(r, h);
   for (struct header *h = r->m->headers; h; h = h->next)
-    if (h->type == 'B')
+    if (h->type == 'B' && is_resent(h) == r->resent)
       h->type = '*';
 }
 
 static void keep_message_id(struct reception *r) {
-  struct header *h = find_type(r->m, 'I', r->resent);
-  if (!h)
-    h = find_type(r->m, 'I', false);
-  if (!h)
+  const struct header *h = find_type(r->m, 'I', r->resent);
+  struct mail_address id;
+  struct str error;
+  r->have_message_id = h != NULL;
+  if (!h || address_parse(r->c->arena, header_value(h), ADDRESS_ALLOW_DOMAIN_LITERAL, &id, &error))
     return;
-  struct str v = header_value(h);
-  if (v.len >= 2 && v.p[0] == '<' && v.p[v.len - 1] == '>')
-    v = str_slice(v, 1, v.len - 1);
-  r->message_id_value = str_dup(r->m->arena, v);
+  r->message_id_value = str_dup(r->m->arena, id.address);
   r->message_id_value.taint = STR_TAINTED;
 }
 

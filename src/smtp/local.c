@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "acl/acl.h"
+#include "base/buf.h"
 #include "base/idn.h"
 #include "core/main_options.h"
 #include "expand/expand.h"
@@ -32,11 +33,13 @@ static void set_client(struct local *l) {
   l->session.caller_gid = p->submitter->gid;
   cl->local = p->peer.family == 0;
   cl->connection_id = str_printf(l->arena, "%d", (int)getpid());
-  cl->ident = str_is_set(p->ident) ? p->ident : p->peer.family == 0 ? p->submitter->login : STR_UNSET;
+  cl->ident = str_is_set(p->ident) ? p->ident : p->submitter->login;
   cl->host_authenticated = p->host_authenticated;
-  cl->authenticated_id = str_is_set(p->authenticated_id) ? p->authenticated_id : p->peer.family == 0 ? p->submitter->login : STR_UNSET;
+  /* A trusted caller who gives a sender speaks for somebody else. */
+  bool own = !(p->submitter->trusted && str_is_set(p->sender));
+  cl->authenticated_id = str_is_set(p->authenticated_id) ? p->authenticated_id : own ? p->submitter->login : STR_UNSET;
   cl->authenticated_sender = p->authenticated_sender;
-  if (!str_is_set(cl->authenticated_sender) && p->peer.family == 0)
+  if (!str_is_set(cl->authenticated_sender) && own)
     cl->authenticated_sender = receive_login_address(l->c, l->arena, p->submitter->login);
   cl->protocol = str_is_set(p->protocol) ? p->protocol : STR("local");
   if (p->local.family) {
@@ -80,13 +83,19 @@ static void set_sender(struct local *l) {
   m->reverse_path.taint = STR_TAINTED;
   m->smtputf8 |= !str_is_ascii(sender);
   m->reverse_path_set_untrusted = !p->submitter->trusted;
+  if (p->submitter->trusted) { /* for somebody else, of whom nothing is known but what -oMai and -oMas say */
+    m->sender_local = false;
+    l->c->client->authenticated_id = p->authenticated_id;
+    l->c->client->authenticated_sender = p->authenticated_sender;
+  }
 }
 
 /* One argument may hold several addresses. */
 static void take_argument(struct local *l, struct str arg) {
   struct address_walk w = {.text = arg};
   while (address_walk_next(&w)) {
-    struct str item = str_slice(arg, w.from, w.to), error = STR_UNSET;
+    bool group = w.shown_from != w.from; /* is for header lines only */
+    struct str item = group ? str_slice(arg, w.shown_from, w.shown_to) : str_slice(arg, w.from, w.to), error = STR_UNSET;
     struct mail_address address;
     if (address_parse(l->c->arena, item, address_flags(l->c, ADDRESS_ALLOW_DOMAIN_LITERAL | ADDRESS_ALLOW_UTF8), &address, &error) == 0 &&
         address.domain.len == 0 && l->p->no_qualify) {
@@ -147,6 +156,8 @@ static int hand_over(struct local *l) {
     if (log_selected(LOGSEL_delay_delivery) && why.len > 0)
       acl_log(l->c, LOG_MAIN, "no immediate delivery: %.*s", STRF(why));
   }
+  if (am->queue_only && !m->frozen && log_selected(LOGSEL_delay_delivery))
+    acl_log(l->c, LOG_MAIN, "no immediate delivery: queued by ACL");
   l->m = l->c->message = NULL;
   if (h && h->accepted)
     h->accepted(h->arg, l->c, m, queue);
@@ -155,20 +166,33 @@ static int hand_over(struct local *l) {
   return 0;
 }
 
+/* One line each: "address: error". */
+static struct str bad_list(struct local *l, struct reception *r) {
+  struct buf b;
+  buf_init(&b, l->arena, BUF_MAX_EXPANSION);
+  for (size_t i = 0; i < r->bad.n; i++)
+    buf_printf(&b, "%s%.*s: %.*s", i ? "\n" : "", STRF(r->bad.v[i].address), STRF(r->bad.v[i].error));
+  return buf_str(&b);
+}
+
 static int finish(struct local *l, struct reception *r) {
   struct message *m = l->m;
   if (receive_end(r) < 0)
     return receive_failed(l, r);
-  for (size_t i = 0; i < r->bad.n; i++)
-    vec_push(l->arena, &l->bad, r->bad.v[i]);
   if (l->bad.n > 0)
     return local_report(l->p, r, LOCAL_BAD_ADDRESS, l->bad.v[0].address, l->bad.v[0].error);
-  if (m->recipients.n == 0)
-    return local_report(l->p, r, r->extracted && l->arguments.n ? LOCAL_ARGS_SUPPRESSED : LOCAL_NO_RECIPIENTS, STR_EMPTY, STR_EMPTY);
   int64_t max = 0;
-  if (expand_option_int(l->c, &l->o->recipients_max, "recipients_max", &max) == 0 && max > 0 && (int64_t)m->recipients.n > max) {
-    acl_log(l->c, LOG_MAIN, "Too many recipients: %zu", m->recipients.n);
+  if (expand_option_int(l->c, &l->o->recipients_max, "recipients_max", &max) == 0 && max > 0 && (int64_t)m->recipients.n > max)
     return local_report(l->p, r, LOCAL_TOO_MANY, str_printf(l->arena, "%lld", (long long)max), STR_EMPTY);
+  if (r->bad.n > 0) {
+    acl_log(l->c, LOG_MAIN | LOG_PANIC, "%s bad addresses found in headers", m->id);
+    int status = local_report(l->p, r, LOCAL_BAD_IN_HEADER, bad_list(l, r), m->recipients.n > 0 ? STR("others") : STR_EMPTY);
+    if (m->recipients.n == 0 || l->p->errors_to_stderr)
+      return status;
+  } else if (m->recipients.n == 0) {
+    if (l->p->extract_recipients)
+      acl_log(l->c, LOG_MAIN | LOG_PANIC, "%s no recipients found in headers", m->id);
+    return local_report(l->p, r, r->extracted && l->arguments.n ? LOCAL_ARGS_SUPPRESSED : LOCAL_NO_RECIPIENTS, STR_EMPTY, STR_EMPTY);
   }
   struct str why;
   bool discarded;

@@ -8,8 +8,6 @@ command line or of its header (Exim manual, chapter "The Exim command line":
 #include "smtp/receive.h"
 #include "smtp/server/server.h"
 
-enum local_errors { LOCAL_ERRORS_MAIL, LOCAL_ERRORS_STDERR, LOCAL_ERRORS_QUIET };
-
 struct local_params {
   struct config *config;
   struct stream *in;
@@ -29,8 +27,8 @@ struct local_params {
   int peer_port, local_port;
   struct str host_name, ident, protocol, host_authenticated, authenticated_id, authenticated_sender; /* -oMs -oMt -oMr -oMaa … */
   int64_t timeout;                 /* -or; 0: none; -1: receive_timeout */
-  enum local_errors errors;
-  int error_status;                /* exit status after an error was mailed: 1, or 2 with -oee */
+  bool errors_to_stderr;           /* -oep; else they are mailed to the sender */
+  int error_status;                /* exit status after an error was mailed: 1, or 0 with -oee */
   bool queue_only;
   const struct smtp_hooks *hooks;
 };
@@ -39,7 +37,7 @@ struct local_params {
 int receive_local(const struct local_params *p);
 
 enum local_error {
-  LOCAL_BAD_ADDRESS, LOCAL_NO_RECIPIENTS, LOCAL_ARGS_SUPPRESSED, LOCAL_TOO_BIG, LOCAL_HEADER_TOO_BIG, LOCAL_HEADER_LINE_TOO_BIG,
+  LOCAL_BAD_ADDRESS, LOCAL_BAD_IN_HEADER /* -t: what detail lists is left out */, LOCAL_NO_RECIPIENTS, LOCAL_ARGS_SUPPRESSED, LOCAL_TOO_BIG, LOCAL_HEADER_TOO_BIG, LOCAL_HEADER_LINE_TOO_BIG,
   LOCAL_TOO_MANY, LOCAL_REJECTED, LOCAL_IO,
 };
 /* Tells the submitter: by mail (a message with an empty sender, handed to the hooks) or on stderr. Exit status. [suspends] */

@@ -12,7 +12,8 @@
 
 static const char *subject(enum local_error e) {
   switch (e) {
-    case LOCAL_BAD_ADDRESS: return "malformed recipient address";
+    case LOCAL_BAD_ADDRESS:
+    case LOCAL_BAD_IN_HEADER: return "malformed recipient address";
     case LOCAL_NO_RECIPIENTS:
     case LOCAL_ARGS_SUPPRESSED: return "no recipient addresses";
     case LOCAL_TOO_BIG: return "message too big";
@@ -24,12 +25,27 @@ static const char *subject(enum local_error e) {
   }
 }
 
+/* Those of the header that are no addresses; others: there are good ones beside them. */
+static void add_bad_list(struct buf *b, struct str list, bool others) {
+  bool one = str_find_byte(list, '\n') < 0;
+  struct str line;
+  buf_add_c(b, "A message that you sent contained one or more recipient addresses that were\nincorrectly constructed:\n\n");
+  while (list.len > 0) {
+    line = str_cut(&list, '\n');
+    buf_printf(b, "  %.*s\n", STRF(line));
+  }
+  buf_printf(b, "\n%s been ignored. %s\n", one ? "This address has" : "These addresses have",
+      others ? "The other addresses in the message were\nsyntactically valid and have been passed on for an attempt at delivery."
+             : "There were no other addresses in your\nmessage, and so no attempt at delivery was possible.");
+}
+
 static void add_explanation(struct buf *b, enum local_error e, struct str detail, struct str extra) {
   switch (e) {
     case LOCAL_BAD_ADDRESS:
       buf_add_c(b, "A message that you sent contained a recipient address that was incorrectly\nconstructed:\n\n");
       buf_printf(b, "  %.*s  %.*s\n\nThe message has not been delivered to any recipients.\n", STRF(detail), STRF(extra));
       break;
+    case LOCAL_BAD_IN_HEADER: add_bad_list(b, detail, extra.len > 0); break;
     case LOCAL_ARGS_SUPPRESSED:
       buf_add_c(b, "A message that you sent using the -t command line option contained no\naddresses that were not also on the command line,"
                    " and were therefore\nsuppressed. This left no recipient addresses, and so no delivery could\nbe attempted.\n");
@@ -66,16 +82,34 @@ static void add_explanation(struct buf *b, enum local_error e, struct str detail
 /* Nobody to write to; writing to ourselves would loop. */
 static void no_usable_sender(struct ctx *c, struct str bounced_id, enum local_error e, struct str detail) {
   bool about = str_is_set(bounced_id);
+  struct str what = e == LOCAL_REJECTED ? detail : str_c(subject(e));
+  if (e == LOCAL_BAD_IN_HEADER) { /* the first one */
+    struct str rest = detail, first = str_cut(&rest, '\n');
+    ptrdiff_t colon = str_find(first, STR(": "));
+    what = colon < 0 ? first : str_printf(c->arena, "at least one malformed recipient address: %.*s - %.*s",
+                                   STRF(str_slice(first, 0, (size_t)colon)), STRF(str_from(first, (size_t)colon + 2)));
+  }
   acl_log(c, LOG_MAIN, "Error while reading message with no usable sender address%s%.*s%s: %s%.*s", about ? " (R=" : "",
-      STRF(about ? bounced_id : STR_EMPTY), about ? ")" : "", e == LOCAL_REJECTED ? "rejected by non-SMTP ACL: " : "",
-      STRF(e == LOCAL_REJECTED ? detail : str_c(subject(e))));
+      STRF(about ? bounced_id : STR_EMPTY), about ? ")" : "", e == LOCAL_REJECTED ? "rejected by non-SMTP ACL: " : "", STRF(what));
 }
 
 static int to_stderr(const struct local_params *p, enum local_error e, struct str detail, struct str extra) {
   FILE *err = p->err ? p->err : stderr;
+  bool several = false;
   switch (e) {
     case LOCAL_BAD_ADDRESS:
-      fprintf(err, "%s: at least one malformed recipient address: %.*s - %.*s\n", p->program, STRF(detail), STRF(extra));
+      fprintf(err, "%s: bad recipient address \"%.*s\": %.*s\n", p->program, STRF(detail), STRF(extra));
+      break;
+    case LOCAL_BAD_IN_HEADER:
+      if (str_find_byte(detail, '\n') < 0)
+        fprintf(err, "%s: invalid address:  %.*s\n", p->program, STRF(detail));
+      else
+        fprintf(err, "%s: invalid addresses:\n", p->program);
+      while (str_find_byte(detail, '\n') >= 0 || (several && detail.len)) {
+        struct str line = str_cut(&detail, '\n');
+        several = true;
+        fprintf(err, "  %.*s\n", STRF(line));
+      }
       break;
     case LOCAL_NO_RECIPIENTS: fprintf(err, "%s: no recipients in message\n", p->program); break;
     case LOCAL_ARGS_SUPPRESSED: fprintf(err, "%s: all -t recipients overridden by command line\n", p->program); break;
@@ -120,26 +154,30 @@ static struct str compose(struct reception *r, enum local_error e, struct str de
   if (expand_option(r->c, &o->dsn_from, &from) != 0 || !str_is_set(from))
     from = str_printf(r->c->arena, "Mail Delivery System <Mailer-Daemon@%.*s>", STRF(o->qualify_domain));
   buf_printf(&b, "Auto-Submitted: auto-replied\nFrom: %.*s\nTo: %.*s\n", STRF(from), STRF(r->m->reverse_path));
+  /* These were seen before anything was added to the header; an empty line stands for Received:, as Exim has it. */
+  bool fixed = e != LOCAL_BAD_ADDRESS && e != LOCAL_TOO_MANY;
+  /* Nor has Received: its text when recipients are looked at; header lines that were rewritten are there twice. */
+  bool early = e == LOCAL_BAD_IN_HEADER || e == LOCAL_NO_RECIPIENTS || e == LOCAL_ARGS_SUPPRESSED;
   const struct header *id = message_find_header(r->m, STR("Message-Id"), NULL);
-  if (e != LOCAL_BAD_ADDRESS && id)
+  if (fixed && id)
     buf_printf(&b, "References: %.*s\n", STRF(header_value(id)));
   buf_printf(&b, "Subject: Mail failure - %s\n\n", subject(e));
   add_explanation(&b, e, detail, extra);
   buf_add_c(&b, "\n------ This is a copy of your message, including all the headers. ------\n\n");
-  /* A bad address was seen before anything was added to the header; an empty line stands for Received:, as Exim has it. */
-  bool all = e != LOCAL_BAD_ADDRESS;
   struct buf body;
   buf_init(&body, r->c->arena, BUF_MAX_EXPANSION);
   add_body(r, &body);
-  if (!all)
+  if (!fixed)
     buf_add_byte(&b, '\n');
-  for (const struct header *h = all || r->last_given ? r->m->headers : NULL; h; h = h->next) {
-    if ((all && h->type != '*') || (!all && h != r->received))
+  for (const struct header *h = fixed || r->last_given ? r->m->headers : NULL; h; h = h->next) {
+    if (fixed && !early ? h->type != '*' : h != r->received)
       buf_add(&b, h->text);
-    if (!all && h == r->last_given)
+    if (!fixed && h == r->last_given)
       break;
   }
-  if (all || body.len)
+  if (e == LOCAL_HEADER_LINE_TOO_BIG)
+    buf_add(&b, buf_str(&r->current));
+  if (e == LOCAL_HEADER_LINE_TOO_BIG ? !str_ends(buf_str(&b), STR("\n")) : fixed || body.len)
     buf_add_byte(&b, '\n');
   buf_add(&b, buf_str(&body));
   return buf_str(&b);
@@ -164,6 +202,9 @@ static bool commit_report(struct reception *report, const struct submitter *us) 
   return receive_commit(report) == 0;
 }
 
+/* The exit status when nobody could be told. */
+static int not_sent(enum local_error e) { return e == LOCAL_NO_RECIPIENTS || e == LOCAL_ARGS_SUPPRESSED ? 2 : 1; }
+
 static int by_mail(const struct local_params *p, struct reception *r, enum local_error e, struct str detail, struct str extra) {
   struct ctx *c = r->c;
   struct message *failed = r->m, *m = message_new("error report");
@@ -174,8 +215,8 @@ static int by_mail(const struct local_params *p, struct reception *r, enum local
       .trusted = true};
   struct client saved = *c->client;
   struct receive_params rp = {.dot = DOT_PLAIN, .local = true, .qualify_headers = true, .submitter = &us,
-      .bounced_id = e == LOCAL_BAD_ADDRESS ? STR_UNSET : str_c(failed->id)};
-  int status = p->error_status ? p->error_status : 1;
+      .bounced_id = e == LOCAL_BAD_ADDRESS || e == LOCAL_TOO_MANY ? STR_UNSET : str_c(failed->id)};
+  int status = p->error_status;
   bool refused = false;
   *c->client = (struct client){.local = true, .ident = us.login, .protocol = STR("local")};
   c->message = m;
@@ -193,26 +234,26 @@ static int by_mail(const struct local_params *p, struct reception *r, enum local
     refused = true;
   } else if (p->hooks && p->hooks->accepted) {
     c->message = NULL;
-    p->hooks->accepted(p->hooks->arg, c, m, p->queue_only);
+    p->hooks->accepted(p->hooks->arg, c, m, main_options(c->config)->queue_only); /* -odq was about the message */
   } else {
     message_free(m);
   }
   c->message = failed;
   c->acl_m = variables;
   *c->client = saved;
-  if (refused)
+  if (refused) {
     acl_log(c, LOG_MAIN, "Child mail process returned status 1");
+    return not_sent(e);
+  }
   return status;
 }
 
 int local_report(const struct local_params *p, struct reception *r, enum local_error e, struct str detail, struct str extra) {
-  if (p->errors == LOCAL_ERRORS_QUIET)
-    return 1;
-  if (p->errors == LOCAL_ERRORS_STDERR)
+  if (p->errors_to_stderr)
     return to_stderr(p, e, detail, extra);
   if (r->m->reverse_path.len == 0) {
     no_usable_sender(r->c, p->bounced_id, e, detail);
-    return 1;
+    return not_sent(e);
   }
   return by_mail(p, r, e, detail, extra);
 }

@@ -50,9 +50,11 @@ static void add_tls(struct ctx *c, struct buf *b) {
 static void add_pipelining(const struct receive_params *p, struct buf *b) {
   if (!log_selected(LOGSEL_pipelining) || !(p->offered_pipelining || p->used_pipelining))
     return;
-  buf_add_c(b, p->used_pipelining ? " L" : " L-");
+  buf_add_c(b, " L");
   if (p->early)
     buf_add_byte(b, p->early);
+  if (!p->used_pipelining)
+    buf_add_byte(b, '-');
 }
 
 static void add_host(struct ctx *c, struct buf *b) {
@@ -82,6 +84,14 @@ static void add_auth(struct ctx *c, struct buf *b) {
     buf_printf(b, ":%.*s", STRF(cl->authenticated_sender));
 }
 
+struct str receive_log_client_items(struct ctx *c) {
+  struct buf b;
+  buf_init(&b, c->arena, BUF_MAX_EXPANSION);
+  add_auth(c, &b);
+  add_tls(c, &b);
+  return buf_str(&b);
+}
+
 void receive_log_arrival(struct reception *r) {
   struct ctx *c = r->c;
   struct message *m = r->m;
@@ -103,9 +113,9 @@ void receive_log_arrival(struct reception *r) {
     buf_printf(&b, " PRX=%.*s", STRF(c->client->proxy->local_address));
   if (r->p.chunking)
     buf_add_c(&b, " K");
+  buf_printf(&b, " S=%llu", (unsigned long long)m->size);
   if (log_selected(LOGSEL_8bitmime))
     buf_printf(&b, " M8S=%d", r->p.body_8bit);
-  buf_printf(&b, " S=%llu", (unsigned long long)m->size);
   for (size_t i = 0; modules[i]; i++)
     if (modules[i]->hooks.received_log)
       modules[i]->hooks.received_log(c, add_item, &b);
@@ -114,8 +124,10 @@ void receive_log_arrival(struct reception *r) {
                    m->received_time.tv_usec;
     buf_printf(&b, " RT=%.*s", STRF(time_format_duration(c->arena, usec, true)));
   }
+  if (str_is_set(m->queue_name) && m->queue_name.len)
+    buf_printf(&b, " Q=%.*s", STRF(m->queue_name));
   bool given = str_is_set(r->message_id_value) && r->message_id_value.len > 0;
-  const struct header *made = given ? NULL : message_find_header(m, r->resent ? STR("Resent-Message-Id") : STR("Message-Id"), NULL);
+  const struct header *made = r->have_message_id || r->resent ? NULL : message_find_header(m, STR("Message-Id"), NULL);
   if (given && log_selected(LOGSEL_msg_id)) {
     buf_printf(&b, " id=%.*s", STRF(log_printable(c->arena, r->message_id_value)));
   } else if (made && log_selected(LOGSEL_msg_id_created)) { /* else a generated one says nothing new */
@@ -127,8 +139,10 @@ void receive_log_arrival(struct reception *r) {
     add_subject(c, &b, m);
   /* The message log has the envelope in the message's own file. */
   m->arrival_text = str_dup(m->arena, log_printable(c->arena, str_from(buf_str(&b), 3)));
-  if (log_selected(LOGSEL_received_sender))
-    buf_printf(&b, " from <%.*s>", STRF(m->reverse_path));
+  if (log_selected(LOGSEL_received_sender)) {
+    struct str sender = str_is_set(m->reverse_path_before) ? m->reverse_path_before : m->reverse_path;
+    buf_printf(&b, " from <%.*s>", STRF(str_is_set(r->sender_given) ? r->sender_given : sender));
+  }
   if (log_selected(LOGSEL_received_recipients)) {
     for (size_t i = 0; i < m->recipients.n; i++) {
       struct recipient *rcpt = &m->recipients.v[i];

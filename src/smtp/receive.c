@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "acl/acl.h"
+#include "base/fd_io.h"
 #include "base/pcre.h"
 #include "base/time.h"
 #include "core/main_options.h"
@@ -89,6 +90,7 @@ static bool take_from_line(struct reception *r, struct str line) {
     r->m->reverse_path = receive_qualify(c, r->m->arena, address.address, true);
     r->m->reverse_path.taint = STR_TAINTED;
     r->m->reverse_path_set_untrusted = false;
+    r->p.sender_forced = true;
   }
   ctx_restore(c, &saved);
   return true;
@@ -117,22 +119,13 @@ static void call_hooks(struct reception *r, enum moment when) {
   }
 }
 
-static int write_unspooled(struct message *m, struct str data) {
-  while (data.len > 0) {
-    ssize_t n = write(m->data_fd, data.p, data.len);
-    if (n < 0)
-      return -errno;
-    data = str_from(data, (size_t)n);
-  }
-  return 0;
-}
-
 static int open_unspooled(struct reception *r) {
   struct message *m = r->m;
   if (!m->id[0])
     message_make_id(m, -1);
   m->data_fd = memfd_create("message", MFD_CLOEXEC);
-  return m->data_fd < 0 ? -errno : write_unspooled(m, str_printf(r->c->arena, "%s-D\n", m->id));
+  struct str first = str_printf(r->c->arena, "%s-D\n", m->id);
+  return m->data_fd < 0 ? -errno : fd_write_all(m->data_fd, first.p, first.len);
 }
 
 static void body_write(struct reception *r, struct str data) {
@@ -140,7 +133,7 @@ static void body_write(struct reception *r, struct str data) {
   if (r->error || !r->spool_open || data.len == 0)
     return;
   if (r->p.unspooled) {
-    body_written(r, write_unspooled(r->m, data));
+    body_written(r, fd_write_all(r->m->data_fd, data.p, data.len));
     return;
   }
   for (size_t i = 0; modules[i]; i++)
@@ -244,8 +237,8 @@ static void check_size(struct reception *r, size_t more) {
   if (r->error || r->p.size_limit <= 0 || r->header_bytes + r->body_bytes <= r->p.size_limit)
     return;
   char text[100];
-  snprintf(text, sizeof text, "message too big: read=%lld max=%lld", (long long)(r->header_bytes + r->body_bytes),
-      (long long)r->p.size_limit);
+  /* Without SMTP nobody reads on behind the byte that was too much. */
+  snprintf(text, sizeof text, "message too big: read=%lld max=%lld", r->p.smtp ? (long long)(r->header_bytes + r->body_bytes) : (long long)r->p.size_limit + 1, (long long)r->p.size_limit);
   set_error(r, RECEIVE_TOO_BIG, "552 Message size exceeds maximum permitted", rejected_from(r, text));
 }
 
@@ -328,8 +321,8 @@ int receive_end(struct reception *r) {
   }
   if (r->error == RECEIVE_TOO_BIG)
     receive_log_rejection(r->c, LOG_MAIN | LOG_REJECT, r->log);
-  /* Other ways in have nobody to tell at once: the delivery finds it. */
-  if (!r->error && r->p.smtp && m->received_count > main_options(r->c->config)->received_headers_max) {
+  /* The delivery finds it, too. */
+  if (!r->error && r->p.refuse_loops && m->received_count > main_options(r->c->config)->received_headers_max) {
     set_error(r, RECEIVE_LOOP, "550 Too many \"Received\" headers - suspected mail loop",
         rejected_from(r, "Too many \"Received\" headers"));
     receive_log_rejection(r->c, LOG_MAIN | LOG_REJECT, r->log);

@@ -26,6 +26,7 @@ struct submitter {
 struct receive_params {
   enum dot_kind dot;
   bool smtp;                 /* SMTP of any kind, batched included */
+  bool refuse_loops;         /* a peer is told of too many Received: headers; others get a bounce */
   bool chunking;             /* BDAT: the header must have CRLF line ends */
   bool local;                /* local submission: headers are fixed up */
   bool allow_from_line;      /* "From user date" as the first line is recognised */
@@ -77,6 +78,7 @@ struct reception {
   bool resent, have_date, have_from, have_message_id, have_sender, have_resent_date;
   struct header *last_given;  /* the last line of the header as it came; what follows is ours */
   struct header *received;   /* ours, at the top */
+  struct str sender_given;   /* before submission mode changed it; unset: it did not */
   struct str message_id_value; /* for the log: of the Message-ID: line, angle brackets removed */
   VEC(struct bad_recipient) bad; /* with -t */
   bool extracted;
@@ -130,3 +132,5 @@ int receive_add_received(struct reception *r);
 void receive_update_received(struct reception *r);
 /* Writes the "<=" line. */
 void receive_log_arrival(struct reception *r);
+/* Its items about the client's login and encryption, a blank before each: " A=plain:user X=… CV=… DN=… SNI=…". In the ctx's arena. */
+struct str receive_log_client_items(struct ctx *c);

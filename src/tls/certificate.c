@@ -1,14 +1,11 @@
 #include "tls/certificate.h"
 
 #include <openssl/evp.h>
-#include <openssl/pem.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 #include <time.h>
 #include "base/arena.h"
 #include "base/buf.h"
-#include "base/encode.h"
-#include "base/hash.h"
 
 #define FIELD_MAX (64u << 10)
 
@@ -267,29 +264,4 @@ struct str tls_certificate_der(struct arena *a, struct x509_st *cert) {
   struct str s = str_tainted(str_dup(a, str_n((char *)der, n > 0 ? (size_t)n : 0)));
   OPENSSL_free(der);
   return s;
-}
-
-struct str tls_certificate_hash(struct arena *a, struct x509_st *cert, const char *digest) {
-  unsigned char bytes[HASH_MAX];
-  size_t n = hash_bytes(digest, tls_certificate_der(a, cert), bytes);
-  return n ? str_tainted(hex_encode_upper(a, str_n((char *)bytes, n))) : STR_UNSET;
-}
-
-struct str tls_certificate_base64(struct arena *a, struct x509_st *cert) { return base64_encode(a, tls_certificate_der(a, cert)); }
-
-struct str tls_certificate_pem(struct arena *a, struct x509_st *cert) {
-  BIO *bio = BIO_new(BIO_s_mem());
-  PEM_write_bio_X509(bio, cert);
-  return bio_text(a, bio);
-}
-
-static void release_x509(void *arg) { X509_free(arg); }
-
-struct x509_st *tls_certificate_read(struct arena *a, struct str pem) {
-  BIO *bio = BIO_new_mem_buf(pem.p ? pem.p : "", (int)pem.len);
-  X509 *cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
-  BIO_free(bio);
-  if (cert)
-    arena_cleanup(a, release_x509, cert);
-  return cert;
 }

@@ -14,12 +14,5 @@ enum tls_field_result { TLS_FIELD_OK, TLS_FIELD_ABSENT, TLS_FIELD_UNKNOWN /* no 
 "subj_altname,dns,>;" (manual, "certextract"). *ret is in `a`, tainted. */
 enum tls_field_result tls_certificate_field(struct arena *a, struct x509_st *cert, struct str field, struct str *ret);
 
-/* Digest of the DER form in upper case hexadecimal digits. Unset: unknown digest. */
-struct str tls_certificate_hash(struct arena *a, struct x509_st *cert, const char *digest);
 /* The DER form; tainted. */
 struct str tls_certificate_der(struct arena *a, struct x509_st *cert);
-/* The DER form in base64. */
-struct str tls_certificate_base64(struct arena *a, struct x509_st *cert);
-/* PEM text, and back (NULL: it is none); a certificate read is released with the arena. */
-struct str tls_certificate_pem(struct arena *a, struct x509_st *cert);
-struct x509_st *tls_certificate_read(struct arena *a, struct str pem);

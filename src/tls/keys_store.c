@@ -16,6 +16,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/encode.h"
+#include "base/fd_io.h"
 #include "base/vec.h"
 
 #define KEYS_MAX 1024
@@ -166,7 +167,7 @@ static EVP_PKEY *read_key(struct reading *r) {
   r->why = "no file that could hold a private key";
   if (fstat(fd, &r->st) == 0 && S_ISREG(r->st.st_mode) && r->st.st_size <= KEY_FILE_MAX) {
     char *p = arena_bytes(a, (size_t)r->st.st_size + 1);
-    ssize_t n = read(fd, p, (size_t)r->st.st_size);
+    ssize_t n = fd_read_all(fd, p, (size_t)r->st.st_size);
     key = n > 0 ? keys_parse(a, str_trim(str_n(p, (size_t)n))) : NULL;
     r->why = "no private key, or one with a passphrase";
   }

@@ -182,9 +182,6 @@ bool tls_ciphers_valid(struct arena *a, struct str ciphers, struct str *ret_erro
   return ok;
 }
 
-const char *tls_library_version(void) { return OpenSSL_version(OPENSSL_VERSION); }
-const char *tls_library_build_version(void) { return OPENSSL_VERSION_TEXT; }
-
 void tls_error_text(char to[TLS_ERROR_MAX], const char *where) {
   char text[256];
   const char *own;

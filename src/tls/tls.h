@@ -142,9 +142,5 @@ bool tls_options_parse(struct str text, uint64_t *ret_options, struct str *ret_b
 const char *tls_option_macro_name(size_t i, char to[64]);
 /* Is it a cipher list that OpenSSL takes? For the check of the configuration. */
 bool tls_ciphers_valid(struct arena *a, struct str ciphers, struct str *ret_error);
-/* For -bV: the version that runs and the one it was built with. */
-const char *tls_library_version(void);
-const char *tls_library_build_version(void);
-
 /* Forgets all cached contexts (a reload of the configuration; the end of a test). */
 void tls_cache_clear(void);

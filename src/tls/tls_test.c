@@ -597,13 +597,10 @@ static void parses_options(void **state) {
 }
 
 static void shows_certificates(void **state) {
-  char text[10000];
   FILE *f = fopen(path("server.pem").p, "r");
-  size_t n = fread(text, 1, sizeof text, f);
+  X509 *cert = PEM_read_X509(f, NULL, NULL, NULL);
   fclose(f);
-  struct x509_st *cert = tls_certificate_read(a, str_n(text, n));
   assert_non_null(cert);
-  assert_null(tls_certificate_read(a, STR("-----BEGIN CERTIFICATE-----\nnonsense\n")));
   static const char *const fields[][2] = {{"version", "2"}, {"subject", "CN=mail.example,O=Test\\, Inc"},
       {"subject,CN", "mail.example"}, {"issuer,O,>,", "Test,, Inc"}, {"serial_number", "3e9"},
       {"subj_altname", "MAIL=x@mail.example\nDNS=*.wild.example\nDNS=mail.example"},
@@ -623,11 +620,8 @@ static void shows_certificates(void **state) {
   assert_int_equal(tls_certificate_field(a, cert, STR("notafter,int"), &out), TLS_FIELD_OK);
   int64_t t;
   assert_true(str_to_i64(out, &t) && t > time(NULL) && t <= time(NULL) + 86400);
-  assert_int_equal(tls_certificate_hash(a, cert, "sha256").len, 64);
-  assert_false(str_is_set(tls_certificate_hash(a, cert, "nosuch")));
-  struct str pem = tls_certificate_pem(a, cert);
-  struct x509_st *again = tls_certificate_read(a, pem);
-  assert_true(again && str_eq(tls_certificate_base64(a, cert), tls_certificate_base64(a, again)));
+  assert_true(tls_certificate_der(a, cert).len > 100);
+  X509_free(cert);
 }
 
 #define TEST(name)                                                                                                     \

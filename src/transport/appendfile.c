@@ -108,12 +108,10 @@ static int choose_locks(struct config_reader *r, struct instance *i) {
   if (o->use_lockfile < 0)
     o->use_lockfile = !mbx;
   o->use_mbx_lock = mbx;
-  if (mbx && !o->mbx_format)
-    return config_error_at(r, i->where, "transport %.*s: use_mbx_lock is only for mbx_format", STRF(i->name));
   if (mbx && o->use_fcntl_lock)
     return config_error_at(r, i->where, "transport %.*s: use_mbx_lock and use_fcntl_lock may not both be set", STRF(i->name));
   if (!o->use_lockfile && !o->use_fcntl_lock && !o->use_flock_lock && !mbx && str_is_set(o->file.text))
-    return config_error_at(r, i->where, "no locking configured for %.*s transport", STRF(i->name));
+    return config_error(r, "no locking configured");
   return 0;
 }
 
@@ -151,12 +149,9 @@ static void mbox_defaults(struct appendfile *o) {
 static int appendfile_init(struct config_reader *r, struct instance *i) {
   struct appendfile *o = i->options;
   if (str_is_set(o->file.text) && str_is_set(o->directory.text))
-    return config_error_at(r, i->where, "only one of \"file\" or \"directory\" can be set for the %.*s transport", STRF(i->name));
+    return config_error(r, "only one of \"file\" or \"directory\" can be specified");
   if (o->maildir_format && o->mailstore_format)
-    return config_error_at(r, i->where, "only one of maildir and mailstore may be specified for the %.*s transport", STRF(i->name));
-  if ((o->maildir_format || o->mailstore_format) && !str_is_set(o->directory.text) && str_is_set(o->file.text))
-    return config_error_at(r, i->where, "\"directory\" must be set for \"%s\" in the %.*s transport",
-        o->maildir_format ? "maildir_format" : "mailstore_format", STRF(i->name));
+    return config_error(r, "only one of maildir and mailstore may be specified");
   if (str_is_set(o->quota_filecount.text) && !str_is_set(o->quota.text))
     return config_error_at(r, i->where, "quota must be set if quota_filecount is set for the %.*s transport", STRF(i->name));
   if (str_is_set(o->file.text))
@@ -194,6 +189,11 @@ static bool find_path(struct ctx *c, const struct instance *t, struct address *c
   const struct appendfile *o = t->options;
   const struct option_expr *e = str_is_set(o->file.text) ? &o->file : &o->directory;
   *ret_directory = e == &o->directory;
+  if ((o->maildir_format || o->mailstore_format) && str_is_set(o->file.text)) {
+    transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN, str_printf(c->arena, "%s requires \"directory\" to be specified for the %.*s transport",
+        o->maildir_format ? "maildir_format" : "mailstore_format", STRF(t->name)));
+    return false;
+  }
   if (str_is_set(e->text)) {
     if (chain->kind == ADDRESS_FILE)
       c->vars.address_file = chain->address;
@@ -224,11 +224,11 @@ static bool find_path(struct ctx *c, const struct instance *t, struct address *c
         str_printf(c->arena, "appendfile: file or directory name \"%.*s\" is not absolute", STRF(*ret)));
     return false;
   }
-  while (*ret_directory && ret->len > 1 && ret->p[ret->len - 1] == '/')
-    ret->len--;
   for (struct address *a = chain; a; a = a->next)
     if (a->kind == ADDRESS_FILE)
       a->file_used = *ret;
+  while (*ret_directory && ret->len > 1 && ret->p[ret->len - 1] == '/')
+    ret->len--;
   return true;
 }
 
@@ -240,16 +240,17 @@ static void deliver_as(struct ctx *c, const struct instance *t, struct address *
 static bool affixes(struct ctx *c, const struct instance *t, struct address *chain, bool directory, struct plan *p) {
   const struct appendfile *o = t->options;
   struct str prefix = STR_EMPTY, suffix = STR_EMPTY;
-  bool mbox = !directory && !o->use_bsmtp;
+  /* What names no directory itself writes mailboxes, also into a directory that an address names. */
+  bool mbox = !str_is_set(o->directory.text) && !o->maildir_format && !o->mailstore_format && !o->use_bsmtp;
   if (str_is_set(o->message_prefix.text)) {
-    if (!local_expand(c, t, chain, &o->message_prefix, "message_prefix", &prefix))
+    if (!local_expand_affix(c, t, chain, &o->message_prefix, "prefix", &prefix))
       return false;
   } else if (mbox && expand_text(c, STR(TRANSPORT_MBOX_PREFIX), &prefix)) {
     transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN, c->error);
     return false;
   }
   if (str_is_set(o->message_suffix.text)) {
-    if (!local_expand(c, t, chain, &o->message_suffix, "message_suffix", &suffix))
+    if (!local_expand_affix(c, t, chain, &o->message_suffix, "suffix", &suffix))
       return false;
   } else if (mbox) {
     suffix = STR("\n");
@@ -413,14 +414,28 @@ static void pass_on(struct ctx *c, struct address *chain, struct str name, int d
   deliver_as(c, t, chain, depth + 1);
 }
 
+/* Header lines that cannot be made are a fault of writing: the text says where to. */
+static void name_file(struct ctx *c, const struct instance *t, struct address *chain, struct str home) {
+  static const char text[] = "failed to expand headers_add or headers_remove";
+  struct str message = chain->message, path;
+  bool directory;
+  if (chain->basic_errno != ERROR_CHANGE_HEADER_FAIL || !str_starts(message, str_c(text)) || !find_path(c, t, chain, home, &path, &directory))
+    return;
+  message = str_printf(c->arena, "%s while writing to %.*s%.*s", text, STRF(path), STRF(str_from(message, sizeof text - 1)));
+  for (struct address *a = chain; a; a = a->next)
+    a->message = message;
+}
+
 static void deliver_as(struct ctx *c, const struct instance *t, struct address *chain, int depth) {
   const struct appendfile *o = t->options;
   struct transport_message message;
   struct plan p;
   struct plan_result result;
   bool directory;
-  if (!local_plan_prepare(c, t, chain, &p, &message))
+  if (!local_plan_prepare(c, t, chain, &p, &message)) {
+    name_file(c, t, chain, p.home);
     return;
+  }
   if (!find_path(c, t, chain, p.home, &p.path, &directory) || !affixes(c, t, chain, directory, &p) || !appendfile_quotas(c, t, chain, &p))
     return;
   set_file_options(o, chain, &p);

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/pcre.h"
 #include "core/main_options.h"
 #include "deliver/errors.h"
 #include "deliver/submit.h"
@@ -48,21 +49,28 @@ static bool parse_size(struct str text, int64_t *ret, bool *ret_no_check) {
   return true;
 }
 
-static bool bad_value(struct ctx *c, const struct instance *t, struct address *chain, const char *what, struct str text) {
+static bool bad_value(struct ctx *c, const struct instance *t, struct address *chain, const struct option_expr *o, struct str text) {
   transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,
-      str_printf(c->arena, "Malformed value \"%.*s\" (expansion of \"%s\") in %.*s transport", STRF(text), what, STRF(t->name)));
+      str_printf(c->arena, "Malformed value \"%.*s\" (expansion of \"%.*s\") in %.*s transport", STRF(text), STRF(o->text), STRF(t->name)));
   return false;
 }
 
-static bool size_option(struct ctx *c, const struct instance *t, struct address *chain, const struct option_expr *o, const char *what,
-    int64_t none, int64_t *ret, bool *ret_no_check) {
+static bool expand_number(struct ctx *c, const struct instance *t, struct address *chain, const struct option_expr *o, struct str *ret) {
+  if (expand_option(c, o, ret) == 0)
+    return true;
+  transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,
+      str_printf(c->arena, "Expansion of \"%.*s\" in %.*s transport failed: %.*s", STRF(o->text), STRF(t->name), STRF(c->error)));
+  return false;
+}
+
+static bool size_option(struct ctx *c, const struct instance *t, struct address *chain, const struct option_expr *o, int64_t none, int64_t *ret, bool *ret_no_check) {
   struct str text;
   *ret = none;
   if (!str_is_set(o->text))
     return true;
-  if (!local_expand(c, t, chain, o, what, &text))
+  if (!expand_number(c, t, chain, o, &text))
     return false;
-  return parse_size(str_trim(text), ret, ret_no_check) ? true : bad_value(c, t, chain, what, text);
+  return parse_size(str_trim(text), ret, ret_no_check) ? true : bad_value(c, t, chain, o, text);
 }
 
 /* A number, or a percentage of the quota. */
@@ -73,13 +81,18 @@ static bool threshold(struct ctx *c, const struct instance *t, struct address *c
   bool unused;
   if (!str_is_set(o->quota_warn_threshold.text))
     return true;
-  if (!local_expand(c, t, chain, &o->quota_warn_threshold, "quota_warn_threshold", &text))
+  if (!expand_number(c, t, chain, &o->quota_warn_threshold, &text))
     return false;
   text = str_trim(text);
   if (!str_ends(text, STR("%")))
-    return parse_size(text, &p->warn_threshold, &unused) ? true : bad_value(c, t, chain, "quota_warn_threshold", text);
-  if (!str_to_u64(str_trim(str_slice(text, 0, text.len - 1)), &percent) || percent > 100)
-    return bad_value(c, t, chain, "quota_warn_threshold", text);
+    return parse_size(text, &p->warn_threshold, &unused) ? true : bad_value(c, t, chain, &o->quota_warn_threshold, text);
+  if (!str_to_u64(str_trim(str_slice(text, 0, text.len - 1)), &percent))
+    return bad_value(c, t, chain, &o->quota_warn_threshold, text);
+  if (percent > 100) {
+    transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN, str_printf(c->arena,
+        "Invalid quota_warn_threshold percentage (%llu) for %.*s transport", (unsigned long long)percent, STRF(t->name)));
+    return false;
+  }
   p->warn_threshold = p->quota / 100 * (int64_t)percent + p->quota % 100 * (int64_t)percent / 100;
   return true;
 }
@@ -89,20 +102,33 @@ bool appendfile_quotas(struct ctx *c, const struct instance *t, struct address *
   bool unused;
   p->quota_is_inclusive = o->quota_is_inclusive;
   p->quota_size_regex = o->quota_size_regex;
-  if (!size_option(c, t, chain, &o->quota, "quota", 0, &p->quota, &p->quota_no_check) ||
-      !size_option(c, t, chain, &o->quota_filecount, "quota_filecount", 0, &p->quota_filecount, &p->filecount_no_check) ||
-      !size_option(c, t, chain, &o->mailbox_size, "mailbox_size", -1, &p->mailbox_size, &unused) ||
-      !size_option(c, t, chain, &o->mailbox_filecount, "mailbox_filecount", -1, &p->mailbox_filecount, &unused) ||
+  if (str_is_set(o->quota_size_regex)) {
+    struct str error;
+    if (!pcre_compile(c->arena, o->quota_size_regex, 0, &error)) {
+      ptrdiff_t reason = str_find(error, STR("\": ")); /* behind the pattern, which is told last */
+      if (reason >= 0)
+        error = str_from(error, (size_t)reason + 3);
+      transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN, str_printf(c->arena,
+          "appendfile: regular expression error: %.*s while compiling %.*s", STRF(error), STRF(o->quota_size_regex)));
+      for (struct address *a = chain; a; a = a->next)
+        a->panic = false;
+      return false;
+    }
+  }
+  if (!size_option(c, t, chain, &o->quota, 0, &p->quota, &p->quota_no_check) ||
+      !size_option(c, t, chain, &o->quota_filecount, 0, &p->quota_filecount, &p->filecount_no_check) ||
+      !size_option(c, t, chain, &o->mailbox_size, -1, &p->mailbox_size, &unused) ||
+      !size_option(c, t, chain, &o->mailbox_filecount, -1, &p->mailbox_filecount, &unused) ||
       !threshold(c, t, chain, p))
     return false;
-  return !str_is_set(o->quota_directory.text) || local_expand(c, t, chain, &o->quota_directory, "quota_directory", &p->quota_directory);
+  return !str_is_set(o->quota_directory.text) || local_expand(c, t, chain, &o->quota_directory, "quota_directory name", &p->quota_directory);
 }
 
 /* --- what others are told --- */
 
 static const char default_warning[] =
     "To: $local_part@$domain\nSubject: Your mailbox\n\n"
-    "This message is automatically created by mail delivery software.\n\n"
+    "This message is automatically created by mail delivery software (Exim).\n\n"
     "The size of your mailbox has exceeded a warning threshold that is\n"
     "set by the system administrator.\n";
 
@@ -130,8 +156,9 @@ static bool take_header(struct ctx *c, struct str text, struct submit *s, bool *
       size_t end = address_find_end(value, false);
       struct str item = str_trim(str_slice(value, 0, end));
       value = end < value.len ? str_from(value, end + 1) : STR_EMPTY;
-      if (item.len && !address_parse(c->arena, item, 0, &m, &error) && m.address.len && m.domain.len)
-        vec_push(s->arena, &s->recipients, m.address);
+      if (item.len && !address_parse(c->arena, item, 0, &m, &error) && m.address.len)
+        vec_push(s->arena, &s->recipients, m.domain.len ? m.address
+            : str_printf(c->arena, "%.*s@%.*s", STRF(m.address), STRF(main_options(c->config)->qualify_recipient)));
     }
   }
   if (str_is_set(rest))
@@ -148,7 +175,8 @@ void appendfile_warn(struct ctx *c, const struct instance *t, struct address *ch
   int e = str_is_set(o->quota_warn_message.text) ? expand_option(c, &o->quota_warn_message, &text)
                                                  : expand_text(c, str_c(default_warning), &text);
   if (e) {
-    log_write(LOG_MAIN | LOG_PANIC, c->message, "Failed to expand \"quota_warn_message\" for %.*s transport: %.*s", STRF(t->name), STRF(c->error));
+    log_write(LOG_MAIN | LOG_PANIC, c->message, "Failed to expand \"%.*s\" (warning message for %.*s transport): %.*s",
+        STRF(o->quota_warn_message.text), STRF(t->name), STRF(c->error));
     return;
   }
   submit_init(&s, c->arena, c->message);
@@ -156,11 +184,14 @@ void appendfile_warn(struct ctx *c, const struct instance *t, struct address *ch
     log_write(LOG_MAIN | LOG_PANIC, c->message, "quota_warn_message for %.*s transport names no recipient in a To: line", STRF(t->name));
     return;
   }
-  if (!from)
-    buf_printf(&s.header, "From: %.*s\n", STRF(submit_from(c)));
+  struct str own = str_dup(c->arena, buf_str(&s.header));
+  s.header.len = 0;
   if (!reply_to && str_is_set(mo->errors_reply_to.text) && expand_option(c, &mo->errors_reply_to, &text) == 0 && text.len)
     buf_printf(&s.header, "Reply-To: %.*s\n", STRF(text));
-  buf_add_c(&s.header, "Auto-Submitted: auto-generated\n");
+  buf_add_c(&s.header, "Auto-Submitted: auto-replied\n");
+  if (!from)
+    buf_printf(&s.header, "From: %.*s\n", STRF(submit_from(c)));
+  buf_add(&s.header, own);
   e = submit_message(c, &s);
   if (e)
     log_write(LOG_MAIN | LOG_PANIC, c->message, "quota warning for %.*s could not be sent: %s", STRF(chain->address), strerror(-e));

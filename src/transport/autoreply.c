@@ -1,6 +1,6 @@
 /* The autoreply transport: answers a message with a new one (Exim manual,
 chapter "The autoreply transport"; RFC 3834). Messages it makes have an empty
-reverse-path. A `once` file's recipients are remembered in the hints database. */
+reverse-path. */
 
 #include <errno.h>
 #include <sys/stat.h>
@@ -14,7 +14,6 @@ reverse-path. A `once` file's recipients are remembered in the hints database. *
 #include "deliver/submit.h"
 #include "expand/expand.h"
 #include "filter/filter.h"
-#include "hints/hints.h"
 #include "log/log.h"
 #include "match/match.h"
 #include "message/address.h"
@@ -27,7 +26,7 @@ reverse-path. A `once` file's recipients are remembered in the hints database. *
 #include "transport/transport.h"
 
 #define FILE_MAX (1u << 20)
-#define ONCE_FILE_MAX (1 << 20)
+#define RETURN_PIECE 8000 /* what is returned is told in units of this */
 #define FILTERED_MAX (16 << 20) /* that a transport_filter makes of the returned message */
 
 struct autoreply {
@@ -66,15 +65,18 @@ struct reply {
   struct address *a;
   struct str from, reply_to, to, cc, bcc, subject, headers, text, file, log, once;
   int64_t once_repeat;
-  bool file_expand, return_message;
+  bool file_expand, return_message, once_directory;
 };
 
-static bool fail(struct reply *r, enum outcome o, struct str text) {
+static bool fail_with(struct reply *r, enum outcome o, int error, struct str text) {
   r->a->result = o;
-  r->a->basic_errno = ERROR_UNKNOWN;
+  r->a->basic_errno = error;
   r->a->message = text;
+  r->a->panic = false;
   return false;
 }
+
+static bool fail(struct reply *r, enum outcome o, struct str text) { return fail_with(r, o, ERROR_UNKNOWN, text); }
 
 /* A list of addresses in one line, however it was folded. */
 static void unfold(struct reply *r, struct str *list) {
@@ -87,22 +89,27 @@ static void unfold(struct reply *r, struct str *list) {
   list->p = p;
 }
 
-/* Newlines in a header are only for folding; other control characters are not for headers at all. */
-static bool header_safe(struct reply *r, const char *what, bool multi, const struct str *ret) {
+/* Newlines in a header are only for folding; other control characters are not for headers at all. `source` is what the option
+says; NULL: a filter's own words. */
+static bool header_safe(struct reply *r, const struct str *source, bool multi, const struct str *ret) {
   for (uint32_t i = 0; str_is_set(*ret) && i < ret->len; i++) {
     unsigned char ch = (unsigned char)ret->p[i];
     bool folded = ch == '\n' && (multi || i + 1 == ret->len || ret->p[i + 1] == ' ' || ret->p[i + 1] == '\t');
-    if (ch >= 32 && ch != 127)
-      continue;
-    if (ch != '\t' && !folded)
-      return fail(r, OUTCOME_DEFER, str_printf(r->c->arena, "non-printing character in %s for %.*s transport: \"%.*s\"", what,
-          STRF(r->t->name), STRF(log_printable(r->c->arena, *ret))));
+    if ((ch < 32 || ch == 127) && ch != '\t' && !folded)
+      return fail(r, OUTCOME_FAIL, str_printf(r->c->arena, "Expansion of \"%.*s\" in %.*s transport contains non-printing character %d",
+          STRF(log_printable(r->c->arena, source ? *source : *ret)), STRF(r->t->name), ch));
   }
   return true;
 }
 
-static bool header_text(struct reply *r, const struct option_expr *o, const char *what, bool multi, struct str *ret) {
-  return local_expand(r->c, r->t, r->a, o, what, ret) && header_safe(r, what, multi, ret);
+static bool text_of(struct reply *r, const struct option_expr *o, struct str *ret) {
+  return expand_option(r->c, o, ret) == 0 ||
+         fail(r, OUTCOME_FAIL, str_printf(r->c->arena, "Expansion of \"%.*s\" failed in %.*s transport: %.*s",
+             STRF(log_printable(r->c->arena, o->text)), STRF(r->t->name), STRF(r->c->error)));
+}
+
+static bool header_text(struct reply *r, const struct option_expr *o, bool multi, struct str *ret) {
+  return text_of(r, o, ret) && header_safe(r, &o->text, multi, ret);
 }
 
 /* A filter has said all of it, expanded: the transport's own settings do not count. */
@@ -121,9 +128,12 @@ static bool gather_from_filter(struct reply *r, const struct filter_reply *f) {
   r->once_repeat = f->once_repeat;
   r->file_expand = f->file_expand;
   r->return_message = f->return_message;
-  return header_safe(r, "from", false, &r->from) && header_safe(r, "reply_to", false, &r->reply_to) &&
-         header_safe(r, "to", false, &r->to) && header_safe(r, "cc", false, &r->cc) && header_safe(r, "bcc", false, &r->bcc) &&
-         header_safe(r, "subject", false, &r->subject) && header_safe(r, "headers", true, &r->headers);
+  r->once_directory = f->once_directory;
+  unfold(r, &r->to);
+  unfold(r, &r->cc);
+  return header_safe(r, NULL, false, &r->from) && header_safe(r, NULL, false, &r->reply_to) && header_safe(r, NULL, false, &r->to) &&
+         header_safe(r, NULL, false, &r->cc) && header_safe(r, NULL, false, &r->bcc) && header_safe(r, NULL, false, &r->subject) &&
+         header_safe(r, NULL, true, &r->headers);
 }
 
 static bool gather(struct reply *r) {
@@ -133,50 +143,58 @@ static bool gather(struct reply *r) {
   r->file_expand = o->file_expand;
   r->return_message = o->return_message;
   struct str repeat = STR_UNSET;
-  if (!header_text(r, &o->from, "from", false, &r->from) || !header_text(r, &o->reply_to, "reply_to", false, &r->reply_to) ||
-      !header_text(r, &o->to, "to", false, &r->to) || !header_text(r, &o->cc, "cc", false, &r->cc) ||
-      !header_text(r, &o->bcc, "bcc", false, &r->bcc) || !header_text(r, &o->subject, "subject", false, &r->subject) ||
-      !header_text(r, &o->headers, "headers", true, &r->headers) ||
-      !local_expand(r->c, r->t, r->a, &o->text, "text", &r->text) || !local_expand(r->c, r->t, r->a, &o->file, "file", &r->file) ||
-      !local_expand(r->c, r->t, r->a, &o->log, "log", &r->log) ||
-      !local_expand(r->c, r->t, r->a, &o->once, "once", &r->once) ||
-      !local_expand(r->c, r->t, r->a, &o->once_repeat, "once_repeat", &repeat))
+  if (!header_text(r, &o->from, false, &r->from) || !header_text(r, &o->reply_to, false, &r->reply_to) ||
+      !header_text(r, &o->to, false, &r->to) || !header_text(r, &o->cc, false, &r->cc) || !header_text(r, &o->bcc, false, &r->bcc) ||
+      !header_text(r, &o->subject, false, &r->subject) || !header_text(r, &o->headers, true, &r->headers) ||
+      !text_of(r, &o->text, &r->text) || !text_of(r, &o->file, &r->file) || !text_of(r, &o->log, &r->log) ||
+      !text_of(r, &o->once, &r->once) || !text_of(r, &o->once_repeat, &repeat))
     return false;
   r->once_repeat = str_is_set(repeat) && repeat.len ? time_parse_interval(repeat) : 0;
   if (r->once_repeat < 0)
-    return fail(r, OUTCOME_DEFER, str_printf(r->c->arena, "Invalid time value \"%.*s\" for \"once_repeat\" in %.*s transport",
+    return fail(r, OUTCOME_FAIL, str_printf(r->c->arena, "Invalid time value \"%.*s\" for \"once_repeat\" in %.*s transport",
         STRF(repeat), STRF(r->t->name)));
   return true;
 }
 
+/* Nothing can be sent: in the words of a program whose standard input has no good recipients. */
+static bool refuse_message(struct reply *r, struct str why) {
+  log_write(LOG_MAIN, r->c->message, "Error while reading message with no usable sender address (R=%s): %.*s", r->c->message->id, STRF(why));
+  return fail_with(r, OUTCOME_DEFER, 0, str_printf(r->c->arena, "Failed to send message from %.*s transport (1)", STRF(r->t->name)));
+}
+
+/* never_mail: 1 it is on the list, 0 it is not, -1 the address has its result. */
+static int is_never_mailed(struct reply *r, struct str address) {
+  if (!str_is_set(r->o->never_mail.text))
+    return 0;
+  int in = match_address(r->c, &r->o->never_mail, address, false, NULL);
+  if (in == OUTCOME_OK)
+    DEBUG(transport, "discarding recipient %.*s (matched never_mail)\n", STRF(address));
+  else if (in != OUTCOME_FAIL)
+    (void)fail(r, OUTCOME_DEFER, str_printf(r->c->arena, "never_mail for %.*s transport: %.*s", STRF(r->t->name), STRF(r->c->error)));
+  return in == OUTCOME_OK ? 1 : in == OUTCOME_FAIL ? 0 : -1;
+}
+
 /* Adds the addresses of a header-style list to the recipients, but for those on never_mail, which also leave the list. */
 static bool add_recipients(struct reply *r, struct str *whole, struct submit *s) {
-  struct str list = *whole, kept = STR_UNSET;
+  struct address_walk w = {.text = str_is_set(*whole) ? *whole : STR_EMPTY};
+  struct str kept = STR_UNSET, error;
   bool discarded = false;
-  while (str_is_set(list) && list.len) {
-    size_t end = address_find_end(list, false);
-    struct str item = str_trim(str_slice(list, 0, end)), error;
-    list = end < list.len ? str_from(list, end + 1) : STR_EMPTY;
+  while (address_walk_next(&w)) {
+    struct str item = str_trim(str_slice(w.text, w.from, w.to));
     struct mail_address m;
-    if (!item.len)
-      continue;
     if (address_parse(r->c->arena, item, 0, &m, &error))
-      return fail(r, OUTCOME_DEFER, str_printf(r->c->arena, "malformed address \"%.*s\" for %.*s transport: %.*s", STRF(item),
-          STRF(r->t->name), STRF(error)));
+      return refuse_message(r, str_printf(r->c->arena, "at least one malformed recipient address: %.*s - %.*s",
+          STRF(log_printable(r->c->arena, item)), STRF(error)));
     if (!m.address.len)
       continue;
     if (!m.domain.len)
       m.address = str_printf(r->c->arena, "%.*s@%.*s", STRF(m.address), STRF(main_options(r->c->config)->qualify_recipient));
-    if (str_is_set(r->o->never_mail.text)) {
-      int in = match_address(r->c, &r->o->never_mail, m.address, false, NULL);
-      if (in == OUTCOME_OK) {
-        DEBUG(transport, "discarding recipient %.*s (matched never_mail)\n", STRF(m.address));
-        discarded = true;
-        continue;
-      }
-      if (in != OUTCOME_FAIL)
-        return fail(r, OUTCOME_DEFER, str_printf(r->c->arena, "never_mail for %.*s transport: %.*s", STRF(r->t->name), STRF(r->c->error)));
-    }
+    int never = is_never_mailed(r, m.address);
+    if (never < 0)
+      return false;
+    discarded |= never != 0;
+    if (never)
+      continue;
     vec_push(s->arena, &s->recipients, m.address);
     kept = str_is_set(kept) ? str_printf(r->c->arena, "%.*s, %.*s", STRF(kept), STRF(item)) : item;
   }
@@ -185,88 +203,72 @@ static bool add_recipients(struct reply *r, struct str *whole, struct submit *s)
   return true;
 }
 
-struct once_update {
-  int64_t now, repeat;
-  bool seen;
-};
-
-static int once_record(struct arena *a, struct str *value, void *arg) {
-  struct once_update *u = arg;
-  int64_t then;
-  u->seen = str_is_set(*value) && str_to_i64(*value, &then) && (u->repeat <= 0 || u->now < then + u->repeat);
-  if (u->seen)
-    return 0;
-  *value = str_printf(a, "%lld", (long long)u->now);
-  return 1;
+/* To:, Cc: and Bcc: lines among the option `headers` name recipients, too; those of Bcc: are not told. */
+static bool add_header_recipients(struct reply *r, struct submit *s) {
+  struct str rest = r->headers;
+  struct buf told;
+  buf_init(&told, r->c->arena, BUF_MAX_EXPANSION);
+  while (str_is_set(rest) && rest.len) {
+    size_t end = 0;
+    do {
+      ptrdiff_t nl = str_find_byte(str_from(rest, end), '\n');
+      end = nl < 0 ? rest.len : end + (size_t)nl + 1;
+    } while (end < rest.len && (rest.p[end] == ' ' || rest.p[end] == '\t'));
+    struct str line = str_slice(rest, 0, end), value = line, name = str_rtrim(str_cut(&value, ':'));
+    rest = str_from(rest, end);
+    bool hidden = str_is_set(value) && str_ieq_c(name, "Bcc");
+    if (str_is_set(value) && (hidden || str_ieq_c(name, "To") || str_ieq_c(name, "Cc")) && !add_recipients(r, &value, s))
+      return false;
+    if (!hidden)
+      buf_add(&told, line);
+  }
+  if (str_is_set(r->headers))
+    r->headers = buf_str(&told);
+  return true;
 }
 
-/* once_file_size: one record with all recipients, the oldest first, "time address" a line. Each counts as much as it would
-in a file of Exim's: the address, its end, and eight bytes of time. */
-struct once_list {
-  struct str to;
-  int64_t now, repeat, max;
-  bool seen;
-};
-
-static int once_list_record(struct arena *a, struct str *value, void *arg) {
-  struct once_list *u = arg;
-  VEC(struct str) kept = {0};
-  int64_t size = (int64_t)u->to.len + 9;
-  for (struct str rest = *value; str_is_set(rest) && rest.len;) {
-    struct str line = str_cut(&rest, '\n'), who = line, stamp = str_cut(&who, ' ');
-    int64_t then;
-    if (!str_is_set(who) || !str_to_i64(stamp, &then))
-      continue;
-    if (str_eq(who, u->to)) {
-      u->seen = u->repeat <= 0 || u->now < then + u->repeat;
-      if (u->seen)
-        return 0;
-      continue;
-    }
-    vec_push(a, &kept, line);
-    size += (int64_t)who.len + 9;
-  }
-  size_t first = 0;
-  for (; first < kept.n && size > u->max; first++) {
-    struct str who = kept.v[first];
-    (void)str_cut(&who, ' ');
-    size -= (int64_t)who.len + 9;
-  }
-  struct buf b;
-  buf_init(&b, a, (size_t)u->max + 32 * kept.n + u->to.len + 64);
-  for (; first < kept.n; first++)
-    buf_printf(&b, "%.*s\n", STRF(kept.v[first]));
-  buf_printf(&b, "%lld %.*s\n", (long long)u->now, STRF(u->to));
-  *value = buf_str(&b);
-  return 1;
-}
-
-/* Has this recipient had its answer already? Notes that it gets one now. A name that cannot be a file's is refused: people
-expect the records to be there. */
-static bool already_answered(struct reply *r) {
-  struct stat st;
-  if (!str_is_set(r->once) || !r->once.len || !r->to.len)
+/* The `once` file: false, the address has its result; otherwise *ret_seen, or with `sent` the recipients are noted in it. */
+static bool use_once_file(struct reply *r, bool sent, bool *ret_seen) {
+  struct plan p;
+  struct plan_result got;
+  *ret_seen = false;
+  bool named = str_is_set(r->once) && r->once.len && str_is_set(r->to) && r->to.len;
+  if (named && str_is_tainted(r->once))
+    return fail_with(r, OUTCOME_DEFER, EACCES,
+        str_printf(r->c->arena, "Tainted '%.*s' (once file for %.*s transport) not permitted", STRF(r->once), STRF(r->t->name)));
+  if (!local_plan_begin(r->c, r->t, r->a, &p))
     return false;
-  if (stat(str_dup_c(r->c->arena, r->once), &st) == 0 && S_ISDIR(st.st_mode)) {
-    (void)fail(r, OUTCOME_DEFER, str_printf(r->c->arena, "Failed to open hintsdb file %.*s when sending message from %.*s transport: %s",
-        STRF(r->once), STRF(r->t->name), strerror(EISDIR)));
-    r->a->basic_errno = EISDIR;
+  if (!named && !str_is_set(p.cwd)) /* otherwise the user must be able to work there */
     return true;
-  }
-  if (r->o->once_file_size > 0) {
-    struct once_list l = {.to = str_lower(r->c->arena, r->to), .now = time(NULL), .repeat = r->once_repeat,
-        .max = r->o->once_file_size < ONCE_FILE_MAX ? r->o->once_file_size : ONCE_FILE_MAX};
-    struct str list = str_slice(str_printf(r->c->arena, "list %.*s", STRF(r->once)), 0, 500);
-    return hints_update(r->c, "autoreply", list, once_list_record, &l) == OUTCOME_OK && l.seen;
-  }
-  struct once_update u = {.now = time(NULL), .repeat = r->once_repeat};
-  struct str key = str_lower(r->c->arena, str_printf(r->c->arena, "%.*s %.*s", STRF(r->once), STRF(r->to)));
-  return hints_update(r->c, "autoreply", str_slice(key, 0, 500), once_record, &u) == OUTCOME_OK && u.seen;
+  p.kind = PLAN_ONCE;
+  p.path = named ? r->once : STR_EMPTY;
+  p.sender = r->to;
+  p.once_repeat = r->once_repeat;
+  p.once_file_size = r->o->once_file_size;
+  p.once_note = sent;
+  p.create_directory = r->once_directory;
+  p.directory_mode = 0700;
+  plan_run(r->c->arena, &p, -1, &got);
+  if (got.outcome != OUTCOME_OK && str_starts(got.message, STR("failed to chdir")))
+    return fail_with(r, OUTCOME_DEFER, (int)got.basic_errno, got.message);
+  if (got.outcome != OUTCOME_OK)
+    return fail_with(r, OUTCOME_DEFER, (int)got.basic_errno,
+        str_printf(r->c->arena, "Failed to open hintsdb file %.*s when sending message from %.*s transport: %.*s", STRF(r->once),
+            STRF(r->t->name), STRF(got.message)));
+  *ret_seen = got.status != 0;
+  return true;
 }
 
 static void add_line(struct buf *b, const char *name, struct str value) {
   if (str_is_set(value) && value.len)
     buf_printf(b, "%s: %.*s\n", name, STRF(str_trim(value)));
+}
+
+/* On one line, as long as that may be sent (RFC 5322 2.1.1). */
+static void add_reference(struct buf *b, size_t *column, struct str id) {
+  bool fold = *column + 1 + id.len > 990;
+  buf_printf(b, "%s%.*s", fold ? "\n " : " ", STRF(id));
+  *column = (fold ? 0 : *column) + 1 + id.len;
 }
 
 /* References: what the message refers to and itself; the first and the last eleven when there are more (RFC 5322 3.6.4). */
@@ -277,6 +279,7 @@ static void add_references(struct reply *r, struct buf *b) {
     refs = message_find_header(r->c->message, STR("In-Reply-To"), NULL);
   if (!id && !refs)
     return;
+  size_t column = strlen("References:");
   buf_add_c(b, "References:");
   if (refs) {
     VEC(struct str) ids = {0};
@@ -291,17 +294,17 @@ static void add_references(struct reply *r, struct buf *b) {
     }
     for (size_t i = 0; i < ids.n; i++)
       if (ids.n <= 11 || i == 0 || i > ids.n - 11)
-        buf_printf(b, "\n %.*s", STRF(ids.v[i]));
+        add_reference(b, &column, ids.v[i]);
   }
   if (id)
-    buf_printf(b, "%s%.*s", refs ? "\n " : " ", STRF(header_value(id)));
+    add_reference(b, &column, str_trim(header_value(id)));
   buf_add_byte(b, '\n');
 }
 
 /* The file is the user's: what it asks for is done as him, too. */
 static int expand_file(struct reply *r, struct str *text) {
   struct str own = str_untainted(*text);
-  return r->a->filter ? redirect_expand_as_user(r->c, r->a, own, text) : expand_text(r->c, own, text);
+  return r->a->filter ? redirect_expand_as_user(r->c, r->a, own, text) : filter_expand_lines(r->c, own, text);
 }
 
 static bool read_file(struct reply *r, struct buf *body) {
@@ -311,7 +314,7 @@ static bool read_file(struct reply *r, struct buf *body) {
   if (!str_is_set(r->file) || !r->file.len)
     return true;
   if (str_is_tainted(r->file))
-    return fail(r, OUTCOME_DEFER, str_printf(r->c->arena, "Tainted '%.*s' (file for %.*s transport) not permitted", STRF(r->file), STRF(r->t->name)));
+    return fail_with(r, OUTCOME_DEFER, EACCES, str_printf(r->c->arena, "Tainted '%.*s' (file for %.*s transport) not permitted", STRF(r->file), STRF(r->t->name)));
   if (!local_plan_prepare(r->c, r->t, r->a, &p, &unused))
     return false;
   if (str_eq_c(r->file, "/dev/null"))
@@ -323,7 +326,7 @@ static bool read_file(struct reply *r, struct buf *body) {
   plan_run(r->c->arena, &p, -1, &got);
   if (got.outcome != OUTCOME_OK)
     return r->o->file_optional ? true
-                               : fail(r, OUTCOME_DEFER, str_printf(r->c->arena, "Failed to open file %.*s when sending message from %.*s transport: %.*s",
+                               : fail_with(r, OUTCOME_DEFER, (int)got.basic_errno, str_printf(r->c->arena, "Failed to open file %.*s when sending message from %.*s transport: %.*s",
                                      STRF(r->file), STRF(r->t->name), STRF(got.message)));
   struct str text = got.output;
   if (r->file_expand && expand_file(r, &text))
@@ -363,12 +366,15 @@ static bool return_message(struct reply *r, struct submit *s) {
     return false;
   int64_t limit = mo->bounce_return_size_limit;
   bool whole = limit <= 0 || m.size <= limit;
+  int64_t size = (int64_t)r->c->message->body_size + p.body_offset, most = (limit / RETURN_PIECE + 1) * RETURN_PIECE;
   const struct transport_options *o = transport_options(r->t);
   buf_printf(&s->body, "\n------ This is a copy of the %s.%s\n\n",
       o->body_only      ? "body of the message, without the headers"
       : o->headers_only ? "message's header lines"
                         : "message, including all the headers",
-      whole || o->headers_only ? "" : "\n------ The body of the message is too long and is cut.");
+      limit <= 0 || size <= most || o->headers_only ? ""
+          : str_printf(r->c->arena, "\n------ The body of the message is %lld characters long; only the first\n------ %lld or so are included here.",
+                (long long)size, (long long)most).p);
   if (!whole && p.body_length > limit)
     p.body_length = limit;
   if (p.filter_n)
@@ -386,12 +392,18 @@ static bool return_message(struct reply *r, struct submit *s) {
 }
 
 /* Who was answered, in the user's own log. That it cannot be written is no reason to answer again. */
-static void write_log(struct reply *r) {
+static void write_log(struct reply *r, bool answered_before) {
   struct plan p;
   struct transport_message unused;
   struct plan_result got;
   struct buf line;
-  if (!str_is_set(r->log) || !r->log.len || str_is_tainted(r->log) || !local_plan_prepare(r->c, r->t, r->a, &p, &unused))
+  if (!str_is_set(r->log) || !r->log.len)
+    return;
+  if (str_is_tainted(r->log)) {
+    log_write(LOG_MAIN | LOG_PANIC, r->c->message, "Tainted filename '%.*s'", STRF(r->log));
+    return;
+  }
+  if (!local_plan_prepare(r->c, r->t, r->a, &p, &unused))
     return;
   buf_init(&line, r->c->arena, BUF_MAX_LINE);
   buf_printf(&line, "%.*s\n", STRF(log_stamp(r->c->arena)));
@@ -399,7 +411,9 @@ static void write_log(struct reply *r) {
     const char *name;
     struct str value;
   } lines[] = {{"From", r->from}, {"To", r->to}, {"Cc", r->cc}, {"Bcc", r->bcc}, {"Subject", r->subject}};
-  for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+  if (answered_before)
+    buf_printf(&line, "  previously sent to %.*s\n", STRF(r->to));
+  for (size_t i = 0; i < sizeof lines / sizeof *lines && !answered_before; i++)
     if (str_is_set(lines[i].value))
       buf_printf(&line, "  %s: %.*s\n", lines[i].name, STRF(lines[i].value));
   p.kind = PLAN_FILE;
@@ -411,12 +425,14 @@ static void write_log(struct reply *r) {
   p.allow_symlink = true;
   plan_run(r->c->arena, &p, -1, &got);
   if (got.outcome != OUTCOME_OK)
-    log_write(LOG_MAIN, r->c->message, "%.*s transport: failed to write to %.*s: %.*s", STRF(r->t->name), STRF(r->log), STRF(got.message));
+    DEBUG(transport, "Failed to open log file %.*s when sending message from %.*s transport: %.*s\n", STRF(r->log), STRF(r->t->name),
+        STRF(got.message));
 }
 
 static void send_reply(struct reply *r) {
   struct ctx *c = r->c;
   struct submit s;
+  bool seen;
   submit_init(&s, c->arena, c->message);
   s.sender = STR_EMPTY;
   struct plan who = {.uid = -1, .gid = -1};
@@ -425,14 +441,16 @@ static void send_reply(struct reply *r) {
   s.as_user = who.uid >= 0;
   s.uid = (uint32_t)who.uid;
   s.gid = (uint32_t)who.gid;
-  if (!add_recipients(r, &r->to, &s) || !add_recipients(r, &r->cc, &s) || !add_recipients(r, &r->bcc, &s))
+  if (!add_recipients(r, &r->to, &s) || !add_recipients(r, &r->cc, &s) || !add_recipients(r, &r->bcc, &s) || !add_header_recipients(r, &s))
     return;
-  if (!s.recipients.n) { /* an answer to a bounce, or all were on never_mail */
+  if (!use_once_file(r, false, &seen))
+    return;
+  if (seen || !s.recipients.n) { /* an answer to a bounce, or all were on never_mail */
     r->a->result = OUTCOME_OK;
+    if (seen)
+      write_log(r, true);
     return;
   }
-  unfold(r, &r->to);
-  unfold(r, &r->cc);
   add_line(&s.header, "From", r->from);
   add_line(&s.header, "Reply-To", r->reply_to);
   add_line(&s.header, "To", r->to);
@@ -461,10 +479,13 @@ static void send_reply(struct reply *r) {
   if (s.body_fd >= 0 && s.body_fd != c->message->data_fd)
     close(s.body_fd);
   if (e)
-    (void)fail(r, OUTCOME_DEFER, str_printf(c->arena, "Failed to submit message from %.*s transport: %s", STRF(r->t->name), strerror(-e)));
-  else {
+    (void)fail_with(r, OUTCOME_DEFER, 0, e == -EPERM ? str_printf(c->arena, "Failed to send message from %.*s transport (1)", STRF(r->t->name))
+        : str_printf(c->arena, "Failed to submit message from %.*s transport: %s", STRF(r->t->name), strerror(-e)));
+  else if (r->a->result = OUTCOME_OK, write_log(r, false), !use_once_file(r, true, &seen)) {
+    log_write(LOG_MAIN, c->message, "%.*s", STRF(r->a->message)); /* that it cannot be noted is no reason to answer again */
     r->a->result = OUTCOME_OK;
-    write_log(r);
+    r->a->basic_errno = 0;
+    r->a->message = STR_UNSET;
   }
 }
 
@@ -477,15 +498,8 @@ static void autoreply_deliver(struct ctx *c, const struct instance *t, struct ad
       (void)fail(&r, OUTCOME_FAIL, STR("filter autoreply generated syntactically invalid recipient"));
       continue;
     }
-    if (!gather(&r))
-      continue;
-    a->result = OUTCOME_OK;
-    if (already_answered(&r)) {
-      DEBUG(transport, "message previously sent to %.*s\n", STRF(r.to));
-      continue;
-    }
-    a->result = OUTCOME_DEFER;
-    send_reply(&r);
+    if (transport_size_allowed(c, t, a) && gather(&r))
+      send_reply(&r);
   }
 }
 

@@ -78,14 +78,14 @@ bool command_filter(struct ctx *c, const struct instance *t, struct address *cha
   *ret = (struct command){0};
   if (!str_is_set(o->text) || !str_trim(o->text).len)
     return true;
-  struct str whose = str_printf(c->arena, "%.*s transport filter", STRF(t->name));
-  int e = command_build(c, o->text, true, chain, STR_UNSET, whose, ret);
-  if (!e && ret->argv[0].len && (ret->argv[0].p[0] != '/' || str_is_tainted(ret->argv[0])))
-    e = ctx_fail(c, OUTCOME_DEFER, "\"%.*s\" (command of %.*s) is %s", STRF(ret->argv[0]), STRF(whose),
-        ret->argv[0].p[0] != '/' ? "no absolute path" : "tainted");
+  int e = command_build(c, o->text, true, chain, STR_UNSET, STR("transport filter"), ret);
+  if (!e && (ret->tainted || str_is_tainted(ret->argv[0]))) {
+    size_t n = str_is_tainted(ret->argv[0]) ? 0 : ret->tainted;
+    e = ctx_fail(c, OUTCOME_FAIL, "Tainted arg %zu for transport filter command: '%.*s'", n, STRF(ret->argv[n]));
+  }
   if (!e && !ret->argv[0].len)
     ret->n = 0; /* it expanded to nothing: no filter */
   if (e)
-    transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN, c->error);
+    transport_chain_result(chain, (enum outcome)e, ERROR_UNKNOWN, c->error);
   return !e;
 }

@@ -6,9 +6,11 @@
 #include "base/time.h"
 #include "deliver/errors.h"
 #include "expand/expand.h"
+#include "log/log.h"
 #include "message/message.h"
 #include "message/rewrite.h"
 #include "transport/options.h"
+#include "transport/transport.h"
 
 #define HEAD_MAX (64u << 20)
 
@@ -21,6 +23,14 @@ void transport_chain_result(struct address *chain, enum outcome result, int err,
   }
 }
 
+bool transport_chain_panic(struct ctx *c, struct address *chain, int err, struct str message) {
+  log_write(LOG_MAIN | LOG_PANIC, c->message, "%.*s", STRF(message));
+  transport_chain_result(chain, OUTCOME_DEFER, err, message);
+  for (struct address *a = chain; a; a = a->next)
+    a->panic = false;
+  return false;
+}
+
 bool transport_header_listed(struct str list, struct str name) {
   while (str_is_set(list) && list.len) {
     struct str item = str_trim(str_cut(&list, ':'));
@@ -30,9 +40,11 @@ bool transport_header_listed(struct str list, struct str name) {
   return false;
 }
 
-static bool fail(struct ctx *c, struct address *chain, const char *what, const struct instance *t) {
-  transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,
-      str_printf(c->arena, "Failed to expand %s for %.*s transport: %.*s", what, STRF(t->name), STRF(c->error)));
+static bool fail(struct ctx *c, struct address *chain) {
+  transport_chain_result(chain, OUTCOME_DEFER, ERROR_CHANGE_HEADER_FAIL,
+      str_printf(c->arena, "failed to expand headers_add or headers_remove: %.*s", STRF(c->error)));
+  for (struct address *a = chain; a; a = a->next)
+    a->panic = true;
   return false;
 }
 
@@ -106,9 +118,9 @@ static bool add_header(struct ctx *c, const struct instance *t, struct address *
   const struct rewrite_rules *rules = rewrite_rules_of_option(c, o->headers_rewrite);
   struct str remove, added;
   if (!remove_list(c, t, chain->prop.remove_headers, &remove))
-    return fail(c, chain, "headers_remove", t);
+    return fail(c, chain);
   if (!expand_or_unset(c, &o->headers_add, &added))
-    return fail(c, chain, "headers_add", t);
+    return fail(c, chain);
   for (struct header *h = c->message->headers; h; h = h->next) {
     if (h->type == '*' || (remove.len && transport_header_listed(remove, str_slice(h->text, 0, h->name_len))))
       continue;
@@ -120,13 +132,24 @@ static bool add_header(struct ctx *c, const struct instance *t, struct address *
   return true;
 }
 
-static bool size_allowed(struct ctx *c, const struct instance *t, struct address *chain, int64_t size) {
+bool transport_size_allowed(struct ctx *c, const struct instance *t, struct address *chain) {
+  const struct option_expr *o = &transport_options(t)->message_size_limit;
+  const char *problem = "failed to expand";
+  struct str value;
   int64_t limit = 0;
-  if (expand_option_int(c, &transport_options(t)->message_size_limit, "message_size_limit", &limit)) {
-    transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN, c->error);
+  int e = str_is_set(o->text) ? expand_option(c, o, &value) : 0;
+  if (!e && str_is_set(o->text)) {
+    problem = "invalid";
+    e = expand_to_int(c, value, &limit);
+  }
+  if (e) {
+    transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,
+        str_printf(c->arena, "%s message_size_limit in %.*s transport: %.*s", problem, STRF(t->name), STRF(c->error)));
+    for (struct address *a = chain; a; a = a->next)
+      a->panic = false;
     return false;
   }
-  if (limit <= 0 || size <= limit)
+  if (limit <= 0 || (int64_t)c->message->size <= limit)
     return true;
   transport_chain_result(chain, OUTCOME_FAIL, ERROR_UNKNOWN, STR("message is too big (transport limit)"));
   for (struct address *a = chain; a; a = a->next)
@@ -143,6 +166,9 @@ bool transport_return_path(struct ctx *c, const struct instance *t, struct addre
     if (e == 0) {
       path = own;
     } else if (e != OUTCOME_FORCED) {
+      if (((const struct transport_def *)t->driver)->local)
+        return transport_chain_panic(c, chain, ERROR_EXPAND_FAIL, str_printf(c->arena,
+            "Failed to expand return path \"%.*s\" in %.*s transport: %.*s", STRF(o->text), STRF(t->name), STRF(c->error)));
       transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,
           str_printf(c->arena, "Failed to expand return path \"%.*s\": %.*s", STRF(o->text), STRF(c->error)));
       return false;
@@ -157,7 +183,7 @@ bool transport_message_build(struct ctx *c, const struct instance *t, struct add
   const struct transport_options *o = transport_options(t);
   struct message *m = c->message;
   *ret = (struct transport_message){.return_path = chain->return_path, .with_body = !o->headers_only, .head = STR_EMPTY};
-  if (!size_allowed(c, t, chain, (int64_t)m->size))
+  if (!transport_size_allowed(c, t, chain))
     return false;
   struct buf b;
   buf_init(&b, c->arena, HEAD_MAX);

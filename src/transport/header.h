@@ -26,6 +26,10 @@ bool transport_message_build(struct ctx *c, const struct instance *t, struct add
 
 /* Sets the outcome of every address of a chain. */
 void transport_chain_result(struct address *chain, enum outcome result, int err, struct str message);
+/* message_size_limit. False: the addresses of the chain have their outcome. */
+bool transport_size_allowed(struct ctx *c, const struct instance *t, struct address *chain);
+/* A fault of the configuration: it is told in the main and panic logs at once, and the addresses wait. Always false. */
+bool transport_chain_panic(struct ctx *c, struct address *chain, int err, struct str message);
 
 /* Is a header of that name on a colon list of names (a trailing `*` matches any rest)? */
 bool transport_header_listed(struct str list, struct str name);

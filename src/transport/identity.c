@@ -19,10 +19,6 @@ static bool can_switch;
 void identity_set_can_switch(bool on) { can_switch = on; }
 bool identity_can_switch(void) { return can_switch; }
 
-static bool fail(struct address *chain, struct str text) {
-  transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN, text);
-  return false;
-}
 
 static bool resolve_group(struct ctx *c, const struct instance *t, struct address *chain, const struct option_user *group,
     int64_t *ret_gid) {
@@ -34,14 +30,15 @@ static bool resolve_group(struct ctx *c, const struct instance *t, struct addres
     return true;
   }
   if (expand_option(c, &group->expr, &value))
-    return fail(chain, str_printf(c->arena, "failed to expand group \"%.*s\" for %.*s transport: %.*s", STRF(group->expr.text),
-        STRF(t->name), STRF(c->error)));
+    return transport_chain_panic(c, chain, ERROR_GID_FAIL, str_printf(c->arena,
+        "Failed to expand group string \"%.*s\" for the %.*s transport: %.*s", STRF(group->expr.text), STRF(t->name), STRF(c->error)));
   if (str_to_u64(value, &n) && n <= UINT32_MAX) {
     *ret_gid = (int64_t)n;
     return true;
   }
   if (user_find_group(value, &gid) != 1)
-    return fail(chain, str_printf(c->arena, "Group \"%.*s\" not found (%.*s transport)", STRF(value), STRF(t->name)));
+    return transport_chain_panic(c, chain, ERROR_GID_FAIL, str_printf(c->arena,
+        "Failed to find group \"%.*s\" from expanded string \"%.*s\" for the %.*s transport", STRF(value), STRF(group->expr.text), STRF(t->name)));
   *ret_gid = gid;
   return true;
 }
@@ -56,14 +53,15 @@ static bool resolve_user(struct ctx *c, const struct instance *t, struct address
     return true;
   }
   if (expand_option(c, &user->expr, &value))
-    return fail(chain, str_printf(c->arena, "failed to expand user \"%.*s\" for %.*s transport: %.*s", STRF(user->expr.text),
-        STRF(t->name), STRF(c->error)));
+    return transport_chain_panic(c, chain, ERROR_UID_FAIL, str_printf(c->arena,
+        "Failed to expand user string \"%.*s\" for the %.*s transport: %.*s", STRF(user->expr.text), STRF(t->name), STRF(c->error)));
   if (str_to_u64(value, &n) && n <= UINT32_MAX) {
     *ret = (struct ids){(int64_t)n, -1, STR_UNSET};
     return true;
   }
   if (user_find(c->arena, value, &info) != 1)
-    return fail(chain, str_printf(c->arena, "User \"%.*s\" not found (%.*s transport)", STRF(value), STRF(t->name)));
+    return transport_chain_panic(c, chain, ERROR_UID_FAIL, str_printf(c->arena,
+        "Failed to find user \"%.*s\" from expanded string \"%.*s\" for the %.*s transport", STRF(value), STRF(user->expr.text), STRF(t->name)));
   *ret = (struct ids){info.uid, info.gid, info.name};
   return true;
 }
@@ -107,7 +105,7 @@ bool identity_choose(struct ctx *c, const struct instance *t, struct address *ch
       ids.gid = gid;
   }
   if (identity_is_never(c->config, ids.uid))
-    return fail(chain, str_printf(c->arena, "User %lld set for %.*s transport is on the never_users list", (long long)ids.uid,
+    return transport_chain_panic(c, chain, ERROR_UID_FAIL, str_printf(c->arena, "User %lld set for %.*s transport is on the never_users list", (long long)ids.uid,
         STRF(t->name)));
   p->initgroups_user = init ? ids.name : STR_UNSET;
   p->uid = ids.uid;

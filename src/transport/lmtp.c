@@ -43,8 +43,11 @@ static bool target(struct ctx *c, const struct instance *t, struct address *chai
   const struct lmtp *o = t->options;
   struct command made;
   if (str_is_set(o->socket.text)) {
-    if (!local_expand(c, t, chain, &o->socket, "socket", &p->path))
+    if (!local_expand(c, t, chain, &o->socket, "socket setting", &p->path)) {
+      for (struct address *a = chain; a; a = a->next)
+        a->panic = false;
       return false;
+    }
     if (!str_is_tainted(p->path) && p->path.len && p->path.p[0] == '/' && !memchr(p->path.p, 0, p->path.len))
       return true;
     transport_chain_result(chain, OUTCOME_DEFER, ERROR_UNKNOWN,
@@ -53,9 +56,12 @@ static bool target(struct ctx *c, const struct instance *t, struct address *chai
     return false;
   }
   int e = command_build(c, o->command.text, true, chain, STR_UNSET, str_printf(c->arena, "%.*s transport", STRF(t->name)), &made);
-  if (!e && (str_is_tainted(made.argv[0]) || !str_starts(made.argv[0], STR("/"))))
-    e = ctx_fail(c, OUTCOME_DEFER, "\"%.*s\" (command for %.*s transport) is %s", STRF(made.argv[0]), STRF(t->name),
-        str_is_tainted(made.argv[0]) ? "tainted" : "no absolute path");
+  if (!e && (str_is_tainted(made.argv[0]) || made.tainted)) {
+    size_t n = str_is_tainted(made.argv[0]) ? 0 : made.tainted;
+    e = ctx_fail(c, OUTCOME_FAIL, "Tainted arg %zu for %.*s transport command: '%.*s'", n, STRF(t->name), STRF(made.argv[n]));
+  }
+  if (!e && !str_starts(made.argv[0], STR("/")))
+    e = ctx_fail(c, OUTCOME_DEFER, "\"%.*s\" (command for %.*s transport) is no absolute path", STRF(made.argv[0]), STRF(t->name));
   if (e) {
     transport_chain_result(chain, (enum outcome)e, ERROR_UNKNOWN, c->error);
     return false;
@@ -87,9 +93,10 @@ static void take_results(struct ctx *c, struct address *chain, const struct plan
   }
   for (; a; a = a->next) { /* more than a plan takes: for the next run */
     a->result = OUTCOME_DEFER;
+    if (r->outcome != OUTCOME_OK)
+      continue;
     a->basic_errno = ERROR_UNKNOWN;
-    if (r->outcome == OUTCOME_OK)
-      a->message = STR("not among those that were delivered at one time");
+    a->message = STR("not among those that were delivered at one time");
   }
 }
 

@@ -25,12 +25,34 @@ bool local_expand(struct ctx *c, const struct instance *t, struct address *chain
   return false;
 }
 
+bool local_expand_affix(struct ctx *c, const struct instance *t, struct address *chain, const struct option_expr *o, const char *what,
+    struct str *ret) {
+  if (expand_option(c, o, ret) == 0)
+    return true;
+  transport_chain_result(chain, OUTCOME_DEFER, ERROR_EXPAND_FAIL,
+      str_printf(c->arena, "Expansion of \"%.*s\" (%s for %.*s transport) failed", STRF(o->text), what, STRF(t->name)));
+  return false;
+}
+
 bool address_check_room(struct ctx *c, struct address *a, int64_t size) {
   const struct transport_def *def = a->transport ? (const struct transport_def *)a->transport->driver : NULL;
   if (!def || !def->check_room)
     return false;
   def->check_room(c, a->transport, a, size);
   return true;
+}
+
+static bool directory_option(struct ctx *c, const struct instance *t, struct address *chain, const struct option_expr *o,
+    const char *which, struct str *ret) {
+  if (!str_is_set(o->text))
+    return true;
+  if (expand_option(c, o, ret))
+    return transport_chain_panic(c, chain, ERROR_EXPAND_FAIL, str_printf(c->arena, "%s directory \"%.*s\" failed to expand for %.*s transport: %.*s",
+        which, STRF(o->text), STRF(t->name), STRF(c->error)));
+  if (ret->len && ret->p[0] == '/')
+    return true;
+  return transport_chain_panic(c, chain, ERROR_NOT_ABSOLUTE, str_printf(c->arena, "%s directory path \"%.*s\" is not absolute for %.*s transport",
+      which, STRF(*ret), STRF(t->name)));
 }
 
 bool local_plan_begin(struct ctx *c, const struct instance *t, struct address *chain, struct plan *p) {
@@ -41,14 +63,12 @@ bool local_plan_begin(struct ctx *c, const struct instance *t, struct address *c
   if (!identity_choose(c, t, chain, p))
     return false;
   p->home = chain->home;
-  if (str_is_set(o->home_directory.text) && !local_expand(c, t, chain, &o->home_directory, "home_directory", &p->home))
+  if (!directory_option(c, t, chain, &o->home_directory, "home", &p->home))
     return false;
   if (str_is_set(p->home))
     c->vars.home = p->home;
   p->cwd = str_is_set(chain->current_dir) ? chain->current_dir : p->home;
-  if (str_is_set(o->current_directory.text) && !local_expand(c, t, chain, &o->current_directory, "current_directory", &p->cwd))
-    return false;
-  return true;
+  return directory_option(c, t, chain, &o->current_directory, "current", &p->cwd);
 }
 
 bool local_plan_prepare(struct ctx *c, const struct instance *t, struct address *chain, struct plan *p,
@@ -88,6 +108,6 @@ void local_plan_run(struct ctx *c, const struct instance *t, struct address *cha
     a->more_errno = (int)ret->more_errno;
     a->message = ret->message;
     a->special_action_freeze = ret->freeze;
-    a->panic = ret->basic_errno == ERROR_FILTER_FAIL && str_ends(ret->message, STR("unable to execute command"));
+    a->panic = ret->basic_errno == ERROR_FILTER_FAIL;
   }
 }

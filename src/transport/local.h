@@ -18,3 +18,6 @@ void local_plan_run(struct ctx *c, const struct instance *t, struct address *cha
 /* Expands an option of a local transport; a failure sets the chain's result. */
 bool local_expand(struct ctx *c, const struct instance *t, struct address *chain, const struct option_expr *o, const char *what,
     struct str *ret);
+/* The same for message_prefix and message_suffix ("prefix", "suffix"), whose errors are told without the reason. */
+bool local_expand_affix(struct ctx *c, const struct instance *t, struct address *chain, const struct option_expr *o, const char *what,
+    struct str *ret);

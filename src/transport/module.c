@@ -13,6 +13,8 @@ static int init(struct config_reader *r, struct instance *i) {
   struct transport_options *o = i->generic;
   if (o->retry_use_local_part < 0)
     o->retry_use_local_part = ((const struct transport_def *)i->driver)->local;
+  if (o->body_only && o->headers_only)
+    return config_error_at(r, i->where, "%.*s transport: body_only and headers_only are mutually exclusive", STRF(i->name));
   return 0;
 }
 
@@ -27,7 +29,7 @@ static int check_shadow(struct config_reader *r, const struct instance *t) {
     return config_error_at(r, t->where, "shadow transport not allowed on non-local transport %.*s", STRF(t->name));
   const struct instance *shadow = config_driver(config_reader_config(r), DRIVER_TRANSPORT, name);
   if (!shadow)
-    return config_error_at(r, t->where, "shadow transport \"%.*s\" not found for %.*s transport", STRF(name), STRF(t->name));
+    return 0; /* the delivery says so, and is made */
   if (!((const struct transport_def *)shadow->driver)->local)
     return config_error_at(r, t->where, "shadow transport \"%.*s\" of %.*s transport is not a local transport", STRF(name), STRF(t->name));
   return 0;

@@ -13,7 +13,7 @@ const struct option_def transport_generic_options[] = {
     {"group", OPTION_GROUP, OFF(group)},
     {"headers_add", OPTION_EXPR, OFF(headers_add), NULL, OPTION_REPEATS},
     {"headers_only", OPTION_BOOL, OFF(headers_only)},
-    {"headers_remove", OPTION_EXPR, OFF(headers_remove), NULL, OPTION_REPEATS},
+    {"headers_remove", OPTION_EXPR, OFF(headers_remove), NULL, OPTION_REPEATS | OPTION_JOIN_COLON},
     {"headers_rewrite", OPTION_STRING, OFF(headers_rewrite)},
     {"home_directory", OPTION_EXPR, OFF(home_directory)},
     {"initgroups", OPTION_BOOL, OFF(initgroups)},

@@ -2,6 +2,7 @@
 "The pipe transport"). The command line is split into arguments first; each
 argument is expanded on its own, so that inserted text never makes arguments. */
 
+#include <ctype.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -12,6 +13,7 @@ argument is expanded on its own, so that inserted text never makes arguments. */
 #include "log/log.h"
 #include "match/match.h"
 #include "message/message.h"
+#include "base/ascii.h"
 #include "transport/bsmtp.h"
 #include "transport/command.h"
 #include "transport/local.h"
@@ -64,6 +66,16 @@ static const struct option_def pipe_option_table[] = {
     OPTIONS_END,
 };
 
+/* Digits and colons, or an asterisk for all. */
+static bool is_code_list(struct str text) {
+  if (str_eq_c(text, "*"))
+    return true;
+  for (size_t i = 0; i < text.len; i++)
+    if (!ascii_is_digit(text.p[i]) && text.p[i] != ':' && text.p[i] != ' ' && text.p[i] != '\t')
+      return false;
+  return true;
+}
+
 static int pipe_init(struct config_reader *r, struct instance *i) {
   struct pipe_options *o = i->options;
   if (!o->use_bsmtp && !str_is_set(o->message_prefix.text))
@@ -71,12 +83,17 @@ static int pipe_init(struct config_reader *r, struct instance *i) {
   if (!o->use_bsmtp && !str_is_set(o->message_suffix.text))
     o->message_suffix.text = STR("\n");
   if (o->use_shell && (o->restrict_to_path || str_is_set(o->allow_commands.text)))
-    return config_error_at(r, i->where, "both use_shell and %s set for %.*s transport",
+    return config_error_at(r, i->where, "both %s and use_shell set for %.*s transport",
         o->restrict_to_path ? "restrict_to_path" : "allow_commands", STRF(i->name));
+  if (!is_code_list(o->temp_errors))
+    return config_error_at(r, i->where, "temp_errors must be a list of numbers or an asterisk for the %.*s transport", STRF(i->name));
+  const struct transport_options *g = i->generic;
+  if (o->pipe_as_creator && (g->user.set || g->group.set))
+    return config_error_at(r, i->where, "both pipe_as_creator and an explicit uid/gid are set for the %.*s transport", STRF(i->name));
   if (o->return_fail_output && o->return_output)
     return config_error_at(r, i->where, "both return_output and return_fail_output set for %.*s transport", STRF(i->name));
-  if ((o->log_fail_output || o->log_defer_output) && o->log_output)
-    return config_error_at(r, i->where, "only one of log_defer/fail_output and log_output may be set for %.*s transport", STRF(i->name));
+  if (o->log_fail_output && o->log_output)
+    return config_error_at(r, i->where, "both log_output and log_fail_output set for the %.*s transport", STRF(i->name));
   return 0;
 }
 
@@ -85,7 +102,14 @@ static const struct transport_batch *pipe_batch(const struct instance *t) {
 }
 
 static bool fail(struct address *chain, enum outcome o, struct str text) {
-  transport_chain_result(chain, o, ERROR_UNKNOWN, text);
+  transport_chain_result(chain, o, o == OUTCOME_DEFER ? 0 : ERROR_UNKNOWN, text);
+  for (struct address *a = chain; a; a = a->next)
+    a->panic = o == OUTCOME_DEFER;
+  return false;
+}
+
+static bool quietly(struct address *chain, struct str text) {
+  transport_chain_result(chain, OUTCOME_DEFER, 0, text);
   return false;
 }
 
@@ -219,15 +243,17 @@ static bool environment(struct ctx *c, const struct instance *t, struct address 
   add_env(c, p, "QUALIFY_DOMAIN", mo->qualify_domain);
   add_env(c, p, "SENDER", chain->return_path);
   add_env(c, p, "SHELL", STR("/bin/sh"));
-  add_env(c, p, "HOST", STR_EMPTY);
+  if (chain->hosts)
+    add_env(c, p, "HOST", chain->hosts->name);
   if (str_is_set(mo->timezone) && mo->timezone.len)
     add_env(c, p, "TZ", mo->timezone);
   if (!str_is_set(o->environment.text))
     return true;
   struct str list, item;
   struct list_iter i;
-  if (!local_expand(c, t, chain, &o->environment, "environment", &list))
-    return false;
+  if (expand_option(c, &o->environment, &list))
+    return quietly(chain, str_printf(c->arena, "failed to expand string \"%.*s\" for %.*s transport: %.*s",
+        STRF(o->environment.text), STRF(t->name), STRF(c->error)));
   list_iter_init(&i, c->arena, list);
   while (list_next(&i, &item)) {
     if (p->environment_n >= PLAN_ARGS_MAX)
@@ -240,9 +266,9 @@ static bool environment(struct ctx *c, const struct instance *t, struct address 
 static bool wrap(struct ctx *c, const struct instance *t, struct address *chain, struct plan *p) {
   const struct pipe_options *o = t->options;
   struct str prefix = STR_EMPTY, suffix = STR_EMPTY;
-  if (str_is_set(o->message_prefix.text) && !local_expand(c, t, chain, &o->message_prefix, "message_prefix", &prefix))
+  if (str_is_set(o->message_prefix.text) && !local_expand_affix(c, t, chain, &o->message_prefix, "prefix", &prefix))
     return false;
-  if (str_is_set(o->message_suffix.text) && !local_expand(c, t, chain, &o->message_suffix, "message_suffix", &suffix))
+  if (str_is_set(o->message_suffix.text) && !local_expand_affix(c, t, chain, &o->message_suffix, "suffix", &suffix))
     return false;
   if (o->use_bsmtp)
     bsmtp_wrap(c, chain, &prefix, &suffix);
@@ -269,6 +295,8 @@ static void use_output(struct ctx *c, const struct instance *t, struct address *
   bool failed = r->outcome == OUTCOME_FAIL, deferred = r->outcome == OUTCOME_DEFER;
   if (o->log_output || (failed && o->log_fail_output) || (deferred && o->log_defer_output))
     log_output(c, t, chain, r->output);
+  if (!failed && !c->message->reverse_path.len)
+    return; /* nobody to send it to */
   if (o->return_output && !deferred) {
     if (!failed)
       transport_chain_result(chain, OUTCOME_FAIL, ERROR_UNKNOWN, STR("return message generated"));
@@ -278,6 +306,40 @@ static void use_output(struct ctx *c, const struct instance *t, struct address *
   }
 }
 
+/* What needs no quoting in a shell. */
+static bool harmless(struct str s) {
+  for (size_t i = 0; i < s.len; i++)
+    if (!isalnum((unsigned char)s.p[i]) && !strchr("@._+=-", s.p[i]))
+      return false;
+  return true;
+}
+
+/* use_shell: the whole is expanded as one string, but $pipe_addresses in it stands for all addresses. */
+static bool expand_for_shell(struct ctx *c, const struct instance *t, struct address *chain, struct str text, struct str *ret) {
+  const struct str mark = STR("$pipe_addresses");
+  struct buf b;
+  buf_init(&b, c->arena, BUF_MAX_EXPANSION);
+  for (;;) {
+    ptrdiff_t at = str_find(text, mark);
+    struct str part = at < 0 ? text : str_slice(text, 0, (size_t)at), value = STR_EMPTY;
+    if (part.len && expand_text(c, part, &value))
+      return fail(chain, OUTCOME_DEFER, str_printf(c->arena, "Expansion of command \"%.*s\" in %.*s transport failed: %.*s", STRF(text),
+          STRF(t->name), STRF(c->error)));
+    buf_add(&b, value);
+    if (at < 0)
+      break;
+    for (const struct address *a = chain; a; a = a->next) {
+      if (!harmless(a->address))
+        return fail(chain, OUTCOME_FAIL, str_printf(c->arena, "Tainted '%.*s' (command for %.*s transport) not permitted", STRF(a->address),
+            STRF(t->name)));
+      buf_printf(&b, "%s%.*s", a == chain ? "" : " ", (int)a->address.len, a->address.p);
+    }
+    text = str_from(text, (size_t)at + mark.len);
+  }
+  *ret = buf_str(&b);
+  return true;
+}
+
 static void pipe_deliver(struct ctx *c, const struct instance *t, struct address *chain) {
   const struct pipe_options *o = t->options;
   struct transport_message message;
@@ -285,7 +347,7 @@ static void pipe_deliver(struct ctx *c, const struct instance *t, struct address
   struct plan_result result;
   struct str path, command;
   bool from_address = chain->kind == ADDRESS_PIPE && !o->force_command;
-  if (o->pipe_as_creator) /* whoever wrote the message; the option user goes before it */
+  if (o->pipe_as_creator) /* whoever wrote the message */
     for (struct address *a = chain; a; a = a->next) {
       a->uid = c->message->originator_uid;
       a->gid = c->message->originator_gid;
@@ -298,13 +360,13 @@ static void pipe_deliver(struct ctx *c, const struct instance *t, struct address
     c->vars.address_pipe = str_from(chain->address, 1);
   command = from_address ? str_ltrim(str_from(chain->address, 1)) : o->command.text;
   if (!str_is_set(command) || !command.len) {
-    fail(chain, OUTCOME_DEFER, str_printf(c->arena, "no command specified for %.*s transport", STRF(t->name)));
+    quietly(chain, str_printf(c->arena, "no command specified for %.*s transport", STRF(t->name)));
     return;
   }
   if (!local_expand(c, t, chain, &o->path, "path", &path))
     return;
   if (o->use_shell) {
-    if (!from_address && !local_expand(c, t, chain, &o->command, "command", &command))
+    if (!from_address && !expand_for_shell(c, t, chain, o->command.text, &command))
       return;
     if (from_address && chain->filter && str_is_set(chain->filter->shell_command))
       command = chain->filter->shell_command;
@@ -332,6 +394,7 @@ static void pipe_deliver(struct ctx *c, const struct instance *t, struct address
   p.permit_coredump = o->permit_coredump;
   p.temp_errors = o->temp_errors;
   p.use_crlf = o->use_crlf;
+  p.path = command;
   local_plan_run(c, t, chain, &p, &result);
   use_output(c, t, chain, &result);
 }

@@ -36,6 +36,12 @@ static const struct field plan_fields[] = {
     {FIELD_STRS, P(argv), P(argv_n)}, {FIELD_STRS, P(environment), P(environment_n)}, {FIELD_INT, P(umask)},
     {FIELD_INT, P(timeout)}, {FIELD_INT, P(max_output)}, {FIELD_BOOL, P(ignore_status)}, {FIELD_BOOL, P(timeout_defer)},
     {FIELD_BOOL, P(freeze_exec_fail)}, {FIELD_BOOL, P(freeze_signal)}, {FIELD_BOOL, P(permit_coredump)}, {FIELD_STR, P(temp_errors)}, {FIELD_INT, P(max_read)},
+    {FIELD_BOOL, P(quota_no_check)}, {FIELD_BOOL, P(filecount_no_check)}, {FIELD_INT, P(warn_threshold)}, {FIELD_INT, P(mailbox_size)},
+    {FIELD_INT, P(mailbox_filecount)}, {FIELD_STR, P(maildirfolder_regex)}, {FIELD_STR, P(maildir_directory_regex)},
+    {FIELD_BOOL, P(mbx)}, {FIELD_BOOL, P(lock_mbx)}, {FIELD_STRS, P(file_formats), P(file_formats_n)},
+    {FIELD_STR, P(directory_file)}, {FIELD_STR, P(inode_mark)}, {FIELD_STR, P(mailstore_base)}, {FIELD_STR, P(mailstore_envelope)},
+    {FIELD_STR, P(sender)}, {FIELD_STRS, P(recipients), P(recipients_n)}, {FIELD_BOOL, P(ignore_quota)},
+    {FIELD_INT, P(once_repeat)}, {FIELD_INT, P(once_file_size)}, {FIELD_BOOL, P(once_note)},
 };
 #undef P
 #define R(f) offsetof(struct plan_result, f)
@@ -46,6 +52,10 @@ static const struct field result_fields[] = {
     {FIELD_INT, R(offset)}, {FIELD_STR, R(switch_to)}, {FIELD_STRS, R(recipients), R(recipients_n)},
 };
 #undef R
+/* What is in no table does not reach the agent, and only there it is missed. */
+#define ON_64_BIT(condition) (sizeof(void *) != 8 || (condition))
+_Static_assert(ON_64_BIT(sizeof(struct plan) == 728), "struct plan has changed: is each field in plan_fields? Then say its new size here");
+_Static_assert(ON_64_BIT(sizeof(struct plan_result) == 160), "struct plan_result has changed: is each field in result_fields? Then say its new size here");
 #define COUNT(t) (sizeof(t) / sizeof *(t))
 
 static void encode_str(struct buf *out, struct str s) {
@@ -207,6 +217,9 @@ void plan_execute(struct arena *a, const struct plan *p, int body_fd, struct pla
     return;
   case PLAN_READ:
     plan_execute_read(a, p, ret);
+    return;
+  case PLAN_ONCE:
+    plan_execute_once(a, p, ret);
     return;
   case PLAN_EVALUATE:
     if (!plan_evaluate)

@@ -23,11 +23,13 @@ enum plan_kind {
   PLAN_LMTP,
   PLAN_READ,    /* read a user's file (.forward), or a directory's existence */
   PLAN_ROOM,    /* is there room for message_size bytes more in the mailbox `path`, by its quotas? */
+  PLAN_ONCE,    /* autoreply's `once` file `path`: `status` says whether `sender` was answered; or that is noted there */
   PLAN_EVALUATE, /* a user's filter: `transport` names the router, `head` is the request, the output the answer */
 };
 
 enum plan_create { PLAN_CREATE_ANYWHERE, PLAN_CREATE_BELOW_HOME, PLAN_CREATE_IN_HOME, PLAN_CREATE_BELOW_PATH };
 
+/* A new field needs its place in plan_fields (plan.c), or it does not reach the agent. */
 struct plan {
   int64_t kind;
   /* who */
@@ -45,7 +47,7 @@ struct plan {
   struct str check_string, escape_string;
   bool use_crlf;
   /* files */
-  struct str path;
+  struct str path;              /* of a pipe: the command as it was configured, for what is said of it */
   int64_t create;               /* enum plan_create */
   struct str create_below;      /* of PLAN_CREATE_BELOW_PATH */
   int64_t mode, directory_mode, lockfile_mode;
@@ -79,6 +81,10 @@ struct plan {
   bool ignore_quota;
   /* reads */
   int64_t max_read;
+  /* once */
+  int64_t once_repeat;          /* seconds for which an answer counts; 0: for ever */
+  int64_t once_file_size;       /* beyond these bytes the oldest go; 0: no limit of its own */
+  bool once_note;               /* `sender` has been answered now */
 };
 
 struct plan_result {
@@ -115,6 +121,10 @@ void plan_execute_lmtp(struct arena *a, const struct plan *p, int body_fd, struc
 void plan_execute_pipe(struct arena *a, const struct plan *p, int body_fd, struct plan_result *ret);
 void plan_execute_room(struct arena *a, const struct plan *p, struct plan_result *ret);
 void plan_execute_read(struct arena *a, const struct plan *p, struct plan_result *ret);
+void plan_execute_once(struct arena *a, const struct plan *p, struct plan_result *ret);
+
+/* What a result says of a command that took too long. */
+#define PLAN_PIPE_TIMED_OUT "pipe delivery process timed out"
 
 /* plan_write_message's own errors: the filter took too long, or ended with this status (the exit code, or 128 and the signal). */
 #define PLAN_FILTER_TIMEOUT (-100000)

@@ -11,6 +11,7 @@ new file delivery"). Written under a temporary name, synced, then renamed. */
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "base/fd_io.h"
 #include "deliver/errors.h"
 #include "transport/plan.h"
 
@@ -113,8 +114,7 @@ static void deliver_mailstore(struct target *t, int body_fd) {
     (void)failed(t, errno, "while creating file", temporary);
     return;
   }
-  ssize_t n = write(fd, text.p, text.len);
-  int e = finish(fd, n == (ssize_t)text.len ? 0 : n < 0 ? -errno : -ENOSPC);
+  int e = finish(fd, fd_write_all(fd, text.p, text.len));
   fd = e ? -1 : create(t, message.p);
   if (!e)
     e = fd < 0 ? -errno : finish(fd, plan_write_message(t->plan, body_fd, fd, &size));
@@ -137,7 +137,7 @@ void plan_execute_directory(struct arena *a, const struct plan *p, int body_fd, 
     return;
   if ((p->quota > 0 || p->quota_filecount > 0 || p->warn_threshold > 0) && (used < 0 || files < 0))
     u = plan_directory_usage(a, p, str_dup_c(a, p->quota_directory.len ? p->quota_directory : p->path), STR_EMPTY, &f);
-  if (plan_quota_allows(a, p, used < 0 ? u : used, files < 0 ? f : files, str_dup_c(a, p->path), fstat(t.dir, &st) ? 0 : st.st_atime, r)) {
+  if (plan_quota_allows(a, p, used < 0 ? u : used, files < 0 ? f : files, str_printf(a, "%.*s/temp.%d.%.*s", STRF(p->path), (int)getpid(), STRF(p->hostname)).p, fstat(t.dir, &st) ? 0 : st.st_atime, r)) {
     if (p->mailstore_base.len)
       deliver_mailstore(&t, body_fd);
     else

@@ -82,12 +82,12 @@ static bool take_lock_file(struct mbox *m) {
 static bool check_lstat(struct mbox *m, struct stat *st) {
   const struct plan *p = m->plan;
   if (S_ISLNK(st->st_mode)) {
-    if (!p->allow_symlink) {
+    if (!p->allow_symlink && !(p->check_owner && p->uid >= 0 && st->st_uid != (uid_t)p->uid)) {
       plan_fail(m->arena, m->result, OUTCOME_DEFER, ERROR_NOT_REGULAR, "mailbox %s is a symbolic link", m->path);
       return false;
     }
     if (p->check_owner && p->uid >= 0 && st->st_uid != (uid_t)p->uid) {
-      plan_fail(m->arena, m->result, OUTCOME_DEFER, ERROR_BAD_UGID, "mailbox %s has wrong uid (%ld != %ld)", m->path,
+      plan_fail(m->arena, m->result, OUTCOME_DEFER, ERROR_BAD_UGID, "mailbox %s (symlink) has wrong uid (%ld != %ld)", m->path,
           (long)st->st_uid, (long)p->uid);
       return false;
     }
@@ -105,11 +105,6 @@ static bool check_file(struct mbox *m, const struct stat *st) {
   bool fifo = S_ISFIFO(st->st_mode) && p->allow_fifo, null = S_ISCHR(st->st_mode) && !strcmp(m->path, "/dev/null");
   if (null)
     return true;
-  if (!S_ISREG(st->st_mode) && !fifo) {
-    plan_fail(m->arena, r, OUTCOME_DEFER, ERROR_NOT_REGULAR, "mailbox %s is not a regular file%s", m->path,
-        p->allow_fifo ? " or named pipe" : "");
-    return false;
-  }
   if (p->check_owner && p->uid >= 0 && st->st_uid != (uid_t)p->uid) {
     plan_fail(m->arena, r, OUTCOME_DEFER, ERROR_BAD_UGID, "mailbox %s has wrong uid (%ld != %ld)", m->path,
         (long)st->st_uid, (long)p->uid);
@@ -118,6 +113,11 @@ static bool check_file(struct mbox *m, const struct stat *st) {
   if (p->check_group && p->gid >= 0 && st->st_gid != (gid_t)p->gid) {
     plan_fail(m->arena, r, OUTCOME_DEFER, ERROR_BAD_UGID, "mailbox %s has wrong gid (%ld != %ld)", m->path,
         (long)st->st_gid, (long)p->gid);
+    return false;
+  }
+  if (!S_ISREG(st->st_mode) && !fifo) {
+    plan_fail(m->arena, r, OUTCOME_DEFER, ERROR_NOT_REGULAR, "mailbox %s is not a regular file%s", m->path,
+        p->allow_fifo ? " or named pipe" : "");
     return false;
   }
   if (!fifo && st->st_nlink > 1) {
@@ -130,12 +130,12 @@ static bool check_file(struct mbox *m, const struct stat *st) {
     return true;
   mode_t narrower = mode & wanted;
   if (narrower == mode && p->mode_fail_narrower) { /* the file allows less than asked for */
-    plan_fail(m->arena, r, OUTCOME_DEFER, ERROR_BAD_MODE, "mailbox %s has wrong mode %.3lo (%.3lo expected)", m->path,
+    plan_fail(m->arena, r, OUTCOME_DEFER, ERROR_BAD_MODE, "mailbox %s has the wrong mode %.3lo (%.3lo expected)", m->path,
         (unsigned long)mode, (unsigned long)wanted);
     return false;
   }
   if (narrower != mode && chmod(m->path, narrower) < 0) {
-    plan_fail(m->arena, r, OUTCOME_DEFER, ERROR_BAD_MODE, "attempting to chmod mailbox %s", m->path);
+    plan_fail(m->arena, r, OUTCOME_DEFER, errno, "attempting to chmod mailbox %s", m->path);
     return false;
   }
   return true;

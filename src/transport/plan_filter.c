@@ -43,7 +43,8 @@ static pid_t start_filter(char **argv, int in, int out) {
   dup2(out, 2);
   for (int fd = 3; fd < 256; fd++)
     close(fd);
-  execve(argv[0], argv, environ);
+  if (argv[0][0] == '/')
+    execve(argv[0], argv, environ);
   _exit(127);
 }
 

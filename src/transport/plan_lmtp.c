@@ -28,6 +28,7 @@ struct lmtp {
   const char *last;        /* what the next reply is for, as log lines say it */
   char in[REPLY_MAX];
   size_t used;
+  int64_t written;         /* of the message */
   int code;
   struct str reply;        /* all lines, joined by "\n", code included */
 };
@@ -35,7 +36,8 @@ struct lmtp {
 static bool lost(struct lmtp *l, const char *what) {
   int e = errno;
   if (e == EAGAIN || e == EWOULDBLOCK || e == ETIMEDOUT)
-    plan_fail(l->arena, l->result, OUTCOME_DEFER, ERROR_UNKNOWN, "LMTP timeout after %s", l->last);
+    plan_fail(l->arena, l->result, OUTCOME_DEFER, ERROR_UNKNOWN, "LMTP timeout after %s%s", l->last,
+        l->written ? str_printf(l->arena, " (%lld bytes written)", (long long)l->written).p : "");
   else if (e == 0 || e == EPIPE || e == ECONNRESET)
     plan_fail(l->arena, l->result, OUTCOME_DEFER, ERROR_UNKNOWN, "LMTP connection closed after %s", l->last);
   else
@@ -98,7 +100,7 @@ static bool read_reply(struct lmtp *l) {
     if (line.len == 3 || line.p[3] == ' ')
       return true;
   }
-  plan_fail(l->arena, l->result, OUTCOME_DEFER, ERROR_SMTP_FORMAT, "Malformed LMTP reply after %s: %.*s", l->last, STRF(line));
+  plan_fail(l->arena, l->result, OUTCOME_DEFER, ERROR_SMTP_FORMAT, "Malformed LMTP response after %s: %.*s", l->last, STRF(line));
   return false;
 }
 
@@ -106,13 +108,14 @@ static struct str refusal(struct lmtp *l) {
   return str_printf(l->arena, "LMTP error after %s: %.*s", l->last, STRF(l->reply));
 }
 
-/* A reply with that first digit; another one is the outcome of all. */
-static bool expect(struct lmtp *l, int digit) {
+/* A reply with that first digit; another one is the outcome of all, with that error number if it is a temporary one. */
+static bool expect(struct lmtp *l, int digit, int error_4xx) {
   if (!read_reply(l))
     return false;
   if (l->code / 100 == digit)
     return true;
-  plan_fail(l->arena, l->result, l->code >= 500 ? OUTCOME_FAIL : OUTCOME_DEFER, ERROR_UNKNOWN, "%s", refusal(l).p);
+  plan_fail(l->arena, l->result, l->code >= 500 ? OUTCOME_FAIL : OUTCOME_DEFER, l->code / 100 == 4 ? error_4xx : ERROR_UNKNOWN, "%s",
+      refusal(l).p);
   return false;
 }
 
@@ -179,15 +182,18 @@ static void send_message(struct lmtp *l, int body_fd) {
   if (!send_text(l, STR(".\r\n")))
     return;
   l->last = "end of data";
+  l->written = size + 3;
   for (int64_t i = 0; i < l->plan->recipients_n; i++) {
     if (!is_pending(l, i))
       continue;
-    if (!read_reply(l))
+    if (!read_reply(l)) {
+      l->result->basic_errno = ERROR_UNKNOWN;
       return;
+    }
     if (l->code / 100 == 2)
       note(l, i, OUTCOME_OK, 0, l->reply);
     else
-      note(l, i, l->code >= 500 ? OUTCOME_FAIL : OUTCOME_DEFER, l->code >= 500 ? 0 : ERROR_DATA_4XX, refusal(l));
+      note(l, i, l->code >= 500 ? OUTCOME_FAIL : OUTCOME_DEFER, l->code >= 500 ? 0 : l->code >= 400 ? ERROR_DATA_4XX : ERROR_UNKNOWN, refusal(l));
   }
 }
 
@@ -195,13 +201,16 @@ static void converse(struct lmtp *l, int body_fd) {
   const struct plan *p = l->plan;
   int64_t accepted = 0;
   l->last = "initial connection";
-  bool alive = expect(l, 2) && command(l, str_printf(l->arena, "LHLO %.*s", STRF(p->hostname))) && expect(l, 2);
+  bool alive = expect(l, 2, ERROR_UNKNOWN) && command(l, str_printf(l->arena, "LHLO %.*s", STRF(p->hostname))) &&
+               expect(l, 2, ERROR_UNKNOWN);
   bool ignore_quota = alive && p->ignore_quota && offers(l->reply, "IGNOREQUOTA");
-  alive = alive && command(l, str_printf(l->arena, "MAIL FROM:<%.*s>", STRF(p->sender))) && expect(l, 2) &&
+  alive = alive && command(l, str_printf(l->arena, "MAIL FROM:<%.*s>", STRF(p->sender))) && expect(l, 2, ERROR_MAIL_4XX) &&
           send_recipients(l, ignore_quota, &accepted);
-  if (alive && accepted && command(l, STR("DATA")) && expect(l, 3))
+  if (alive && accepted && command(l, STR("DATA")) && expect(l, 3, ERROR_DATA_4XX))
     send_message(l, body_fd);
   settle(l);
+  if (l->result->basic_errno == ERROR_SMTP_FORMAT)
+    return; /* nobody who speaks LMTP */
   l->last = "QUIT";
   struct plan_result unused = {0};
   l->result = &unused;
@@ -264,7 +273,7 @@ void plan_execute_lmtp(struct arena *a, const struct plan *p, int body_fd, struc
   } else {
     int e = connect_to(l);
     if (e)
-      plan_fail(a, r, OUTCOME_DEFER, -e, "Failed to connect to socket %.*s for %.*s transport: %s", STRF(p->path), STRF(p->transport),
+      plan_fail(a, r, OUTCOME_DEFER, ERROR_UNKNOWN, "Failed to connect to socket %.*s for %.*s transport: %s", STRF(p->path), STRF(p->transport),
           strerror(-e));
   }
   if (r->outcome != OUTCOME_OK) {

@@ -20,6 +20,8 @@ static int open_directory(const struct plan *p, const char *path) {
   return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
+#define MAILDIR_MISSING 1 /* it may not be made */
+
 /* Makes tmp, new and cur. 0 or -errno, with the path that failed. */
 static int make_maildir(const struct plan *p, const char *base, char *failed, size_t failed_size) {
   static const char *const parts[] = {"", "/tmp", "/new", "/cur"};
@@ -34,12 +36,21 @@ static int make_maildir(const struct plan *p, const char *base, char *failed, si
       continue;
     }
     if (!p->create_directory)
-      return -ENOENT;
+      return MAILDIR_MISSING;
     int e = plan_make_directories(p, str_c(failed), (mode_t)p->directory_mode);
     if (e)
       return e;
   }
   return 0;
+}
+
+static void refuse_maildir(struct arena *a, struct plan_result *r, int e, const char *path) {
+  if (e == -ENOTDIR)
+    plan_fail(a, r, OUTCOME_DEFER, ERROR_NOT_DIRECTORY, "%s is not a directory", path);
+  else if (e == MAILDIR_MISSING)
+    plan_fail(a, r, OUTCOME_DEFER, ENOENT, "stat() error for %s: %s", path, strerror(ENOENT));
+  else
+    plan_fail(a, r, OUTCOME_DEFER, -e, "creating directory %s: %s", path, strerror(-e));
 }
 
 /* maildirfolder_create_regex: marks the directory as a folder of a Maildir++ mailbox. 0 or -errno. */
@@ -106,7 +117,7 @@ void plan_execute_maildir(struct arena *a, const struct plan *p, int body_fd, st
     }
     int e = make_maildir(p, base, failed, sizeof failed);
     if (e) {
-      plan_fail(a, r, OUTCOME_DEFER, -e, "creating directory %s: %s", failed, strerror(-e));
+      refuse_maildir(a, r, e, failed);
       return;
     }
     dir = open_directory(p, base);

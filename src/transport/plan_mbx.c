@@ -13,15 +13,11 @@ behind a line with its size. */
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "base/fd_io.h"
 #include "transport/plan.h"
 
 #define HEADER_SIZE 2048
 #define KEYWORDS 30
-
-static int put(int fd, struct str s) {
-  ssize_t n = write(fd, s.p, s.len);
-  return n == (ssize_t)s.len ? 0 : n < 0 ? -errno : -ENOSPC;
-}
 
 static int write_header(struct arena *a, int fd) {
   struct buf b;
@@ -31,7 +27,8 @@ static int write_header(struct arena *a, int fd) {
     buf_add_c(&b, "\r\n");
   while (b.len < HEADER_SIZE)
     buf_add_byte(&b, 0);
-  return put(fd, buf_str(&b));
+  struct str text = buf_str(&b);
+  return fd_write_all(fd, text.p, text.len);
 }
 
 int plan_write_mbx(struct arena *a, const struct plan *p, int body_fd, int fd, int64_t *ret_size) {
@@ -47,7 +44,8 @@ int plan_write_mbx(struct arena *a, const struct plan *p, int body_fd, int fd, i
     return e;
   localtime_r(&now, &tm);
   strftime(date, sizeof date, "%d-%b-%Y %H:%M:%S %z", &tm);
-  if ((e = put(fd, str_printf(a, "%s,%lld;000000000000-00000000\r\n", date, (long long)size))))
+  struct str line = str_printf(a, "%s,%lld;000000000000-00000000\r\n", date, (long long)size);
+  if ((e = fd_write_all(fd, line.p, line.len)))
     return e;
   return plan_write_message(p, body_fd, fd, ret_size);
 }

@@ -86,6 +86,21 @@ static bool temporary_status(const struct plan *p, int code) {
   return false;
 }
 
+/* What sysexits.h, the shell and the system mean by a status. */
+static void explain_status(int code, char *ret, size_t size) {
+  static const char *const meanings[] = {"usage or syntax error", "error in input data", "input data missing", "user nonexistent",
+      "host nonexistent", "service or program unavailable", "internal software error", "internal operating system error",
+      "system file missing", "can't create output file", "input/output error", "temporary error", "protocol error", "permission denied",
+      "configuration error"};
+  *ret = 0;
+  if (code >= 64 && code <= 78)
+    snprintf(ret, size, " (could mean %s)", meanings[code - 64]);
+  else if (code == 127)
+    snprintf(ret, size, " (could mean unable to exec or command does not exist)");
+  else if (code > 128)
+    snprintf(ret, size, " (could mean shell command ended by signal %d (%s))", code - 128, strsignal(code - 128));
+}
+
 static const char *signal_note(int signo) {
   static char text[64];
   snprintf(text, sizeof text, "terminated by signal %d (%s)", signo, strsignal(signo));
@@ -95,10 +110,15 @@ static const char *signal_note(int signo) {
 /* The program is named to the sender, its arguments are not; the whole command line only where a signal ended it, as with Exim. */
 static void judge(struct arena *a, const struct plan *p, int status, int exec_errno, const char *program, struct str command,
     struct plan_result *r) {
+  char meaning[160];
   r->status = status;
+  if (p->freeze_exec_fail && (exec_errno || (WIFEXITED(status) && WEXITSTATUS(status) == 127 && !p->ignore_status))) {
+    r->freeze = true;
+    plan_fail(a, r, OUTCOME_DEFER, 0, "pipe process failed to exec \"%.*s\"", STRF(command));
+    return;
+  }
   if (exec_errno) {
-    r->freeze = p->freeze_exec_fail;
-    plan_fail(a, r, p->freeze_exec_fail || temporary_status(p, 127) ? OUTCOME_DEFER : OUTCOME_FAIL, 0,
+    plan_fail(a, r, temporary_status(p, 127) ? OUTCOME_DEFER : OUTCOME_FAIL, 0,
         "Child process of %.*s transport returned 127 (could mean unable to exec or command does not exist) from command: %s",
         STRF(p->transport), program);
     return;
@@ -114,10 +134,9 @@ static void judge(struct arena *a, const struct plan *p, int status, int exec_er
   int code = WEXITSTATUS(status);
   if (code == 0 || p->ignore_status)
     return;
+  explain_status(code, meaning, sizeof meaning);
   plan_fail(a, r, temporary_status(p, code) ? OUTCOME_DEFER : OUTCOME_FAIL, 0,
-      "Child process of %.*s transport returned %d%s from command: %s", STRF(p->transport), code,
-      code == 127 ? " (could mean unable to exec or command does not exist)" : code == 75 ? " (could mean temporary error)" : code == 64 ? " (could mean usage error)" : "",
-      program);
+      "Child process of %.*s transport returned %d%s from command: %s", STRF(p->transport), code, meaning, program);
 }
 
 /* Reads the output until its end or the time limit. False: timed out. */
@@ -155,9 +174,7 @@ void plan_execute_pipe(struct arena *a, const struct plan *p, int body_fd, struc
     return;
   }
   char **argv = c_strings(a, p->argv, p->argv_n), **envp = c_strings(a, p->environment, p->environment_n);
-  struct str command = str_c(argv[0]);
-  for (int64_t i = 1; i < p->argv_n; i++)
-    command = str_printf(a, "%.*s %s", STRF(command), argv[i]);
+  struct str command = p->path;
   int in[2] = {-1, -1}, out[2] = {-1, -1}, report[2] = {-1, -1}, wrote[2] = {-1, -1};
   if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(report, O_CLOEXEC) || pipe2(wrote, O_CLOEXEC)) {
     plan_fail(a, r, OUTCOME_DEFER, errno, "pipe failed: %s", strerror(errno));
@@ -196,13 +213,13 @@ void plan_execute_pipe(struct arena *a, const struct plan *p, int body_fd, struc
   struct str text = buf_str(&output);
   r->output = text.len ? str_tainted(text) : STR_UNSET;
   if (!in_time) {
-    plan_fail(a, r, p->timeout_defer ? OUTCOME_DEFER : OUTCOME_FAIL, ETIMEDOUT, "pipe delivery process timed out");
+    plan_fail(a, r, p->timeout_defer ? OUTCOME_DEFER : OUTCOME_FAIL, 0, "%s", PLAN_PIPE_TIMED_OUT);
   } else if (over) {
     plan_fail(a, r, OUTCOME_FAIL, 0, "Too much output from pipe - killed");
   } else {
     judge(a, p, status, exec_errno, argv[0], command, r);
     if (read(wrote[0], &write_error, sizeof write_error) == sizeof write_error && write_error == PLAN_FILTER_TIMEOUT)
-      plan_fail(a, r, p->timeout_defer ? OUTCOME_DEFER : OUTCOME_FAIL, ETIMEDOUT, "transport filter timed out");
+      plan_fail(a, r, p->timeout_defer ? OUTCOME_DEFER : OUTCOME_FAIL, 0, "transport filter timeout while writing to pipe");
     else if (write_error <= PLAN_FILTER_FAILED(0))
       plan_write_failed(a, r, write_error, "");
     else if (write_error && r->outcome == OUTCOME_OK)

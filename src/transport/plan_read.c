@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "base/fd_io.h"
 #include "transport/plan.h"
 
 void plan_execute_read(struct arena *a, const struct plan *p, struct plan_result *r) {
@@ -36,12 +37,11 @@ void plan_execute_read(struct arena *a, const struct plan *p, struct plan_result
     plan_fail(a, r, OUTCOME_DEFER, EFBIG, "file is larger than %lld bytes", (long long)p->max_read);
   } else {
     char *text = arena_bytes(a, (size_t)st.st_size + 1);
-    size_t used = 0;
-    ssize_t n;
-    while (used < (size_t)st.st_size && (n = read(fd, text + used, (size_t)st.st_size - used)) > 0)
-      used += (size_t)n;
-    text[used] = 0;
-    r->output = str_n(text, used);
+    ssize_t n = fd_read_all(fd, text, (size_t)st.st_size);
+    if (n < 0)
+      plan_fail(a, r, OUTCOME_DEFER, (int)-n, "%s", strerror((int)-n));
+    else
+      r->output = str_n(text, (size_t)n);
   }
   close(fd);
 }

@@ -10,6 +10,7 @@ strings escaped and line ends turned where the transport wants it. */
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "base/fd_io.h"
 #include "deliver/errors.h"
 #include "transport/plan.h"
 
@@ -25,22 +26,8 @@ struct sink {
   bool matching;    /* the line so far equals the start of check_string */
 };
 
-static int write_all(int fd, const char *p, size_t n) {
-  while (n) {
-    ssize_t w = write(fd, p, n);
-    if (w < 0) {
-      if (errno == EINTR)
-        continue;
-      return -errno;
-    }
-    p += w;
-    n -= (size_t)w;
-  }
-  return 0;
-}
-
 static int sink_flush(struct sink *s) {
-  int e = s->fd < 0 ? 0 : write_all(s->fd, s->buf, s->used);
+  int e = s->fd < 0 ? 0 : fd_write_all(s->fd, s->buf, s->used);
   if (!e)
     s->size += (int64_t)s->used;
   s->used = 0;
@@ -151,14 +138,20 @@ int plan_write_message(const struct plan *p, int body_fd, int fd, int64_t *ret_s
   *s = (struct sink){.plan = p, .fd = fd};
   bool plain = !p->check_string.len && !p->use_crlf;
   struct str prefix = str_slice(p->head, 0, (size_t)p->prefix_length), tail = str_is_set(p->tail) ? p->tail : STR_EMPTY;
-  /* The prefix may itself be a "From " line, so it is not checked; nor is the head. */
+  /* Prefix and suffix may themselves be what is looked for: a "From " line, the end of a BSMTP message. */
+  struct plan unchecked = *p;
+  unchecked.check_string = STR_EMPTY;
+  s->plan = &unchecked;
   int e = plain ? sink_put(s, prefix.p, prefix.len) : put_text(s, prefix.p, prefix.len);
+  s->plan = p;
+  s->matching = p->check_string.len > 0 && prefix.len;
   if (!e)
     e = p->filter_n ? plan_run_filter(p, body_fd, put_filtered, s) : put_message(s, plain, body_fd);
   if (!e)
     e = finish_partial(s);
   if (!e) {
     s->matching = false;
+    s->plan = &unchecked;
     e = plain ? sink_put(s, tail.p, tail.len) : put_text(s, tail.p, tail.len);
   }
   if (!e)
@@ -172,7 +165,7 @@ void plan_write_failed(struct arena *a, struct plan_result *r, int error, const 
   const char *space = *where ? " " : "";
   int code = PLAN_FILTER_FAILED(0) - error;
   if (error == PLAN_FILTER_TIMEOUT)
-    plan_fail(a, r, OUTCOME_DEFER, ETIMEDOUT, "transport filter timeout%s%s", space, where);
+    plan_fail(a, r, OUTCOME_DEFER, ETIMEDOUT, "%s%s%s", *where ? "error" : "transport filter timeout", space, where);
   else if (code >= 0)
     plan_fail(a, r, OUTCOME_DEFER, ERROR_FILTER_FAIL, "%s filter process failed (%d)%s%s%s", *where ? "transport" : "Transport", code,
         space, where, code == 127 ? ": unable to execute command" : "");

@@ -12,6 +12,7 @@ comes back (rewrite_recipients). */
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "base/fd_io.h"
 #include "base/vec.h"
 #include "deliver/errors.h"
 #include "expand/expand.h"
@@ -56,22 +57,9 @@ struct copy {
   const char *what; /* the step that failed */
 };
 
-static int write_all(int fd, const char *p, size_t n) {
-  while (n) {
-    ssize_t w = write(fd, p, n);
-    if (w < 0 && errno != EINTR)
-      return -errno;
-    if (w > 0) {
-      p += w;
-      n -= (size_t)w;
-    }
-  }
-  return 0;
-}
-
 static int copy_body(struct copy *j, int fd) {
   char first[40], *block = xmalloc(BLOCK);
-  int n = snprintf(first, sizeof first, "%s-D\n", j->id), e = write_all(fd, first, (size_t)n);
+  int n = snprintf(first, sizeof first, "%s-D\n", j->id), e = fd_write_all(fd, first, (size_t)n);
   off_t at = j->body_offset;
   while (!e && j->body_fd >= 0) {
     ssize_t k = pread(j->body_fd, block, BLOCK, at);
@@ -82,7 +70,7 @@ static int copy_body(struct copy *j, int fd) {
       break;
     }
     at += k;
-    e = write_all(fd, block, (size_t)k);
+    e = fd_write_all(fd, block, (size_t)k);
   }
   free(block);
   return e;
@@ -93,7 +81,7 @@ static int make_file(struct copy *j, int dir, const char *name, bool header) {
   int fd = openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
   if (fd < 0)
     return -errno;
-  int e = header ? write_all(fd, j->header.p, j->header.len) : copy_body(j, fd);
+  int e = header ? fd_write_all(fd, j->header.p, j->header.len) : copy_body(j, fd);
   if (!e && fsync(fd) < 0)
     e = -errno;
   if (close(fd) < 0 && !e)

@@ -68,7 +68,7 @@ static void child(const struct plan *p, int body_fd, int out) {
   if (e)
     plan_fail(a, &result, OUTCOME_DEFER, -e, "unable to %s for local delivery: %s", what, strerror(-e));
   else if (chdir(cwd ? cwd : "/") < 0)
-    plan_fail(a, &result, OUTCOME_DEFER, errno, "failed to chdir to %s: %s", cwd ? cwd : "/", strerror(errno));
+    plan_fail(a, &result, OUTCOME_DEFER, errno, "failed to chdir to %s", cwd ? cwd : "/");
   else
     plan_execute(a, p, body_fd, &result);
   struct buf text;

@@ -126,6 +126,10 @@ int tool_exiqsumm(struct tool *t) {
   for (size_t i = 0; i < s.lines.n; i++)
     show(t->arena, s.lines.v[i], s.lines.v[i]->name);
   puts("---------------------------------------------------------------");
+  if (!s.total.count) { /* as the script of that name shows nothing */
+    s.total.oldest = STR("0m");
+    s.total.newest = STR("0000d");
+  }
   show(t->arena, &s.total, STR("TOTAL"));
   putchar('\n');
   return 0;

@@ -48,16 +48,29 @@ struct view {
 
 /* --- why, and when again --- */
 
-/* "T:[host]:address:port", perhaps with a message behind it. */
+/* T:host[:address][:port][/interface], where the host may be [an address]; or the same with a message's id at its end. It is
+remembered by the id, or as the records of `wait-TRANSPORT` name the host: with the port, if it is not 25. */
 static void keep_host(struct view *v, struct str key, struct hint_retry *r) {
-  ptrdiff_t end = str_find_byte(key, ']'), last = str_rfind_byte(key, ':');
   struct arena *a = v->t->arena;
-  if (!str_starts(key, STR("T:[")) || end < 0)
+  struct str rest = key, host;
+  uint64_t port;
+  if (!str_starts(key, STR("T:")))
     return;
-  if (message_id_valid(str_from(key, (size_t)last + 1)))
-    map_set(v->retry, str_printf(a, "message %.*s", STRF(str_from(key, (size_t)last + 1))), r);
+  rest = str_from(key, 2);
+  if (str_starts(rest, STR("["))) {
+    rest = str_from(rest, 1);
+    host = str_cut(&rest, ']');
+  } else
+    host = str_cut(&rest, ':');
+  rest = str_cut(&rest, '/');
+  ptrdiff_t last = str_rfind_byte(rest, ':');
+  struct str end = str_from(rest, (size_t)(last + 1));
+  if (message_id_valid(end))
+    map_set(v->retry, str_printf(a, "message %.*s", STRF(end)), r);
+  else if (str_to_u64(end, &port))
+    map_set(v->retry, str_printf(a, "host %.*s:%llu", STRF(str_lower(a, host)), (unsigned long long)port), r);
   else
-    map_set(v->retry, str_printf(a, "host %.*s", STRF(str_lower(a, str_slice(key, 3, (size_t)end)))), r);
+    map_set(v->retry, str_printf(a, "host %.*s", STRF(str_lower(a, host))), r);
 }
 
 static bool each_retry(struct str key, struct str value, void *arg) {

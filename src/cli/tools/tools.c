@@ -22,7 +22,7 @@ int (*tool_find(const char *name))(struct tool *t) {
   static const struct {
     const char *name;
     int (*run)(struct tool *t);
-  } tools[] = {{"exicyclog", tool_exicyclog}, {"exigrep", tool_exigrep}, {"exim_checkaccess", tool_checkaccess}, {"exim_lock", tool_lock}, {"exinext", tool_exinext},
+  } tools[] = {{"exicyclog", tool_exicyclog}, {"exigrep", tool_exigrep}, {"exim_checkaccess", tool_checkaccess}, {"exim_lock", tool_lock}, {"exim_msgdate", tool_msgdate}, {"--msgdate", tool_msgdate}, {"exinext", tool_exinext},
       {"exiqgrep", tool_exiqgrep}, {"exiqsumm", tool_exiqsumm}, {"exiwhat", tool_exiwhat}, {"queue", tool_queue}};
   for (size_t i = 0; i < sizeof tools / sizeof *tools; i++)
     if (!strcmp(name, tools[i].name))
@@ -61,6 +61,8 @@ int tool_option(struct tool *t, struct tool_options *o, const char *letters, str
     o->at++;
     return 0;
   }
+  if (!o->place && !strcmp(word, "--help"))
+    return '?';
   int letter = (unsigned char)word[++o->place];
   const char *known = letter != ':' ? strchr(letters, letter) : NULL;
   bool last = !word[o->place + 1];

@@ -32,6 +32,7 @@ int tool_exiqgrep(struct tool *t);
 int tool_exiqsumm(struct tool *t);
 int tool_exiwhat(struct tool *t);
 int tool_lock(struct tool *t);
+int tool_msgdate(struct tool *t);
 int tool_queue(struct tool *t);
 
 /* --- shared --- */

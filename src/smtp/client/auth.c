@@ -1,6 +1,8 @@
 /* AUTH as a client (RFC 4954): the authenticators in order of configuration,
 as far as the server knows their mechanism, until one succeeds. */
 
+#include <string.h>
+
 #include "expand/expand.h"
 #include "log/log.h"
 #include "sasl/authenticator.h"
@@ -13,11 +15,22 @@ struct conversation {
   int64_t timeout;
 };
 
+/* The line with asterisks instead of what may be a secret. */
+static struct str masked(struct arena *a, struct str line) {
+  size_t open = 0;
+  if (str_starts(line, STR("AUTH "))) {
+    ptrdiff_t blank = str_find_byte(str_from(line, 5), ' ');
+    open = blank < 0 ? line.len : 5 + (size_t)blank + 1;
+  }
+  struct str shown = str_dup(a, line);
+  memset((char *)(uintptr_t)shown.p + open, '*', shown.len - open);
+  return shown;
+}
+
 static int converse(void *arg, struct str line, int *ret_code, struct str *ret_text) {
   struct conversation *v = arg;
   bool first = str_starts(line, STR("AUTH "));
-  struct str shown = first ? str_slice(line, 0, 5 + (size_t)str_find_byte(str_cat(v->c->arena, str_from(line, 5), STR(" ")), ' '))
-                           : STR("(authentication data)");
+  struct str shown = masked(v->c->arena, line);
   if (first)
     smtp_note_step(v->n, 'a');
   if (!v->n->tls && smtp_early_settle(v->c, v->n)) /* no secrets in clear before we know who listens */
@@ -26,7 +39,7 @@ static int converse(void *arg, struct str line, int *ret_code, struct str *ret_t
     return OUTCOME_ERROR;
   v->n->command = shown; /* secrets stay out of messages and logs */
   v->n->command_pipelined = false;
-  DEBUG(transport, "  SMTP>> %.*s ****\n", STRF(shown));
+  DEBUG(transport, "  SMTP>> %.*s\n", STRF(shown));
   if (smtp_early_settle(v->c, v->n) || smtp_read_reply(v->c, v->n, v->timeout))
     return OUTCOME_ERROR;
   *ret_code = v->n->reply.code;
@@ -58,7 +71,10 @@ static bool wanted(struct ctx *c, const struct instance *i) {
 
 /* Nothing more can be done with this host for now. */
 static enum smtp_auth_result give_up(struct smtp_connection *n, const struct instance *i, struct str why) {
-  n->error_text = str_printf(n->arena, "%.*s authenticator: %.*s", STRF(i->name), STRF(why));
+  if (str_find(why, str_printf(n->arena, "in %.*s authenticator", STRF(i->name))) >= 0) /* it names itself */
+    n->error_text = str_dup(n->arena, why);
+  else
+    n->error_text = str_printf(n->arena, "%.*s authenticator: %.*s", STRF(i->name), STRF(why));
   return SMTP_AUTH_ERROR;
 }
 
@@ -101,8 +117,10 @@ enum smtp_auth_result smtp_authenticate(struct ctx *c, struct smtp_connection *n
       return SMTP_AUTH_OK;
     if (r == SASL_GONE)
       return SMTP_AUTH_BROKEN;
-    if (r == SASL_CANCELLED && !str_is_set(text))
+    if (r == SASL_CANCELLED && !str_is_set(text)) {
+      result = SMTP_AUTH_FAILED;
       continue;
+    }
     if (r == SASL_ERROR)
       return give_up(n, i, text);
     if (r == SASL_DEFER)

@@ -10,6 +10,7 @@ chunks (RFC 3030). The body goes in blocks, from the spool file unless it has st
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "base/fd_io.h"
 #include "core/main_options.h"
 #include "core/module.h"
 #include "message/message.h"
@@ -225,14 +226,7 @@ struct signing {
 
 static int write_out(void *arg, struct str s) {
   const int *fd = arg;
-  while (s.len) {
-    ssize_t n = write(*fd, s.p, s.len);
-    if (n < 0 && errno != EINTR)
-      return -errno;
-    if (n > 0)
-      s = str_from(s, (size_t)n);
-  }
-  return 0;
+  return fd_write_all(*fd, s.p, s.len);
 }
 
 /* A nameless file in the spool. */

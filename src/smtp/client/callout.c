@@ -385,7 +385,7 @@ static enum host_answer call_host(struct callout *k) {
   struct str text = STR_EMPTY, command = STR_EMPTY, reply = STR_EMPTY;
   if (ask_kept(k, &h))
     return h;
-  struct smtp_connection *n = smtp_connect_told(k->c, k->t, k->port, &why, &error, &text, &command, &reply);
+  struct smtp_connection *n = smtp_connect(k->c, k->t, k->port, &why, &error, &text, &command, &reply);
   if (!n && why == SMTP_REFUSED) {
     know_domain(k, HINT_REJECT);
     note_refusal(k, "mail", command, reply);

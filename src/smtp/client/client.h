@@ -75,10 +75,16 @@ struct smtp_connection {
   bool command_pipelined;
   struct smtp_reply reply;
   int error;                   /* errno or enum delivery_error of a failure */
+  struct str list_fault;       /* an option that asks for protection and cannot be told; unset: none */
   struct str error_text;       /* in the arena of the context that ran it */
   bool address_error;          /* SMTP_BROKEN was about a recipient: the host has done nothing wrong */
   bool mail_answered;          /* by the other side, in the present transaction */
   bool passed_on;              /* another message than the one that made it has it now */
+  /* The other side has made it, and turned it round (ATRN). Whoever delivers over it leaves it to its owner, who frees it; it is
+  never replaced by another one. */
+  bool reversed;
+  bool greeted;                /* reversed: the other side's greeting and its answer to EHLO are here */
+  bool ended;                  /* reversed: it is of no more use */
   struct smtp_waiting {        /* the message that is to be sent next over it */
     char id[24];
     struct str queue_name;
@@ -107,15 +113,23 @@ void smtp_note_refusal(struct ctx *c, struct smtp_connection *n, int error);
 void smtp_note_broken(struct ctx *c, struct smtp_connection *n, int error);
 
 /* --- connections --- */
+/* Raises smtp:connect about conn->greeting. SMTP_BROKEN: its result refuses the host. [suspends] */
+enum smtp_stage_result smtp_greeted(struct ctx *c, struct smtp_connection *n);
 /* Reads the keywords of an EHLO answer into conn->offers, as far as the options let them be used. [suspends] */
 void smtp_note_offers(struct ctx *c, struct smtp_connection *n, struct str reply);
 /* Connects to c->host, greets, starts TLS and authenticates as the options ask. [suspends] NULL on failure, with *ret_why
-(SMTP_BROKEN: host error; SMTP_REFUSED; SMTP_TEMPORARY) and error, text in *ret_errno, *ret_text. */
+(SMTP_BROKEN: host error; SMTP_REFUSED; SMTP_TEMPORARY) and error, text in *ret_errno, *ret_text; after SMTP_REFUSED and
+SMTP_TEMPORARY *ret_command and *ret_reply are what was said. */
 struct smtp_connection *smtp_connect(struct ctx *c, const struct instance *t, int port, enum smtp_stage_result *ret_why,
-    int *ret_errno, struct str *ret_text);
-/* The same; after SMTP_REFUSED and SMTP_TEMPORARY *ret_command and *ret_reply are what was said. */
-struct smtp_connection *smtp_connect_told(struct ctx *c, const struct instance *t, int port, enum smtp_stage_result *ret_why,
     int *ret_errno, struct str *ret_text, struct str *ret_command, struct str *ret_reply);
+/* A connection that the client at `ip` and `port` has turned round, over its stream, which stays the caller's; `tls` NULL: in clear.
+smtp_reversed_free() when no delivery uses it any more. */
+struct smtp_connection *smtp_reversed_new(struct stream *s, const struct ip_addr *ip, int port, const struct tls_info *tls);
+/* Before a delivery by transport `t` over one that has not ended: reads the greeting and says EHLO, the first time. Not SMTP_OK:
+error_text says why, and it has ended. [suspends] */
+enum smtp_stage_result smtp_reversed_ready(struct ctx *c, struct smtp_connection *n, const struct instance *t);
+/* Says QUIT, if anybody listens, and frees it. [suspends] */
+void smtp_reversed_free(struct ctx *c, struct smtp_connection *n);
 /* $sending_ip_address, $sending_port and $tls_out_… are this connection's from now on; NULL: none's. */
 void smtp_use(struct ctx *c, const struct smtp_connection *n);
 /* The transport's option dscp on a socket. What it cannot mean is logged. */
@@ -129,10 +143,10 @@ void smtp_pool_close_all(void);
 struct str smtp_pool_key(struct ctx *c, const struct instance *t, int port, struct str interface);
 
 /* --- messages that wait for a host (hints) --- */
-/* c->message waits for these hosts; or no more. */
-void smtp_wait_note(struct ctx *c, const struct instance *t, const struct host *hosts);
-void smtp_wait_forget(struct ctx *c, const struct instance *t, const struct host *hosts);
-/* The oldest of those that wait for the connection's host and may be sent over it: its record is taken out. *ret is in the
+/* c->message waits for these hosts; or no more. `port` is of those that name none. */
+void smtp_wait_note(struct ctx *c, const struct instance *t, const struct host *hosts, int port);
+void smtp_wait_forget(struct ctx *c, const struct instance *t, const struct host *hosts, int port);
+/* The oldest of those that wait for the connection's host and port and may be sent over it: its record is taken out. *ret is in the
 context's arena. [suspends] */
 bool smtp_wait_next(struct ctx *c, const struct smtp_connection *n, struct smtp_waiting *ret);
 /* Called for each host that a message is noted to wait for; NULL: nobody wants to know. */
@@ -145,7 +159,7 @@ bool smtp_goes_over(struct ctx *c, const struct smtp_connection *n, struct addre
 /* Runs the client authenticators that fit what the server offers. [suspends] NONE: none applied. */
 enum smtp_auth_result {
   SMTP_AUTH_OK, SMTP_AUTH_NONE, SMTP_AUTH_FAILED,
-  SMTP_AUTH_TEMPORARY, /* a 4xx reply, which n->reply holds */
+  SMTP_AUTH_TEMPORARY, /* a 4xx reply or one that is out of place, which n->reply holds */
   SMTP_AUTH_ERROR,     /* an expansion failed: n->error_text */
   SMTP_AUTH_BROKEN
 };

@@ -35,10 +35,25 @@ static bool host_in(struct attempt *t, const struct option_expr *list) {
   return str_is_set(list->text) && match_host(t->c, list, t->n->host_name, t->n->host_address, NULL) == OUTCOME_OK;
 }
 
+/* A list that asks for protection. When it cannot be told whether the host is in it, n->list_fault says so, and nothing is sent. */
+static bool protected_by(struct attempt *t, const struct option_expr *list, const char *option) {
+  if (!str_is_set(list->text))
+    return false;
+  int rc = match_host(t->c, list, t->n->host_name, t->n->host_address, NULL);
+  if (rc != OUTCOME_OK && rc != OUTCOME_FAIL && !str_is_set(t->n->list_fault))
+    t->n->list_fault = str_printf(t->c->arena, "failed to check %s: %.*s", strrchr(option, '>') + 1, STRF(t->c->error));
+  return rc == OUTCOME_OK;
+}
+#define host_needs(t, list) protected_by((t), (list), #list)
+
 static enum smtp_stage_result fail(struct attempt *t, int error, const char *fmt, const char *detail) {
   t->n->error = error;
   t->n->error_text = str_printf(t->c->arena, "%s%s", fmt, detail);
   return SMTP_BROKEN;
+}
+
+static enum smtp_stage_result lists_known(struct attempt *t) {
+  return str_is_set(t->n->list_fault) ? fail(t, ERROR_EXPAND_FAIL, "", str_dup_c(t->c->arena, t->n->list_fault)) : SMTP_OK;
 }
 
 /* The first address of `interface` that is of the family. */
@@ -61,6 +76,16 @@ static enum smtp_stage_result vetoed(struct attempt *t, const char *event, struc
   if (!event_raise(t->c, t->n->transport, event, data, 0, &text) && !text.len)
     return SMTP_OK;
   return fail(t, ERROR_EVENT, "Event requests alternate response", "");
+}
+
+enum smtp_stage_result smtp_greeted(struct ctx *c, struct smtp_connection *n) {
+  struct str text;
+  int e = event_raise(c, n->transport, "smtp:connect", n->greeting, 0, &text);
+  if (!e && !text.len)
+    return SMTP_OK;
+  n->error = ERROR_EXPAND_FAIL;
+  n->error_text = str_printf(c->arena, "deferred by smtp:connect event expansion: %.*s", STRF(e ? c->error : text));
+  return SMTP_BROKEN;
 }
 
 /* As stream_connect, but the SYN carries or asks for a cookie (RFC 7413), so that a server that knows us may send its banner with
@@ -298,13 +323,14 @@ static enum smtp_stage_result say_hello(struct attempt *t) {
       n->ehlo_reply = str_dup(n->arena, n->reply.text);
       smtp_note_offers(t->c, n, n->ehlo_reply);
       smtp_early_learn(t->c, n);
-      struct str unused;
-      (void)event_raise(t->c, t->n->transport, "smtp:ehlo", t->n->ehlo_reply, 0, &unused);
-      return SMTP_OK;
     }
-    /* A server that is busy with EHLO may still have time for HELO; 421 is its end. */
-    bool helo = r == SMTP_REFUSED || (r == SMTP_TEMPORARY && n->reply.code != 421);
-    if (!helo || t->o->lmtp)
+    struct str unused;
+    if (r != SMTP_BROKEN)
+      (void)event_raise(t->c, t->n->transport, "smtp:ehlo", n->reply.text, 0, &unused);
+    if (!r)
+      return SMTP_OK;
+    /* Whatever it says to EHLO, it may still take HELO; after 421 it may be gone, which the next reply tells. */
+    if (r == SMTP_BROKEN || t->o->lmtp)
       return r;
     ehlo_text = n->reply.text;
   }
@@ -348,7 +374,7 @@ static enum tls_verify verify_wanted(struct attempt *t) {
   const struct smtp_client_options *o = t->o;
   if (!str_is_set(o->tls_verify_hosts.text) && str_trim(o->tls_try_verify_hosts.text).len == 0)
     return TLS_VERIFY_REQUIRED;
-  if (host_in(t, &o->tls_verify_hosts))
+  if (host_needs(t, &t->o->tls_verify_hosts))
     return TLS_VERIFY_REQUIRED;
   return host_in(t, &o->tls_try_verify_hosts) ? TLS_VERIFY_OPTIONAL : TLS_VERIFY_NONE;
 }
@@ -357,11 +383,24 @@ static enum tls_verify verify_wanted(struct attempt *t) {
 static enum tls_ocsp_wish ocsp_wish(struct attempt *t) {
   const struct smtp_client_options *o = t->o;
   bool key_is_known = t->n->dane.in_effect && t->n->dane.usage != 0 && t->n->dane.usage != 4;
-  if (host_in(t, &o->hosts_require_ocsp))
+  if (host_needs(t, &t->o->hosts_require_ocsp))
     return TLS_OCSP_REQUIRE;
   if (key_is_known && str_eq_c(o->hosts_request_ocsp.text, "*"))
     return TLS_OCSP_IGNORE;
   return host_in(t, &o->hosts_request_ocsp) ? TLS_OCSP_REQUEST : TLS_OCSP_IGNORE;
+}
+
+/* Forced failure is as if it were unset. */
+static bool tls_option(struct attempt *t, const struct option_expr *o, const char *name, struct str *ret, struct str *ret_error) {
+  struct ctx *c = t->c;
+  int rc = expand_option(c, o, ret);
+  if (rc == OUTCOME_FORCED)
+    *ret = STR_UNSET;
+  if (!rc || rc == OUTCOME_FORCED)
+    return true;
+  log_write(LOG_MAIN | LOG_PANIC, c->message, "expansion of %s failed: %.*s", name, STRF(c->error));
+  *ret_error = STR("Internal error");
+  return false;
 }
 
 /* Brings TLS up on the stream with the transport's certificate and verification options. */
@@ -369,18 +408,18 @@ static int start_tls_layer(struct attempt *t, struct str *ret_error) {
   struct ctx *c = t->c;
   const struct smtp_client_options *o = t->o;
   struct tls_params p = {.arg = t, .on_verify_error = on_verify_error, .on_certificate = on_certificate};
-  if (expand_option(c, &main_options(c->config)->openssl_options, &p.openssl_options) ||
-      expand_option(c, &o->tls_certificate, &p.certificate) || expand_option(c, &o->tls_privatekey, &p.private_key) ||
-      expand_option(c, &o->tls_require_ciphers, &p.ciphers) || expand_option(c, &o->tls_sni, &p.sni) ||
-      expand_option(c, &o->tls_verify_certificates, &p.verify_certificates) || expand_option(c, &o->tls_crl, &p.crl) ||
-      expand_option(c, &o->tls_alpn, &p.alpn)) {
-    *ret_error = str_printf(c->arena, "(TLS options): %.*s", STRF(c->error));
+  if (!tls_option(t, &main_options(c->config)->openssl_options, "openssl_options", &p.openssl_options, ret_error) ||
+      !tls_option(t, &o->tls_certificate, "tls_certificate", &p.certificate, ret_error) ||
+      !tls_option(t, &o->tls_privatekey, "tls_privatekey", &p.private_key, ret_error) ||
+      !tls_option(t, &o->tls_require_ciphers, "tls_require_ciphers", &p.ciphers, ret_error) ||
+      !tls_option(t, &o->tls_sni, "tls_out_sni", &p.sni, ret_error) ||
+      !tls_option(t, &o->tls_verify_certificates, "tls_verify_certificates", &p.verify_certificates, ret_error) ||
+      !tls_option(t, &o->tls_crl, "tls_crl", &p.crl, ret_error) || !tls_option(t, &o->tls_alpn, "tls_alpn", &p.alpn, ret_error))
     return -EINVAL;
-  }
-  p.require_alpn = host_in(t, &o->hosts_require_alpn);
+  p.require_alpn = host_needs(t, &t->o->hosts_require_alpn);
   if (str_trim(p.verify_certificates).len)
     p.verify = verify_wanted(t);
-  if (p.verify && host_in(t, &o->tls_verify_cert_hostnames))
+  if (p.verify && host_needs(t, &t->o->tls_verify_cert_hostnames))
     p.verify_host = str_is_set(c->host->certname) ? c->host->certname : t->n->host_name; /* as it was asked for, not where a CNAME led to */
   if (t->requiretls == REQUIRETLS_NEEDED) {
     if (!str_trim(p.verify_certificates).len)
@@ -399,6 +438,10 @@ static int start_tls_layer(struct attempt *t, struct str *ret_error) {
     return -EINVAL;
   }
   p.ocsp = ocsp_wish(t);
+  if (str_is_set(t->n->list_fault)) {
+    *ret_error = t->n->list_fault;
+    return -EINVAL;
+  }
   const char *why; /* certificates and SNI have names in ASCII (RFC 6066 3, RFC 6125 6.4.2) */
   (void)idn_domain_to_ascii(c->arena, p.verify_host, &p.verify_host, &why);
   (void)idn_domain_to_ascii(c->arena, p.sni, &p.sni, &why);
@@ -427,6 +470,8 @@ static int start_tls_layer(struct attempt *t, struct str *ret_error) {
 }
 
 static enum smtp_stage_result tls_failed(struct attempt *t, struct str text) {
+  if (str_is_set(t->n->list_fault))
+    return lists_known(t);
   if (t->n->dane.in_effect) {
     log_write(LOG_MAIN, t->c->message, "DANE attempt failed; TLS connection to %.*s [%.*s]: %.*s", STRF(t->n->host_name),
         STRF(t->n->host_address), STRF(log_printable(t->c->arena, text)));
@@ -452,10 +497,12 @@ static enum smtp_stage_result require_tls(struct attempt *t, const char *why) {
 and the options allow another connection without TLS. */
 static enum smtp_stage_result starttls(struct attempt *t, bool avoid, bool *ret_clear_again) {
   bool required = t->requiretls == REQUIRETLS_NEEDED || t->n->dane.tls_required || t->n->sts.mode == STS_ENFORCE || t->c->host->tls_service ||
-                  host_in(t, &t->o->hosts_require_tls);
+                  host_needs(t, &t->o->hosts_require_tls);
   bool lenient = t->o->tls_tempfail_tryclear || t->requiretls == REQUIRETLS_RELAXED;
   *ret_clear_again = false;
   avoid = avoid || host_in(t, &t->o->hosts_avoid_tls) || (t->o->callout && host_in(t, &t->o->hosts_verify_avoid_tls));
+  if (lists_known(t))
+    return SMTP_BROKEN;
   if (!t->n->offers.starttls || avoid)
     return required ? require_tls(t, "the server did not offer TLS support") : SMTP_OK;
   smtp_note_step(t->n, 's');
@@ -471,7 +518,7 @@ static enum smtp_stage_result starttls(struct attempt *t, bool avoid, bool *ret_
   struct str error = STR_EMPTY;
   stream_discard_input(t->n->stream); /* nothing said in clear after STARTTLS counts */
   if (start_tls_layer(t, &error)) {
-    *ret_clear_again = !required && lenient;
+    *ret_clear_again = !required && lenient && !str_is_set(t->n->list_fault);
     struct str text = str_printf(t->c->arena, "TLS session: %.*s", STRF(error)), unused;
     if (*ret_clear_again && !t->o->callout)
       (void)event_raise(t->c, t->n->transport, "msg:host:defer", text, ERROR_TLS_FAILURE, &unused);
@@ -485,9 +532,9 @@ static enum smtp_stage_result starttls(struct attempt *t, bool avoid, bool *ret_
 }
 
 static enum smtp_stage_result authenticate(struct attempt *t) {
-  bool required = host_in(t, &t->o->hosts_require_auth);
-  if (!required && !host_in(t, &t->o->hosts_try_auth))
-    return SMTP_OK;
+  bool required = host_needs(t, &t->o->hosts_require_auth), wanted = required || host_needs(t, &t->o->hosts_try_auth);
+  if (!wanted || str_is_set(t->n->list_fault))
+    return lists_known(t);
   enum smtp_auth_result r = t->n->offers.auth ? smtp_authenticate(t->c, t->n) : SMTP_AUTH_NONE;
   if (r == SMTP_AUTH_OK) {
     t->n->authenticated = true;
@@ -495,14 +542,26 @@ static enum smtp_stage_result authenticate(struct attempt *t) {
   }
   if (r == SMTP_AUTH_BROKEN)
     return SMTP_BROKEN;
-  if (r == SMTP_AUTH_TEMPORARY)
-    return smtp_judge_reply(t->c, t->n, '2');
+  if (r == SMTP_AUTH_TEMPORARY) { /* whatever the reply's class: also a question too many */
+    smtp_note_refusal(t->c, t->n, 0);
+    return SMTP_TEMPORARY;
+  }
   if (r == SMTP_AUTH_ERROR)
-    return fail(t, ERROR_AUTH_FAIL, "", str_dup_c(t->c->arena, t->n->error_text));
+    return fail(t, ERROR_AUTH_PROBLEM, "", str_dup_c(t->c->arena, t->n->error_text));
   if (!required)
     return SMTP_OK;
   return fail(t, ERROR_AUTH_FAIL, "authentication required but ",
-      t->n->offers.auth ? "authentication attempt(s) failed" : "server did not advertise AUTH support");
+      !t->n->offers.auth          ? "server did not advertise AUTH support"
+      : r == SMTP_AUTH_NONE       ? "no common mechanisms were found"
+                                  : "authentication attempt(s) failed");
+}
+
+/* An authenticated_sender that does not expand: nothing is sent. */
+static enum smtp_stage_result authenticated_sender(struct attempt *t) {
+  struct str sender;
+  if (expand_option(t->c, &t->o->authenticated_sender, &sender) != OUTCOME_ERROR)
+    return SMTP_OK;
+  return fail(t, ERROR_EXPAND_FAIL, "failed to expand authenticated_sender: ", str_dup_c(t->c->arena, t->c->error));
 }
 
 static enum smtp_stage_result read_banner(struct attempt *t) {
@@ -566,7 +625,8 @@ static enum smtp_stage_result set_up(struct attempt *t, bool avoid_tls, bool *re
   if (r)
     return r;
   if (expand_option(c, &t->o->helo_data, &helo))
-    return fail(t, ERROR_EXPAND_FAIL, "failed to expand transport's helo_data value for callout: ", str_dup_c(c->arena, c->error));
+    return fail(t, ERROR_EXPAND_FAIL, t->o->callout ? "failed to expand transport's helo_data value for callout: " : "failed to expand helo_data: ",
+        str_dup_c(c->arena, c->error));
   struct str ascii;
   const char *why;
   helo = helo.len ? helo : default_helo(c);
@@ -582,7 +642,7 @@ static enum smtp_stage_result set_up(struct attempt *t, bool avoid_tls, bool *re
   } else {
     r = read_banner(t);
     if (!r)
-      r = vetoed(t, "smtp:connect", t->n->greeting);
+      r = smtp_greeted(t->c, t->n);
   }
   if (!r)
     r = say_hello(t);
@@ -594,6 +654,8 @@ static enum smtp_stage_result set_up(struct attempt *t, bool avoid_tls, bool *re
     tlsrpt_note_ready(c, t->n);
   if (!r)
     r = authenticate(t);
+  if (!r)
+    r = authenticated_sender(t);
   return r;
 }
 
@@ -612,12 +674,6 @@ static struct smtp_connection *connection_new(struct ctx *c, const struct instan
   return n;
 }
 
-struct smtp_connection *smtp_connect(struct ctx *c, const struct instance *t, int port, enum smtp_stage_result *ret_why,
-    int *ret_errno, struct str *ret_text) {
-  struct str command, reply;
-  return smtp_connect_told(c, t, port, ret_why, ret_errno, ret_text, &command, &reply);
-}
-
 /* Where STARTTLS is tried when TLS on connect to a host of the service smtp-tls does not work: the transport's port, or 25. */
 static int port_for_starttls(struct ctx *c, const struct smtp_client_options *o) {
   struct str text;
@@ -626,7 +682,7 @@ static int port_for_starttls(struct ctx *c, const struct smtp_client_options *o)
   return given ? (int)port : 25;
 }
 
-struct smtp_connection *smtp_connect_told(struct ctx *c, const struct instance *t, int port, enum smtp_stage_result *ret_why,
+struct smtp_connection *smtp_connect(struct ctx *c, const struct instance *t, int port, enum smtp_stage_result *ret_why,
     int *ret_errno, struct str *ret_text, struct str *ret_command, struct str *ret_reply) {
   struct attempt at = {.c = c, .o = smtp_client_options(t), .interface = STR_UNSET};
   bool avoid_tls = false;
@@ -635,7 +691,10 @@ struct smtp_connection *smtp_connect_told(struct ctx *c, const struct instance *
   if (c->host->tls_service && !by_service)
     at.on_connect = false;
   at.requiretls = smtp_requiretls_mode(c, at.o);
-  if (expand_option(c, &at.o->interface, &at.interface)) {
+  int unset = expand_option(c, &at.o->interface, &at.interface);
+  if (unset == OUTCOME_FORCED)
+    at.interface = STR_UNSET;
+  if (unset && unset != OUTCOME_FORCED) {
     *ret_why = SMTP_BROKEN;
     *ret_errno = ERROR_EXPAND_FAIL;
     *ret_text = str_printf(c->arena, "failed to expand \"interface\" option for %.*s transport: %.*s", STRF(t->name), STRF(c->error));
@@ -656,7 +715,8 @@ struct smtp_connection *smtp_connect_told(struct ctx *c, const struct instance *
     *ret_text = at.n->error_text;
     *ret_command = str_dup(c->arena, at.n->command);
     *ret_reply = str_dup(c->arena, at.n->reply.text);
-    bool talking = at.n->error == ERROR_AUTH_FAIL || at.n->error == ERROR_TLS_REQUIRED || (at.n->error == ERROR_STS_POLICY && !at.n->tls) || at.n->error == ERROR_EVENT || at.n->error == ERROR_REQUIRETLS;
+    bool ours = at.n->error == ERROR_AUTH_PROBLEM || (at.n->error == ERROR_EXPAND_FAIL && str_is_set(at.n->greeting));
+    bool talking = ours || at.n->error == ERROR_AUTH_FAIL || at.n->error == ERROR_TLS_REQUIRED || (at.n->error == ERROR_STS_POLICY && !at.n->tls) || at.n->error == ERROR_EVENT || at.n->error == ERROR_REQUIRETLS;
     bool said_no = *ret_why != SMTP_BROKEN || talking, stale = at.n->stale;
     smtp_disconnect(at.n, said_no);
     bool starttls_instead = by_service && *ret_why == SMTP_BROKEN && *ret_errno != ERROR_EVENT && !stale;
@@ -690,6 +750,11 @@ void smtp_use(struct ctx *c, const struct smtp_connection *n) {
 }
 
 void smtp_disconnect(struct smtp_connection *n, bool quit) {
+  if (n->reversed) {
+    n->ended = true;
+    n->gone |= !quit;
+    return;
+  }
   if (n->stream) {
     if (quit && !stream_write(n->stream, STR("QUIT\r\n")))
       (void)!stream_flush(n->stream);
@@ -698,5 +763,56 @@ void smtp_disconnect(struct smtp_connection *n, bool quit) {
     if (n->user)
       (void)event_raise(n->user, n->transport, "tcp:close", STR_EMPTY, 0, &unused);
   }
+  arena_free(n->arena);
+}
+
+/* --- connections that the other side has turned round (RFC 2645) --- */
+
+#define REVERSED_QUIT_SECONDS 10
+
+struct smtp_connection *smtp_reversed_new(struct stream *s, const struct ip_addr *ip, int port, const struct tls_info *tls) {
+  struct arena *a = arena_new("smtp connection");
+  struct smtp_connection *n = arena_new_of(a, struct smtp_connection);
+  *n = (struct smtp_connection){.arena = a, .stream = s, .host_name = ip_text(a, ip), .ip = *ip, .port = port, .reversed = true,
+      .key = STR_EMPTY, .command = STR_EMPTY, .error_text = STR_EMPTY, .reply = {.text = STR_EMPTY}};
+  n->host_address = n->host_name;
+  n->tls_info = tls_info_copy(a, tls);
+  n->tls = n->tls_info != NULL;
+  return n;
+}
+
+enum smtp_stage_result smtp_reversed_ready(struct ctx *c, struct smtp_connection *n, const struct instance *t) {
+  struct attempt at = {.c = c, .n = n, .o = smtp_client_options(t), .interface = STR_UNSET};
+  struct str helo, ascii;
+  const char *unused;
+  n->transport = t;
+  n->user = c;
+  n->ended |= !n->tls && host_in(&at, &at.o->hosts_require_tls);
+  if (n->ended)
+    return fail(&at, ERROR_TLS_REQUIRED, "a TLS session is required, but ", "the client has not started one before ATRN");
+  if (n->greeted)
+    return SMTP_OK;
+  n->ended = expand_option(c, &at.o->helo_data, &helo) != 0;
+  if (n->ended)
+    return fail(&at, ERROR_EXPAND_FAIL, "failed to expand transport's helo_data value: ", str_dup_c(c->arena, c->error));
+  helo = helo.len ? helo : default_helo(c);
+  n->helo_name = str_dup(n->arena, idn_domain_to_ascii(c->arena, helo, &ascii, &unused) ? ascii : helo);
+  stream_set_write_timeout(n->stream, (int)at.o->data_timeout);
+  enum smtp_stage_result r = read_banner(&at);
+  if (!r)
+    r = smtp_greeted(c, n);
+  if (!r)
+    r = say_hello(&at);
+  n->greeted = r == SMTP_OK;
+  n->ended |= r != SMTP_OK;
+  n->gone |= r == SMTP_BROKEN;
+  return r;
+}
+
+void smtp_reversed_free(struct ctx *c, struct smtp_connection *n) {
+  /* Who has not been spoken to yet still has to greet us. */
+  bool good = !n->gone && (n->greeted || n->ended || smtp_read_reply(c, n, REVERSED_QUIT_SECONDS) == SMTP_OK);
+  if (good && smtp_command(c, n, true, "QUIT") == SMTP_OK)
+    (void)smtp_read_reply(c, n, REVERSED_QUIT_SECONDS);
   arena_free(n->arena);
 }

@@ -19,8 +19,10 @@ static bool host_in(struct ctx *c, const struct option_expr *list) {
 enum smtp_dane_mode smtp_dane_mode(struct ctx *c, const struct smtp_client_options *o) {
   if (smtp_requiretls_mode(c, o) == REQUIRETLS_RELAXED) /* the sender wants it to arrive (RFC 8689, 4.1) */
     return DANE_OFF;
-  if (host_in(c, &o->hosts_require_dane))
-    return DANE_REQUIRE;
+  int required = str_is_set(o->hosts_require_dane.text) ? match_host(c, &o->hosts_require_dane, c->host->name, c->host->address, NULL)
+                                                       : OUTCOME_FAIL;
+  if (required != OUTCOME_FAIL)
+    return required == OUTCOME_OK ? DANE_REQUIRE : DANE_UNKNOWN;
   return c->host->dnssec && host_in(c, &o->hosts_try_dane) ? DANE_TRY : DANE_OFF;
 }
 
@@ -90,6 +92,11 @@ int smtp_dane_look_up(struct ctx *c, struct smtp_connection *n, const struct smt
   n->dane = (struct smtp_dane){.mode = smtp_dane_mode(c, o)};
   if (n->dane.mode == DANE_OFF)
     return SMTP_OK;
+  if (n->dane.mode == DANE_UNKNOWN) {
+    n->error = ERROR_EXPAND_FAIL;
+    n->error_text = str_printf(c->arena, "failed to check hosts_require_dane: %.*s", STRF(c->error));
+    return SMTP_BROKEN;
+  }
   if (!h->dnssec)
     return fail(c, n, ERROR_DANE_REQUIRED, str_printf(c->arena, "%.*s lookup not DNSSEC", STRF(h->name)), "dnssec-invalid",
         "the host's records are not secure");

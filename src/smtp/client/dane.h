@@ -16,6 +16,7 @@ enum smtp_dane_mode {
   DANE_OFF,
   DANE_TRY,     /* hosts_try_dane, and the host's addresses are secure */
   DANE_REQUIRE, /* hosts_require_dane */
+  DANE_UNKNOWN, /* that option cannot be told, c->error says why: no connection has it */
 };
 enum smtp_dane_mode smtp_dane_mode(struct ctx *c, const struct smtp_client_options *o);
 

@@ -152,12 +152,7 @@ static int take_banner(struct ctx *c, struct smtp_connection *n, int64_t timeout
   if (r)
     return failed(c, n, r);
   n->greeting = str_dup(n->arena, n->reply.text);
-  struct str veto;
-  if (!event_raise(c, n->transport, "smtp:connect", n->greeting, 0, &veto) && !veto.len)
-    return SMTP_OK;
-  n->error = ERROR_EVENT;
-  n->error_text = STR("Event requests alternate response");
-  return SMTP_BROKEN;
+  return smtp_greeted(c, n);
 }
 
 static int take_ehlo(struct ctx *c, struct smtp_connection *n, int64_t timeout) {

@@ -96,8 +96,9 @@ struct str smtp_auth_parameter(struct ctx *c, const struct smtp_connection *n) {
   const struct smtp_client_options *o = smtp_client_options(n->transport);
   struct str who = c->client->authenticated_sender;
   if (str_is_set(o->authenticated_sender.text)) {
-    if (expand_option(c, &o->authenticated_sender, &who))
-      return STR_EMPTY;
+    struct str other; /* empty or a forced failure: as if it were not set */
+    if (expand_option(c, &o->authenticated_sender, &other) == 0 && str_is_set(other) && other.len > 0)
+      who = other;
   }
   if (!str_is_set(who) || !who.len || !(n->authenticated || o->authenticated_sender_force))
     return STR_EMPTY;
@@ -164,8 +165,8 @@ static enum smtp_stage_result take_mail_reply(struct transaction *t) {
   enum smtp_stage_result r = smtp_expect(t->c, t->n, t->o->command_timeout, '2');
   t->n->mail_answered = r != SMTP_BROKEN;
   if (r == SMTP_REFUSED || r == SMTP_TEMPORARY) {
-    /* The log shows the address without parameters. */
-    t->n->command = t->early_data ? STR("end of data") : str_printf(t->c->arena, "MAIL FROM:<%.*s>", STRF(t->return_path));
+    if (t->early_data)
+      t->n->command = STR("end of data");
     smtp_note_refusal(t->c, t->n, r == SMTP_TEMPORARY ? ERROR_MAIL_4XX : 0);
     settle_all(t, r == SMTP_REFUSED ? OUTCOME_FAIL : OUTCOME_DEFER, t->n->error);
   }
@@ -176,7 +177,8 @@ static enum smtp_stage_result take_mail_reply(struct transaction *t) {
 static void raise_deferred(struct transaction *t, struct address *a) {
   int number = t->n->reply.code % 100 * 256 + (t->c->host && t->c->host->mx >= 0 ? 'M' : 'A');
   event_address(t->c, a, "msg:rcpt:host:defer", a->message, number);
-  event_address(t->c, a, "msg:rcpt:defer", a->message, number);
+  if (!t->c->host || !t->c->host->next) /* else the next one may take it */
+    event_address(t->c, a, "msg:rcpt:defer", a->message, number);
 }
 
 /* Who is silent about one recipient may have trouble with that one only: no error of the host's. */
@@ -477,7 +479,7 @@ static enum smtp_stage_result take_data_reply(struct transaction *t, enum smtp_s
       t->n->gone = smtp_command(t->c, t->n, true, ".") == SMTP_BROKEN;
       t->n->error_text = text;
       t->n->error = error;
-      if (!t->n->gone)
+      if (!t->n->gone && !t->o->lmtp) /* LMTP: an answer for each recipient, so none */
         read_and_ignore(t, t->o->final_timeout);
     }
     return mail;

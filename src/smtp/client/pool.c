@@ -67,6 +67,8 @@ static void sweep(void *arg) {
 
 void smtp_pool_keep(struct smtp_connection *n) {
   int same = 0;
+  if (n->reversed)
+    return; /* its owner's */
   for (struct smtp_connection *p = pool; p; p = p->next)
     same += str_eq(p->key, n->key);
   /* With an event action each message sees its connection's events: tcp:close belongs to whoever had tcp:connect. */

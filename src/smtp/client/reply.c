@@ -93,7 +93,7 @@ enum smtp_stage_result smtp_read_reply(struct ctx *c, struct smtp_connection *n,
       return SMTP_BROKEN;
     }
     DEBUG(transport, "  SMTP<< %.*s\n", STRF(line));
-    bool fits = well_formed(line, &code) && (i == 0 || code == n->reply.code);
+    bool fits = well_formed(line, &code);
     if (text.len)
       buf_add_byte(&text, '\n');
     buf_add(&text, line); /* beyond the maximum it is dropped: the code counts */
@@ -102,7 +102,8 @@ enum smtp_stage_result smtp_read_reply(struct ctx *c, struct smtp_connection *n,
       smtp_note_broken(c, n, ERROR_SMTP_FORMAT);
       return SMTP_BROKEN;
     }
-    n->reply.code = code;
+    if (i == 0) /* whatever the others say */
+      n->reply.code = code;
     patience_progress();
     if (line.len == 3 || line.p[3] == ' ')
       return SMTP_OK;
@@ -121,13 +122,6 @@ enum smtp_stage_result smtp_judge_reply(struct ctx *c, struct smtp_connection *n
   char got = (char)('0' + n->reply.code / 100);
   if (got == digit)
     return SMTP_OK;
-  if (got != '4' && got != '5') {
-    /* A reply of a class that means nothing here: as if it were malformed. */
-    n->error = ERROR_SMTP_FORMAT;
-    n->error_text = str_tainted(str_printf(c->arena, "Unexpected SMTP reply in response to %.*s: %.*s",
-        STRF(after_command(c, n)), STRF(n->reply.text)));
-    return SMTP_BROKEN;
-  }
-  smtp_note_refusal(c, n, 0);
+  smtp_note_refusal(c, n, 0); /* a class that means nothing here is no consent */
   return got == '5' ? SMTP_REFUSED : SMTP_TEMPORARY;
 }

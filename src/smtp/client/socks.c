@@ -59,7 +59,7 @@ bool socks_proxy_parse(struct ctx *c, struct str item, struct socks_proxy *ret, 
     struct str value = word, name;
     if (!word.len)
       continue;
-    name = str_cut(&value, '=');
+    name = str_lower(c->arena, str_cut(&value, '='));
     if (str_is_set(value) && set(ret, name, value))
       continue;
     *ret_error = str_printf(c->arena, "bad option \"%.*s\" in socks_proxy", STRF(name));
@@ -87,8 +87,8 @@ static int say(struct talk *t, struct buf *b) {
 
 static int hear(struct talk *t, unsigned char *to, size_t n) { return stream_read_exact(t->s, (char *)to, n, t->deadline); }
 
-/* RFC 1928, section 3: one method is offered, and has to be chosen. */
-static int choose_method(struct talk *t, bool with_name) {
+/* RFC 1928, section 3: one method is offered. *ret_name: it was name and password; a proxy that wants nothing may say so. */
+static int choose_method(struct talk *t, bool with_name, bool *ret_name) {
   unsigned char answer[2];
   struct buf b;
   buf_init(&b, t->c->arena, MESSAGE_MAX);
@@ -102,7 +102,8 @@ static int choose_method(struct talk *t, bool with_name) {
     return e;
   if (answer[0] != VERSION)
     return refused(t, -EPROTO, "the proxy does not speak SOCKS5");
-  return answer[1] == (with_name ? 2 : 0) ? 0 : refused(t, -EACCES, "the proxy does not accept the authentication method");
+  *ret_name = answer[1] == 2;
+  return answer[1] == 0 || (with_name && *ret_name) ? 0 : refused(t, -EACCES, "the proxy does not accept the authentication method");
 }
 
 /* RFC 1929. */
@@ -155,8 +156,9 @@ int socks_greet(struct ctx *c, struct stream *s, const struct socks_proxy *p, co
     struct ip_addr *ret_ip, int *ret_port, struct str *ret_error) {
   struct talk t = {c, s, deadline, ret_error};
   *ret_error = STR_UNSET;
-  int e = choose_method(&t, p->with_name);
-  if (!e && p->with_name)
+  bool named = false;
+  int e = choose_method(&t, p->with_name, &named);
+  if (!e && named)
     e = give_name(&t, p);
   if (e)
     return e;

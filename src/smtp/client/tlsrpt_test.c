@@ -1,7 +1,7 @@
-#include <dirent.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include "base/test.h"
+#include "base/test_tree.h"
 #include "hints/hints.h"
 #include "smtp/client/tlsrpt.h"
 
@@ -17,20 +17,8 @@ static int setup(void **state) {
 }
 
 static int teardown(void **state) {
-  char path[400];
   hints_close();
-  snprintf(path, sizeof path, "%s/db", spool);
-  DIR *d = opendir(path);
-  assert_non_null(d);
-  for (struct dirent *e; (e = readdir(d));) {
-    snprintf(path, sizeof path, "%s/db/%s", spool, e->d_name);
-    if (e->d_name[0] != '.')
-      unlink(path);
-  }
-  closedir(d);
-  snprintf(path, sizeof path, "%s/db", spool);
-  rmdir(path);
-  return rmdir(spool);
+  return test_tree_remove(spool);
 }
 
 struct all {

@@ -25,6 +25,8 @@ for the addresses when one fails (Exim manual, chapter "The smtp transport"). */
 
 #define RANDOM_KEYS 100
 
+extern const struct transport_def transport_smtp;
+
 struct delivery {
   struct ctx *c;
   const struct instance *t;
@@ -39,6 +41,8 @@ struct delivery {
   int tried_total;
   int transactions;
   VEC(struct host *) attempted;
+  bool fallback;             /* other hosts come behind those that are tried now */
+  struct address **setbacks; /* by place in the chain: what became of those that a host has refused for now; NULL: none yet */
   int unfit;        /* hosts that may not get the message (REQUIRETLS) … */
   int failed;       /* … and those that failed otherwise */
   int skipped;      /* because their retry time has not come */
@@ -46,9 +50,10 @@ struct delivery {
   struct host *last;
   int last_error;
   struct str last_text;
-  int refused;      /* of those that failed: they said 5xx instead of a greeting */
+  int refused;      /* of those that failed: they said 5xx before MAIL */
   struct smtp_connection *over; /* that alone may be used; taken by the first attempt */
   bool only_over;
+  bool reversed;    /* it is one that the other side has made: there is no way to make another */
 };
 
 static bool any_pending(const struct address *chain) {
@@ -77,6 +82,34 @@ static bool settle_expand(struct delivery *d, const char *what) {
   return false;
 }
 
+static bool settle_unknown(struct delivery *d, struct str text) {
+  settle_pending(d, OUTCOME_DEFER, ERROR_UNKNOWN, text, NULL);
+  return false;
+}
+
+/* `interface`: a list of addresses; a forced failure is as if there were none. */
+static bool choose_interface(struct delivery *d) {
+  struct list_iter it;
+  struct str item;
+  struct ip_addr ip;
+  if (!str_is_set(d->o->interface.text))
+    return true;
+  int e = expand_option(d->c, &d->o->interface, &d->interface);
+  if (e == OUTCOME_FORCED) {
+    d->interface = STR_EMPTY;
+    return true;
+  }
+  if (e)
+    return settle_unknown(d, str_printf(d->c->arena, "failed to expand \"interface\" option for %.*s transport: %.*s", STRF(d->t->name),
+        STRF(d->c->error)));
+  list_iter_init(&it, d->c->arena, d->interface);
+  while (list_next(&it, &item))
+    if (item.len && !ip_parse(item, &ip))
+      return settle_unknown(d, str_printf(d->c->arena, "\"%.*s\" is not a valid IP address for the \"interface\" option for %.*s transport",
+          STRF(item), STRF(d->t->name)));
+  return true;
+}
+
 static bool choose_port(struct delivery *d) {
   struct str text;
   uint64_t n;
@@ -84,7 +117,8 @@ static bool choose_port(struct delivery *d) {
   if (!str_is_set(d->o->port.text))
     return true;
   if (expand_option(d->c, &d->o->port, &text))
-    return settle_expand(d, "port");
+    return settle_unknown(d, str_printf(d->c->arena, "failed to expand \"%.*s\" (\"port\" option) for %.*s transport: %.*s",
+        STRF(d->o->port.text), STRF(d->t->name), STRF(d->c->error)));
   if (str_to_u64(text, &n) && n > 0 && n < 65536) {
     d->default_port = (int)n;
     return true;
@@ -96,9 +130,7 @@ static bool choose_port(struct delivery *d) {
   }
   if (str_eq_c(text, "smtp"))
     return true;
-  settle_pending(d, OUTCOME_DEFER, ERROR_UNKNOWN,
-      str_printf(d->c->arena, "invalid port \"%.*s\" for %.*s transport", STRF(text), STRF(d->t->name)), NULL);
-  return false;
+  return settle_unknown(d, str_printf(d->c->arena, "TCP port \"%.*s\" is not defined for %.*s transport", STRF(text), STRF(d->t->name)));
 }
 
 /* A copy of the router's list in random order. One from MX records has its order, and one that the router has put in random
@@ -138,15 +170,14 @@ static bool choose_hosts(struct delivery *d, struct host **ret) {
     return false;
   }
   if (expand_option(d->c, &d->o->hosts, &text))
-    return settle_expand(d, "list of hosts");
+    return settle_unknown(d, str_printf(d->c->arena, "failed to expand list of hosts \"%.*s\" in %.*s transport: %.*s", STRF(d->o->hosts.text),
+        STRF(d->t->name), STRF(d->c->error)));
   if (expand_option_bool(d->c, &d->o->hosts_randomize, "hosts_randomize", &randomize))
     return settle_expand(d, "hosts_randomize");
   *ret = router_host_list(d->c, text, randomize);
   if (*ret)
     return true;
-  settle_pending(d, OUTCOME_DEFER, ERROR_UNKNOWN,
-      str_printf(d->c->arena, "list of hosts is empty in %.*s transport", STRF(d->t->name)), NULL);
-  return false;
+  return settle_unknown(d, str_printf(d->c->arena, "%.*s transport has empty hosts setting", STRF(d->t->name)));
 }
 
 static bool in_domains(struct delivery *d, const struct option_expr *list, struct str name) {
@@ -210,16 +241,24 @@ static bool strict_enough(struct ctx *c, const struct smtp_connection *n, struct
          (!n->sts.watched || str_ieq(n->sts.domain, domain));
 }
 
+/* Whose name and certificate nobody has looked at is not fit for messages that need that. */
+static bool fits_reversed(struct ctx *c, const struct smtp_client_options *o) {
+  return smtp_requiretls_mode(c, o) != REQUIRETLS_NEEDED && smtp_dane_mode(c, o) < DANE_REQUIRE;
+}
+
 bool smtp_goes_over(struct ctx *c, const struct smtp_connection *n, struct address *a) {
   struct host *hosts, *saved = c->host;
   struct str error;
   int port;
   bool found = false;
-  if (a->transport != n->transport || !smtp_choose_hosts(c, a->transport, a, &hosts, &port, &error))
+  bool same = n->reversed ? a->transport->driver == &transport_smtp.driver && !smtp_client_options(a->transport)->lmtp
+                          : a->transport == n->transport;
+  if (!same || n->ended || !smtp_choose_hosts(c, a->transport, a, &hosts, &port, &error))
     return false;
   for (struct host *h = hosts; h && !found; h = h->next) {
     c->host = h;
-    found = str_ieq(h->name, n->host_name) && strict_enough(c, n, a->domain);
+    found = str_ieq(h->name, n->host_name) && (h->port > 0 ? h->port : port) == n->port &&
+            (n->reversed ? fits_reversed(c, smtp_client_options(a->transport)) : strict_enough(c, n, a->domain));
   }
   c->host = saved;
   return found;
@@ -230,7 +269,7 @@ static void smtp_waits(struct ctx *c, const struct instance *t, struct address *
   struct str error;
   int port;
   if (smtp_choose_hosts(c, t, a, &hosts, &port, &error))
-    smtp_wait_note(c, t, hosts);
+    smtp_wait_note(c, t, hosts, port);
 }
 
 static int host_port(struct delivery *d, const struct host *h) { return h->port > 0 ? h->port : d->default_port; }
@@ -277,12 +316,21 @@ static bool may_try(const struct delivery *d) {
   return d->tried < d->o->hosts_max_try && d->tried_total < d->o->hosts_max_try_hardlimit;
 }
 
+/* Nothing that the host has done: it is not named. */
+static bool is_our_own(int error) { return error == ERROR_AUTH_FAIL || error == ERROR_AUTH_PROBLEM || error == ERROR_EXPAND_FAIL; }
+
+/* The name to greet with, and what an event says to the greeting, may be made of what the connection is: that counts as the
+host's. */
+static bool is_option(int error, struct str text) {
+  return error == ERROR_EXPAND_FAIL && !str_starts(text, STR("failed to expand helo_data")) && !str_starts(text, STR("deferred by "));
+}
+
 static void log_host_error(struct delivery *d, struct host *h, int error, struct str text) {
-  if (error == ERROR_TLS_FAILURE || error == ERROR_AUTH_FAIL) /* the address says it, or the next attempt without TLS did */
+  if (error == ERROR_TLS_FAILURE || (is_our_own(error) && (error != ERROR_EXPAND_FAIL || is_option(error, text)))) /* the address says it, or the next attempt without TLS did */
     return;
   /* A refused connection is the host's; what it said in a session is shown after a colon. */
   bool plain = error > 0 && error != ETIMEDOUT && !str_starts(text, STR("SMTP"));
-  struct str port = host_port(d, h) != 25 && log_selected(LOGSEL_outgoing_port) ? str_printf(d->c->arena, ":%d", host_port(d, h)) : STR_EMPTY;
+  struct str port = log_selected(LOGSEL_outgoing_port) ? str_printf(d->c->arena, ":%d", host_port(d, h)) : STR_EMPTY;
   if (error == ERROR_EVENT)
     plain = true;
   if (error == ETIMEDOUT && !str_starts(text, STR("SMTP")) && !str_starts(text, STR("LMTP")))
@@ -343,6 +391,10 @@ static enum smtp_stage_result send_all(struct delivery *d, struct smtp_connectio
 }
 
 static void host_failed(struct delivery *d, struct host *h, int error, struct str text) {
+  if (d->reversed) { /* the next time it comes from another port: nothing is to be learnt of this one */
+    log_host_error(d, h, error, text);
+    return;
+  }
   d->last = h;
   d->last_error = error;
   d->last_text = text;
@@ -351,21 +403,24 @@ static void host_failed(struct delivery *d, struct host *h, int error, struct st
     log_host_error(d, h, error, text);
   d->unfit += unfit;
   d->failed += !unfit;
-  if (error == ERROR_EVENT || unfit)
+  if (unfit)
     return;
   struct str unused;
-  (void)event_raise(d->c, d->t, "msg:host:defer", text, error, &unused);
-  retry_host_failed(d->c, d->t, h, host_port(d, h), error, text);
+  if (error != ERROR_EVENT)
+    (void)event_raise(d->c, d->t, "msg:host:defer", text, error, &unused);
+  if (!is_option(error, text))
+    retry_host_failed(d->c, d->t, h, host_port(d, h), error, text);
 }
 
 /* The host takes messages, but not this one now: a line of its own, as for errors of hosts. */
-static void log_refused_message(struct delivery *d, struct host *h) {
+static bool log_refused_message(struct delivery *d, struct host *h) {
   for (const struct address *a = d->o->lmtp ? NULL : d->chain; a; a = a->next)
     if (a->result == OUTCOME_DEFER && a->host_used == h &&
         (a->basic_errno == ERROR_MAIL_4XX || a->basic_errno == ERROR_DATA_4XX)) {
       log_host_error(d, h, a->basic_errno, a->message);
-      return;
+      return true;
     }
+  return false;
 }
 
 /* serialize_hosts: one connection at a time to the host, from the whole site. False: there is one. */
@@ -415,6 +470,8 @@ static bool listed(const struct delivery *d, const struct option_expr *hosts, co
 
 /* The connection is good for more: another message that waits for the host gets it, or the pool. */
 static void keep(struct delivery *d, struct smtp_connection *n, const struct host *h) {
+  if (n->reversed)
+    return;
   if (d->alone || (n->tls && listed(d, &d->o->hosts_nopass_tls, n))) {
     smtp_disconnect(n, true);
     return;
@@ -433,6 +490,11 @@ static void keep(struct delivery *d, struct smtp_connection *n, const struct hos
 static struct smtp_connection *take_connection(struct delivery *d, int port) {
   struct smtp_connection *n = d->over;
   d->over = NULL;
+  if (d->reversed && n) { /* it may have had another transport */
+    n->mail_answered = n->address_error = false;
+    n->error = 0;
+    return n;
+  }
   if (n && !strict_enough(d->c, n, d->chain->domain)) {
     smtp_pool_keep(n);
     n = NULL;
@@ -450,19 +512,16 @@ static struct smtp_connection *take_connection(struct delivery *d, int port) {
   return n;
 }
 
-/* 5xx before MAIL is for good, for all recipients. But who says so instead of a greeting serves nobody: other hosts may
-(RFC 5321, 3.1). */
-static void host_refused(struct delivery *d, struct host *h, int error, struct str text, bool no_greeting) {
-  log_host_error(d, h, error, text);
-  if (!no_greeting || (!h->next && !d->failed && !d->skipped)) {
-    settle_pending(d, OUTCOME_FAIL, error, text, h);
-    return;
-  }
-  d->last = h;
-  d->last_error = error;
-  d->last_text = text;
+/* 5xx before MAIL: other hosts may take it. It is for good when all say so. */
+static void host_refused(struct delivery *d, struct host *h, int error, struct str text) {
+  host_failed(d, h, error, text);
   d->refused++;
-  d->failed++;
+}
+
+/* Not this message: who has made the connection may have others for it. */
+static void leave(struct smtp_connection *n) {
+  if (!n->reversed)
+    smtp_disconnect(n, true);
 }
 
 /* Everything over one host: connect or take a kept connection, send. */
@@ -473,16 +532,18 @@ static void use_host(struct delivery *d, struct host *h) {
   struct str text = STR_EMPTY, command = STR_EMPTY, reply = STR_EMPTY;
   c->host = h;
   h->port = port;
+  if (d->reversed && (!d->over || d->over->ended))
+    return; /* in this message's own turn */
   struct smtp_connection *n = take_connection(d, port);
+  if (n && d->reversed && smtp_reversed_ready(c, n, d->t) != SMTP_OK) {
+    log_host_error(d, h, n->error ? n->error : ERROR_UNKNOWN, n->error_text);
+    return;
+  }
   bool reused = n != NULL, again = false;
   if (!n)
-    n = smtp_connect_told(c, d->t, port, &why, &error, &text, &command, &reply);
+    n = smtp_connect(c, d->t, port, &why, &error, &text, &command, &reply);
   if (!n) {
-    if (why == SMTP_REFUSED) {
-      host_refused(d, h, error, text, str_eq_c(command, "initial connection"));
-      return;
-    }
-    host_failed(d, h, error, text);
+    (why == SMTP_REFUSED ? host_refused : host_failed)(d, h, error, text);
     return;
   }
   n->user = c;
@@ -491,7 +552,7 @@ static void use_host(struct delivery *d, struct host *h) {
   if (!d->built) {
     d->built = transport_message_build(c, d->t, d->chain, &d->message);
     if (!d->built) {
-      smtp_disconnect(n, true);
+      leave(n);
       return;
     }
   }
@@ -502,12 +563,12 @@ static void use_host(struct delivery *d, struct host *h) {
   }
   settle_unsendable(d, n, h);
   if (!any_pending(d->chain)) {
-    smtp_disconnect(n, true);
+    leave(n);
     return;
   }
   struct command filter;
   if (!command_filter(c, d->t, d->chain, &filter)) {
-    smtp_disconnect(n, true);
+    leave(n);
     return;
   }
   d->message.filter = filter.argv;
@@ -524,6 +585,8 @@ static void use_host(struct delivery *d, struct host *h) {
     return;
   }
   bool blameless = error == ERROR_FILTER_FAIL || n->address_error; /* nothing that the host did */
+  bool host_answered = !blameless && (r == SMTP_OK || (r == SMTP_TEMPORARY && !busy_early && !any_pending(d->chain)));
+  bool for_now = host_answered && log_refused_message(d, h);
   if (r == SMTP_BROKEN) {
     bool answered = n->mail_answered;
     smtp_disconnect(n, false);
@@ -542,17 +605,19 @@ static void use_host(struct delivery *d, struct host *h) {
   else if ((r == SMTP_BROKEN && !blameless) || (r == SMTP_TEMPORARY && any_pending(d->chain)))
     host_failed(d, h, error, text);
   else if (!blameless) {
-    if (error == ERROR_MAIL_4XX || error == ERROR_DATA_4XX)
+    if (!d->reversed && (error == ERROR_MAIL_4XX || error == ERROR_DATA_4XX))
       retry_host_failed(c, d->t, h, port, error, text); /* of this message with this host */
-    else
+    else if (!d->reversed)
       retry_host_ok(c, d->t, h, port);
-    log_refused_message(d, h);
   }
+  struct str unused;
+  if (for_now && !h->next)
+    (void)event_raise(c, d->t, "msg:defer", text, error, &unused);
   if (again) { /* some recipients are left for another connection */
     use_host(d, h);
     return;
   }
-  if (r == SMTP_TEMPORARY) {
+  if (r == SMTP_TEMPORARY && !d->reversed) {
     d->last = h;
     d->last_error = error;
     d->last_text = text;
@@ -590,6 +655,47 @@ static bool is_at(const struct smtp_connection *n, const struct host *h, int por
   return str_ieq(n->host_name, h->name) && str_eq(n->host_address, h->address) && n->port == port;
 }
 
+static size_t chain_length(const struct address *a) {
+  size_t n = 0;
+  for (; a; a = a->next)
+    n++;
+  return n;
+}
+
+/* What the host has refused for now is for the next one. */
+static void pass_on_refused(struct delivery *d, struct host *h) {
+  size_t i = 0;
+  if (d->alone || (!h->next && !d->fallback))
+    return;
+  for (struct address *a = d->chain; a; a = a->next, i++) {
+    bool for_now = a->basic_errno == ERROR_RCPT_4XX || a->basic_errno == ERROR_MAIL_4XX || a->basic_errno == ERROR_DATA_4XX ||
+                   (d->o->lmtp && a->basic_errno == 0); /* each recipient's own answer to the data */
+    if (a->result != OUTCOME_DEFER || a->host_used != h || !for_now)
+      continue;
+    if (!d->setbacks)
+      d->setbacks = arena_array(d->c->arena, struct address *, chain_length(d->chain));
+    if (!d->setbacks[i])
+      d->setbacks[i] = arena_new_of(d->c->arena, struct address);
+    *d->setbacks[i] = *a;
+    if (a->basic_errno == ERROR_RCPT_4XX && h->next && !d->only_over)
+      log_host_error(d, h, a->basic_errno, a->message);
+    a->basic_errno = SMTP_PENDING;
+  }
+}
+
+/* No other host has taken them. */
+static void settle_refused(struct delivery *d) {
+  size_t i = 0;
+  for (struct address *a = d->setbacks ? d->chain : NULL; a; a = a->next, i++) {
+    struct address *before = d->setbacks[i];
+    if (!before || a->result != OUTCOME_DEFER || a->basic_errno != SMTP_PENDING)
+      continue;
+    before->next = a->next;
+    before->host_errors = a->host_errors;
+    *a = *before;
+  }
+}
+
 static void try_hosts(struct delivery *d, struct host *hosts) {
   struct host *next;
   for (struct host *h = hosts; h && any_pending(d->chain); h = next) {
@@ -607,7 +713,7 @@ static void try_hosts(struct delivery *d, struct host *hosts) {
       d->last_text = str_printf(d->c->arena, "%.*s transport found host %.*s to be local", STRF(d->t->name), STRF(h->name));
       continue;
     }
-    if (d->only_over && (!d->over || !is_at(d->over, h, host_port(d, h))))
+    if (d->only_over && (!d->over || d->over->ended || !is_at(d->over, h, host_port(d, h))))
       continue;
     bool forced = d->only_over || (d->c->message && d->c->message->deliver_forced);
     if (!forced && !attempted_before(d, h) && !retry_host_ready(d->c, d->t, h, host_port(d, h))) {
@@ -641,6 +747,7 @@ static void try_hosts(struct delivery *d, struct host *hosts) {
       hint_count_leave(d->c, slot);
     if (counted > 0 && any_pending(d->chain) && retry_host_exhausted(d->c, d->t, h, host_port(d, h)))
       d->tried--;
+    pass_on_refused(d, h);
   }
 }
 
@@ -667,7 +774,8 @@ static void finish(struct delivery *d) {
     if (vetoed)
       d->last_text = STR_UNSET;
     bool unreached = d->last_error > 0 && str_eq_c(d->last_text, strerror(d->last_error)); /* nobody has said anything */
-    if (vetoed || unreached || d->last_error == ERROR_AUTH_FAIL || d->last_error == ERROR_DNS_DEFER)
+    if (vetoed || unreached || is_our_own(d->last_error) || d->last_error == ERROR_DNS_DEFER ||
+        d->last_error == ERROR_UNKNOWN_HOST || d->last_error == ERROR_HOST_IS_LOCAL) /* it was not even tried */
       d->last = NULL;
     bool refused = d->refused > 0 && d->refused == d->failed && !d->skipped; /* by all there are */
     settle_pending(d, refused || (gone && d->tried_total == 0) ? OUTCOME_FAIL : OUTCOME_DEFER, d->last_error, d->last_text, d->last);
@@ -700,10 +808,26 @@ static void note_waiting(struct delivery *d, const struct host *hosts) {
     if (a->result == OUTCOME_DEFER && (a->basic_errno == ERROR_MAIL_4XX || a->basic_errno == ERROR_DATA_4XX))
       return;
   }
+  if (d->reversed)
+    return;
   if (waits)
-    smtp_wait_note(d->c, d->t, hosts);
+    smtp_wait_note(d->c, d->t, hosts, d->default_port);
   else if (!m->deliver_first_time)
-    smtp_wait_forget(d->c, d->t, hosts);
+    smtp_wait_forget(d->c, d->t, hosts, d->default_port);
+}
+
+/* Options that others have asked for already, who took their defaults when they could not be told. */
+static bool flags_known(struct delivery *d) {
+  const struct {
+    const char *name;
+    const struct option_expr *option;
+  } flags[] = {{"multi_domain", &d->o->multi_domain}, {"retry_include_ip_address", &d->o->retry_include_ip_address}};
+  struct str unused;
+  for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+    if (expand_option(d->c, flags[i].option, &unused) == OUTCOME_ERROR)
+      return settle_unknown(d, str_printf(d->c->arena, "failed to expand \"%s\" in %.*s transport: %.*s", flags[i].name, STRF(d->t->name),
+          STRF(d->c->error)));
+  return true;
 }
 
 static void smtp_deliver(struct ctx *c, const struct instance *t, struct address *chain) {
@@ -712,7 +836,9 @@ static void smtp_deliver(struct ctx *c, const struct instance *t, struct address
   struct host *hosts, *saved = c->host;
   d.over = c->message->over;
   d.only_over = c->message->over != NULL;
-  c->message->over = NULL;
+  d.reversed = d.over && d.over->reversed;
+  if (!d.reversed)
+    c->message->over = NULL;
   for (struct address *a = chain; a; a = a->next) {
     a->result = OUTCOME_DEFER;
     a->basic_errno = SMTP_PENDING;
@@ -721,15 +847,14 @@ static void smtp_deliver(struct ctx *c, const struct instance *t, struct address
     settle_pending(&d, OUTCOME_FAIL, 0,
         str_printf(c->arena, "message has lines too long for transport (received %lld, limit %lld)",
             (long long)c->message->max_received_line_length, (long long)d.o->message_linelength_limit), NULL);
-  else if (choose_hosts(&d, &hosts) && choose_port(&d)) {
+  else if (transport_size_allowed(c, t, chain) && flags_known(&d) && choose_hosts(&d, &hosts) && choose_port(&d)) {
     for (struct address *a = chain; a; a = a->next)
-      if (!a->hosts)
-        a->hosts = hosts; /* for the retry rules */
+      a->hosts = hosts; /* for the retry rules: those that are tried now, with their ports */
     c->host = hosts;
-    if (str_is_set(d.o->interface.text) && expand_option(c, &d.o->interface, &d.interface)) {
-      (void)settle_expand(&d, "interface");
-    } else {
+    if (choose_interface(&d)) {
+      d.fallback = !d.alone && (chain->fallback_hosts || str_is_set(d.o->fallback_hosts.text));
       try_hosts(&d, hosts);
+      d.fallback = false;
       struct host *fallback = d.alone ? NULL : chain->fallback_hosts;
       if (any_pending(chain) && !fallback && !d.alone && str_is_set(d.o->fallback_hosts.text)) {
         struct str text;
@@ -738,11 +863,12 @@ static void smtp_deliver(struct ctx *c, const struct instance *t, struct address
       }
       if (any_pending(chain) && fallback)
         try_hosts(&d, fallback);
+      settle_refused(&d);
       finish(&d);
       note_waiting(&d, hosts);
     }
   }
-  if (d.over)
+  if (d.over && !d.reversed)
     smtp_disconnect(d.over, true);
   c->host = saved;
   smtp_use(c, NULL);

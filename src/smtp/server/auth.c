@@ -67,12 +67,12 @@ static bool told_by_event(struct smtp_session *s, const struct instance *i, stru
   return text.len > 0;
 }
 
-/* An error text for the log: it may quote a query, and that a password. */
-static struct str without_secrets(struct ctx *c, struct str text) {
+/* An error text for the log: it may quote a query, and that a password. What server_set_id shows is none. */
+static struct str without_secrets(struct ctx *c, struct str text, struct str id) {
   for (size_t n = 0; n < sizeof c->auth / sizeof *c->auth; n++) {
     struct str secret = c->auth[n], out = STR_EMPTY;
     ptrdiff_t at;
-    if (!str_is_set(secret) || secret.len < 4)
+    if (!str_is_set(secret) || secret.len < 4 || str_find(id, secret) >= 0)
       continue;
     for (; (at = str_find(text, secret)) >= 0; text = str_from(text, (size_t)at + secret.len))
       out = str_printf(c->arena, "%.*s%.*s$auth%zu", STRF(out), STRF(str_slice(text, 0, (size_t)at)), n + 1);
@@ -107,7 +107,7 @@ static enum smtp_next result(struct smtp_session *s, const struct instance *i, e
       else
         smtp_say(s, "435 Unable to authenticate at present%s%.*s", has ? ": " : "", STRF(has ? text : STR_EMPTY));
       log = str_printf(c->arena, "435 Unable to authenticate at present%.*s%s%.*s", STRF(set_id), has ? ": " : "",
-          STRF(has ? without_secrets(c, text) : STR_EMPTY));
+          STRF(has ? without_secrets(c, text, str_is_set(id) ? id : STR_EMPTY) : STR_EMPTY));
       break;
     case SASL_UNAVAILABLE:
       reply = STR("454 4.7.0 Temporary authentication failure");

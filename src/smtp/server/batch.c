@@ -128,7 +128,7 @@ static int batch_data(struct smtp_session *s) {
   bool discarded;
   if (!receive_not_smtp_acl(r, &why, &discarded)) {
     receive_abandon(r);
-    return give_up(s, false, "550 message rejected by non-SMTP ACL: %.*s", STRF(why));
+    return give_up(s, false, "550 %.*s", STRF(why));
   }
   if (!discarded) {
     receive_apply_controls(c, s->message);

@@ -94,6 +94,8 @@ static enum acl_result refused(struct smtp_session *s, enum outcome o) {
 enum acl_result smtp_cutthrough_rcpt(struct smtp_session *s, struct str address) {
   struct ctx *c = s->c;
   const struct acl_message *m = acl_message(c);
+  if (m && m->cutthrough_never && s->cutthrough)
+    smtp_cutthrough_cancel(s);
   if (!m || !m->cutthrough || s->cutthrough_off || c->is_test)
     return ACL_OK;
   struct policy_vars vars = c->vars;
@@ -191,7 +193,7 @@ enum smtp_cutthrough smtp_cutthrough_data(struct smtp_session *s, struct recepti
   const struct acl_message *m = acl_message(c);
   if (!s->cutthrough)
     return CUTTHROUGH_NOT;
-  if (recipients(s) != c->message->recipients.n || s->prdr_requested || asks_for_notices(c->message) || message_requires_tls(c->message) || r->p.chunking || c->message->frozen || m->queue_only || m->fakereject ||
+  if (!m->cutthrough || recipients(s) != c->message->recipients.n || s->prdr_requested || asks_for_notices(c->message) || message_requires_tls(c->message) || r->p.chunking || c->message->frozen || m->queue_only || m->fakereject ||
       m->fakedefer || s->p->queue_only || !kept(s)->connection) {
     smtp_cutthrough_cancel(s);
     return CUTTHROUGH_NOT;

@@ -14,6 +14,7 @@ void smtp_data_params(struct smtp_session *s, struct receive_params *p, bool chu
   *p = (struct receive_params){
       .dot = chunking ? DOT_PLAIN : DOT_SMTP,
       .smtp = true,
+      .refuse_loops = s->p->kind == SESSION_SMTP,
       .chunking = chunking,
       .local = local,
       .allow_from_line = local ? s->o->ignore_fromline_local : smtp_match_host(s, &s->o->ignore_fromline_hosts),
@@ -213,12 +214,9 @@ enum smtp_next smtp_data_done(struct smtp_session *s, struct reception *r) {
 }
 
 void smtp_data_lost(struct smtp_session *s, const struct reception *r) {
-  struct ctx *c = s->c;
-  struct str ci = STR_EMPTY;
-  if (log_selected(LOGSEL_connection_id) && str_is_set(c->client->connection_id))
-    ci = str_printf(c->arena, "Ci=%.*s ", STRF(c->client->connection_id));
-  acl_log(c, LOG_MAIN, "SMTP connection %.*sfrom %.*s lost while reading message data%s", STRF(ci),
-      STRF(str_is_set(c->client->fullhost) ? c->client->fullhost : c->client->ident), r->header_done ? "" : " (header)");
+  if (!log_selected(LOGSEL_lost_incoming_connection) && !log_selected(LOGSEL_smtp_connection))
+    return;
+  acl_log(s->c, LOG_MAIN, "%.*s lost while reading message data%s", STRF(smtp_connection_text(s)), r->header_done ? "" : " (header)");
 }
 
 enum smtp_next smtp_data_aborted(struct smtp_session *s, struct reception *r, int error) {
@@ -243,7 +241,7 @@ void smtp_check_local_sender(struct smtp_session *s) {
   struct message *m = s->message;
   if (!sub || s->p->peer.family != 0)
     return;
-  m->sender_local = true;
+  m->sender_local = !sub->trusted;
   if (sub->trusted)
     return;
   /* Unlike -f <>, MAIL FROM:<> is not for everybody. */
@@ -293,7 +291,7 @@ static enum smtp_next read_data(struct smtp_session *s, struct reception *r) {
 enum smtp_next smtp_verb_data(struct smtp_session *s, struct str args) {
   struct ctx *c = s->c;
   if (args.len > 0 && s->p->kind != SESSION_BATCH)
-    return smtp_synprot(s, false, 501, STR_UNSET, "Unexpected argument data");
+    return smtp_synprot(s, false, 501, STR_UNSET, "unexpected argument data");
   if (!s->discarded && (!s->message || s->message->recipients.n == 0))
     return no_recipients(s, "DATA");
   if (s->too_many_logged && s->o->recipients_max_reject) {
@@ -321,24 +319,7 @@ enum smtp_next smtp_verb_data(struct smtp_session *s, struct str args) {
 
 /* ---- BDAT ---- */
 
-/* The rest of a chunk that cannot be taken must still be read. */
-static int skip_chunk(struct smtp_session *s, uint64_t n) {
-  int64_t timeout = smtp_timeout_of(s);
-  while (n > 0) {
-    struct str in = stream_peek(s->stream);
-    if (in.len == 0) {
-      int rc = smtp_flush(s) < 0 ? -EPIPE : stream_fill(s->stream, deadline_in(timeout));
-      if (rc <= 0)
-        return rc < 0 ? rc : -EPIPE;
-      in = stream_peek(s->stream);
-    }
-    size_t take = in.len < n ? in.len : (size_t)n;
-    stream_consume(s->stream, take);
-    n -= take;
-  }
-  return 0;
-}
-
+/* Without a reception it is read and forgotten: a chunk that cannot be taken. */
 static int read_chunk(struct smtp_session *s, struct reception *r, uint64_t n) {
   int64_t timeout = smtp_timeout_of(s);
   while (n > 0) {
@@ -349,7 +330,8 @@ static int read_chunk(struct smtp_session *s, struct reception *r, uint64_t n) {
         return rc < 0 ? rc : -EPIPE;
       in = stream_peek(s->stream);
     }
-    size_t used = receive_push(r, str_slice(in, 0, n > UINT32_MAX ? UINT32_MAX : (size_t)n));
+    in = str_slice(in, 0, n > UINT32_MAX ? UINT32_MAX : (size_t)n);
+    size_t used = r ? receive_push(r, in) : in.len;
     stream_consume(s->stream, used);
     n -= used;
   }
@@ -382,7 +364,7 @@ enum smtp_next smtp_verb_bdat(struct smtp_session *s, struct str args) {
     return smtp_synprot(s, true, 504, STR_UNSET, "zero size for BDAT command");
   }
   if (s->chunk == CHUNK_FAILED || (!s->discarded && (!s->message || s->message->recipients.n == 0))) {
-    if (skip_chunk(s, size) < 0)
+    if (read_chunk(s, NULL, size) < 0)
       return smtp_notquit(s, "connection-lost", "421", "Lost incoming connection");
     return s->chunk == CHUNK_FAILED ? smtp_synprot(s, true, 503, STR_UNSET, "only RSET accepted now") : no_recipients(s, "BDAT");
   }

@@ -25,7 +25,7 @@
   "acl_smtp_helo = accept\nacl_smtp_mail = mail\nacl_smtp_rcpt = rcpt\nacl_smtp_predata = predata\nacl_smtp_data = data\n" \
   "acl_smtp_auth = accept\nacl_smtp_vrfy = accept\nacl_smtp_expn = accept\nacl_smtp_etrn = deny\nacl_smtp_quit = accept\n" \
   "acl_smtp_notquit = accept\nacl_not_smtp = data\ndsn_advertise_hosts = *\nprdr_enable\nacl_smtp_data_prdr = prdr\n" \
-  "acl_smtp_wellknown = known\nwellknown_advertise_hosts = *\nhosts_proxy = 10.0.0.9\nhosts_xclient = 10.0.0.8\n" \
+  "acl_smtp_wellknown = known\nwellknown_advertise_hosts = *\nacl_smtp_atrn = atrn\nhosts_proxy = 10.0.0.9\nhosts_xclient = 10.0.0.8\n" \
   "begin acl\n" \
   "mail:\n  deny senders = ^bad\n  discard senders = ^gone\n  accept set acl_c_from = ${lc:$sender_address}\n" \
   "rcpt:\n  require verify = recipient\n  drop local_parts = drop\n  defer local_parts = later\n    message = 451 4.3.0 wait\\nplease\n" \
@@ -38,6 +38,7 @@
   "  accept set acl_m_x = $h_subject:$rh_from:$bh_to:$lh_received:${addresses:$h_to:}${rfc2047d:$rh_subject:}$recipients$message_headers\n" \
   "prdr:\n  deny local_parts = a\n  defer local_parts = b\n    message = 450 4.2.0 later\n  discard local_parts = c\n  accept\n" \
   "known:\n  deny condition = ${if eq{$smtp_command_argument}{no}}\n  accept control = wellknown/%s/known\n" \
+  "atrn:\n  deny condition = ${if eq{$smtp_command_argument}{no}}\n  defer !atrn_domains = never.test\n    message = 453 no mail\n  accept\n" \
   "begin routers\nlist:\n  driver = redirect\n  local_parts = list\n  data = a@dom.test, b@dom.test\n" \
   "no:\n  driver = redirect\n  allow_fail\n  local_parts = no\n  data = :fail: 550 5.1.1 no\nall:\n  driver = accept\n  transport = null\n" \
   "begin transports\nnull:\n  driver = appendfile\n  file = /dev/null\n  user = nobody\n" \

@@ -152,8 +152,7 @@ static void add_size(struct smtp_session *s, struct lines *l) {
   s->ad_size = true;
 }
 
-/* Is there an ACL for the verb, so that it is worth offering? */
-static bool acl_offers(struct smtp_session *s, enum acl_where where, const struct option_expr *o) {
+bool smtp_acl_offered(struct smtp_session *s, const struct option_expr *o) {
   struct str text;
   return str_is_set(o->text) && expand_option(s->c, o, &text) == 0 && text.len > 0;
 }
@@ -168,11 +167,13 @@ static void collect_ehlo(struct smtp_session *s, struct lines *l) {
   s->ad_dsn = smtp_match_host(s, &o->dsn_advertise_hosts);
   if (s->ad_dsn)
     add_line(l, STR("DSN"));
-  if (acl_offers(s, ACL_ETRN, &o->acl_smtp_etrn))
+  if (smtp_acl_offered(s, &o->acl_smtp_etrn))
     add_line(l, STR("ETRN"));
-  if (acl_offers(s, ACL_VRFY, &o->acl_smtp_vrfy))
+  if (smtp_acl_offered(s, &o->acl_smtp_atrn))
+    add_line(l, STR("ATRN"));
+  if (smtp_acl_offered(s, &o->acl_smtp_vrfy))
     add_line(l, STR("VRFY"));
-  if (acl_offers(s, ACL_EXPN, &o->acl_smtp_expn))
+  if (smtp_acl_offered(s, &o->acl_smtp_expn))
     add_line(l, STR("EXPN"));
   s->ad_pipelining = !as->no_pipelining && smtp_match_host(s, &o->pipelining_advertise_hosts);
   if (s->ad_pipelining)
@@ -184,9 +185,9 @@ static void collect_ehlo(struct smtp_session *s, struct lines *l) {
     add_line(l, STR("PIPE_CONNECT"));
     add_line(l, STR("X_PIPE_CONNECT"));
   }
-  /* Who has authenticated by TLS has no need of it. */
-  bool by_tls = s->c->client->tls && sasl_server_tls(s->c) && str_eq(s->c->client->host_authenticated, sasl_server_tls(s->c)->name);
-  s->auth_advertised = by_tls ? STR_EMPTY : sasl_server_advertise(s->c, s->arena);
+  /* Who has authenticated, by TLS or by AUTH, would be refused. */
+  bool authenticated = str_is_set(s->c->client->host_authenticated) && s->c->client->host_authenticated.len > 0;
+  s->auth_advertised = authenticated ? STR_EMPTY : sasl_server_advertise(s->c, s->arena);
   s->ad_auth = s->auth_advertised.len > 0;
   if (s->ad_auth)
     add_line(l, str_printf(s->c->arena, "AUTH%.*s", STRF(s->auth_advertised)));
@@ -258,8 +259,7 @@ static enum smtp_next hello(struct smtp_session *s, struct str args, bool extend
       smtp_say(s, "%d %s argument does not match calling host", defer ? 451 : 550, verb);
       acl_log(c, LOG_MAIN | LOG_REJECT, "%srejected \"%s %.*s\" from %.*s", defer ? "temporarily " : "", verb,
           STRF(c->client->helo_name), STRF(smtp_sender_who(s)));
-      c->client->helo_name = STR_UNSET;
-      client_set_fullhost(s->arena, c->client);
+      c->client->helo_name = STR_UNSET; /* logs go on showing it */
       return SMTP_GO_ON;
     }
   }

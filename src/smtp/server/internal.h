@@ -12,6 +12,13 @@
 
 struct mail_address; /* message/address.h */
 
+/* ATRN: what its ACL has found. */
+struct smtp_atrn {
+  bool running;                  /* the ACL is */
+  struct str domains;            /* a domain list; unset: atrn_domains was not true */
+  struct str queue_name, host;   /* host: $atrn_host */
+};
+
 enum smtp_transaction { TXN_NONE, TXN_MAIL, TXN_RCPT };
 enum smtp_chunk { CHUNK_NONE, CHUNK_ACTIVE, CHUNK_FAILED };
 
@@ -34,6 +41,7 @@ struct smtp_session {
   bool enforce_sync;
   bool may_be_early, was_early;  /* commands before the greeting: allowed to this client; seen */
   bool xclient_done;             /* an XCLIENT has been accepted */
+  struct smtp_atrn atrn;
   struct str wellknown;          /* what control = wellknown has read */
   bool tls_broken;               /* STARTTLS was answered with 454 */
   bool proxy_failed;             /* who is one of hosts_proxy did not say for whom it speaks */
@@ -76,7 +84,9 @@ struct smtp_session {
   int64_t max_nonmail;           /* -1: no limit for this host */
   int64_t max_messages;
   struct str command, arguments; /* the line as typed; its arguments */
+  struct str name_trouble;         /* for smtp_name_trouble: of host_lookup */
   bool no_mail_logged, mail_seen, quit_seen, closed_logged;
+  bool orderly_end; /* ended by us as Exim does it with exit status 0 */
   uint8_t history[20];           /* of verbs, for logs */
   unsigned history_n;
   bool mute;                     /* no text may be sent: the client expects TLS */
@@ -125,11 +135,19 @@ struct message *smtp_begin_message(struct smtp_session *s);
 /* The client's name or address, "H=…" or "U=…" form, for log lines. */
 struct str smtp_who(struct smtp_session *s);          /* with tags */
 struct str smtp_sender_who(struct smtp_session *s);   /* "host" or login, without tags: "SMTP call from X" */
+struct str smtp_name_trouble(const struct smtp_session *s); /* why the name of the client is not known: " (…)", or "" */
+struct str smtp_connection_text(struct smtp_session *s);     /* "SMTP connection from X I=…" */
 int64_t smtp_timeout_of(struct smtp_session *s);
 void smtp_log_closed(struct smtp_session *s, const char *how);
+/* A transaction ends before its message was there: log selector smtp_incomplete_transaction. */
+void smtp_log_incomplete(struct smtp_session *s, const char *what);
+/* Log selectors smtp_syntax_error, smtp_protocol_error. */
+void smtp_log_error(struct smtp_session *s, bool protocol, struct str text);
 /* The session's end without QUIT: not-QUIT ACL, then the reply (NULL: none). */
 enum smtp_next smtp_notquit(struct smtp_session *s, const char *reason, const char *code, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+/* Is the client in the list? enum outcome: DEFER when it cannot be told. Most options are off then. */
+int smtp_host_in(struct smtp_session *s, const struct option_expr *list, const char *name);
 bool smtp_match_host_option(struct smtp_session *s, const struct option_expr *list, const char *option);
 #define smtp_match_host(s, list) smtp_match_host_option((s), (list), #list) /* the option's name is for the trace */
 /* A list or an ACL may look up the client's name: then logs call it by that from there on; not so when only the HELO
@@ -232,6 +250,11 @@ enum smtp_next smtp_verb_starttls(struct smtp_session *s, struct str args);
 enum smtp_next smtp_verb_wellknown(struct smtp_session *s, struct str args);
 enum smtp_next smtp_verb_xclient(struct smtp_session *s, struct str args);
 enum smtp_next smtp_verb_refused(struct smtp_session *s, struct str args);
+enum smtp_next smtp_verb_atrn(struct smtp_session *s, struct str args);
+/* Counts; says that there is no such command. */
+enum smtp_next smtp_unknown_command(struct smtp_session *s);
+/* Is there an ACL for a verb, so that it is worth offering? */
+bool smtp_acl_offered(struct smtp_session *s, const struct option_expr *o);
 
 /* May STARTTLS be offered to this client now? */
 bool smtp_tls_offered(struct smtp_session *s);

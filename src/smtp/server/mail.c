@@ -69,9 +69,10 @@ static void ignore_auth(struct smtp_session *s, struct str value, const char *wh
 static int param_auth(struct smtp_session *s, struct str value) {
   struct ctx *c = s->c;
   struct client *cl = c->client;
-  if (!str_is_set(value) || value.len == 0)
+  /* Nothing behind "=" is nobody, as "<>" is. */
+  if (!str_is_set(value))
     return OUTCOME_ERROR;
-  if (str_eq_c(value, "<>"))
+  if (value.len == 0 || str_eq_c(value, "<>"))
     return OUTCOME_OK;
   struct str sender;
   if (!xtext_decode(s->arena, value, &sender)) {
@@ -90,7 +91,7 @@ static int param_auth(struct smtp_session *s, struct str value) {
       case ACL_OK: break;
       case ACL_FAIL: ignore_auth(s, value, "rejected by ACL"); return OUTCOME_OK;
       default:
-        smtp_acl_refused(s, ACL_MAILAUTH, ACL_DEFER, str_printf(c->arena, "AUTH=%.*s", STRF(value)));
+        smtp_acl_refused(s, ACL_MAILAUTH, ACL_DEFER, str_printf(c->arena, "MAILAUTH %.*s", STRF(s->mail_data)));
         return OUTCOME_FAIL;
     }
   }
@@ -99,9 +100,16 @@ static int param_auth(struct smtp_session *s, struct str value) {
   struct str text;
   if (g && str_is_set(g->server_mail_auth_condition.text)) {
     int rc = expand_option(c, &g->server_mail_auth_condition, &text);
-    text = rc ? STR_EMPTY : str_trim(text);
-    if (rc || text.len == 0 || str_eq_c(text, "0") || str_ieq_c(text, "no") || str_ieq_c(text, "false"))
-      ignore_auth(s, value, "server_mail_auth_condition failed");
+    if (rc == OUTCOME_ERROR)
+      log_write(LOG_MAIN | LOG_PANIC, NULL, "failed to expand condition \"%.*s\" for %.*s authenticator: %.*s",
+          STRF(g->server_mail_auth_condition.text), STRF(i->name), STRF(c->error));
+    text = rc || !str_is_set(text) ? STR_EMPTY : str_trim(text);
+    if (text.len == 0 || str_eq_c(text, "0") || str_ieq_c(text, "no") || str_ieq_c(text, "false")) {
+      struct str id = log_printable(c->arena, str_is_set(cl->authenticated_id) ? cl->authenticated_id : STR_EMPTY);
+      struct str why = str_printf(c->arena, "server_mail_auth_condition failed%s%.*s%s", id.len ? ": authenticated ID=\"" : "", STRF(id),
+          id.len ? "\"" : "");
+      ignore_auth(s, value, str_dup_c(c->arena, why));
+    }
   }
   return OUTCOME_OK;
 }
@@ -215,8 +223,8 @@ static bool qualify_sender(struct smtp_session *s, struct mail_address *a) {
   }
   smtp_say(s, "501 %.*s: sender address must contain a domain", STRF(s->mail_data));
   unsigned logs = LOG_REJECT | (log_selected(LOGSEL_smtp_syntax_error) ? LOG_MAIN : 0);
-  acl_log(s->c, logs, "unqualified sender rejected: <%.*s> %.*s", STRF(log_printable(s->c->arena, a->address)),
-      STRF(smtp_who(s)));
+  acl_log(s->c, logs, "unqualified sender rejected: <%.*s> %.*s%.*s", STRF(log_printable(s->c->arena, a->address)),
+      STRF(smtp_who(s)), STRF(smtp_name_trouble(s)));
   return false;
 }
 
@@ -228,9 +236,11 @@ static enum smtp_next too_many_messages(struct smtp_session *s) {
 
 enum smtp_next smtp_verb_mail(struct smtp_session *s, struct str args) {
   struct ctx *c = s->c;
+  s->mail_seen = true;
   if (s->helo_required && !s->helo_seen) {
     acl_log(c, LOG_MAIN | LOG_REJECT, "rejected MAIL from %.*s: no HELO/EHLO given", STRF(smtp_sender_who(s)));
-    return smtp_synprot(s, true, 503, STR_UNSET, "HELO or EHLO required");
+    smtp_say(s, "503 HELO or EHLO required"); /* no protocol error: it is not counted */
+    return SMTP_GO_ON;
   }
   if (s->txn_state != TXN_NONE)
     return smtp_synprot(s, true, 503, STR_UNSET, "sender already given");
@@ -275,7 +285,6 @@ enum smtp_next smtp_verb_mail(struct smtp_session *s, struct str args) {
     message_set_requiretls(m);
   smtp_dsn_message(s);
   m->size = s->size_given > 0 ? (uint64_t)s->size_given : 0;
-  s->mail_seen = true;
   enum acl_result r = smtp_acl(s, ACL_MAIL, &s->o->acl_smtp_mail, ACL_OK);
   if (r == ACL_OK || r == ACL_DISCARD) {
     s->discard_all = r == ACL_DISCARD;

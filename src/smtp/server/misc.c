@@ -12,6 +12,9 @@
 
 enum smtp_next smtp_verb_rset(struct smtp_session *s, struct str args) {
   bool rset = s->rset_free, helo = s->helo_free, tls = s->starttls_free;
+  if (args.len > 0)
+    return smtp_synprot(s, false, 501, STR_UNSET, "unexpected argument data");
+  smtp_log_incomplete(s, "RSET");
   smtp_reset(s);
   s->rset_free = rset;
   s->helo_free = helo;
@@ -35,6 +38,8 @@ enum smtp_next smtp_verb_help(struct smtp_session *s, struct str args) {
   buf_add_c(&b, " HELO EHLO MAIL RCPT DATA BDAT NOOP QUIT RSET HELP");
   if (str_is_set(s->o->acl_smtp_etrn.text))
     buf_add_c(&b, " ETRN");
+  if (smtp_acl_offered(s, &s->o->acl_smtp_atrn))
+    buf_add_c(&b, " ATRN");
   if (str_is_set(s->o->acl_smtp_expn.text))
     buf_add_c(&b, " EXPN");
   if (str_is_set(s->o->acl_smtp_vrfy.text))
@@ -49,14 +54,17 @@ enum smtp_next smtp_verb_help(struct smtp_session *s, struct str args) {
 enum smtp_next smtp_verb_quit(struct smtp_session *s, struct str args) {
   struct ctx *c = s->c;
   struct str user = STR_UNSET;
+  if (args.len > 0)
+    return smtp_synprot(s, false, 501, STR_UNSET, "unexpected argument data");
+  if (s->reception) /* between chunks */
+    smtp_data_lost(s, s->reception);
+  smtp_log_incomplete(s, "QUIT");
   if (str_is_set(s->o->acl_smtp_quit.text)) {
     enum acl_result r = acl_check(c, ACL_QUIT, &s->o->acl_smtp_quit);
     if (r == ACL_ERROR)
       acl_log(c, LOG_MAIN | LOG_PANIC, "ACL for QUIT returned ERROR: %.*s", STRF(c->log_message));
     user = c->user_message;
   }
-  if (s->reception) /* between chunks */
-    smtp_data_lost(s, s->reception);
   s->quit_seen = true;
   if (str_is_set(user) && user.len > 0)
     smtp_respond(s, STR("221"), STR_EMPTY, user);
@@ -86,6 +94,8 @@ enum smtp_next smtp_verb_vrfy(struct smtp_session *s, struct str args) {
   if (address.domain.len == 0) {
     if (!s->allow_unqualified_recipient) {
       smtp_say(s, "501 %.*s: recipient address must contain a domain", STRF(args));
+      acl_log(c, LOG_REJECT | (log_selected(LOGSEL_smtp_syntax_error) ? LOG_MAIN : 0), "unqualified verify rejected: <%.*s> %.*s%.*s",
+          STRF(log_printable(c->arena, address.address)), STRF(smtp_who(s)), STRF(smtp_name_trouble(s)));
       return SMTP_GO_ON;
     }
     address.address = receive_qualify(c, c->arena, address.address, false);

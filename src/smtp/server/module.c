@@ -1,5 +1,6 @@
 #include "core/module.h"
 #include "expand/expand.h"
+#include "smtp/server/atrn.h"
 #include "smtp/server/internal.h"
 #include "smtp/server/wellknown.h"
 
@@ -46,6 +47,8 @@ static int get_helo_verified(struct ctx *c, const struct variable_def *def, stru
 }
 
 static const struct variable_def variables[] = {
+    {"atrn_host", smtp_atrn_host, 0, 0},
+    {"atrn_mode", smtp_atrn_mode, 0, 0},
     {"authentication_failed", get_auth_failed, 0, 0},
     {"prdr_requested", get_prdr, 0, 0},
     {"proxy_external_address", smtp_proxy_variable, 0, PROXY_EXTERNAL_ADDRESS},
@@ -70,6 +73,11 @@ static const struct acl_control_def controls[] = {
     {0},
 };
 
+static const struct acl_condition_def conditions[] = {
+    {"atrn_domains", ACL_ONLY(ACL_BIT(ACL_ATRN)), true, 0, smtp_acl_atrn_domains, NULL},
+    {0},
+};
+
 static const char *const macros[] = {"_HAVE_DSN", "_HAVE_ESMTP_LIMITS", "_HAVE_PIPE_CONNECT", "_HAVE_PRDR", "_HAVE_PROXY", "_HAVE_XCLIENT", NULL};
 
 #define OFF(f) offsetof(struct smtp_server_options, f)
@@ -87,6 +95,7 @@ const struct module smtp_server_module = {
     .summary = "SMTP server, local submission",
     .main_options = options,
     .main_size = sizeof(struct smtp_server_options),
+    .acl_conditions = conditions,
     .acl_controls = controls,
     .variables = variables,
     .macros = macros,

@@ -23,20 +23,29 @@ static enum smtp_next too_many(struct smtp_session *s) {
   return SMTP_GO_ON;
 }
 
-/* a%b@c becomes a@b when c is in percent_hack_domains. */
-static void percent_hack(struct smtp_session *s, struct mail_address *a) {
-  if (!str_is_set(s->o->percent_hack_domains.text))
-    return;
-  for (int depth = 0; depth < 10; depth++) {
-    struct str local, domain;
-    address_split(a->address, &local, &domain);
-    ptrdiff_t at = str_rfind_byte(local, '%');
-    if (at < 0 || domain.len == 0 || match_domain(s->c, &s->o->percent_hack_domains, domain, NULL) != OUTCOME_OK)
-      return;
-    a->address = str_printf(s->c->arena, "%.*s@%.*s", STRF(str_slice(local, 0, (size_t)at)), STRF(str_from(local, (size_t)at + 1)));
-    a->address.taint = STR_TAINTED;
-    address_split(a->address, &a->local_part, &a->domain);
+/* a%b@c is a@b for the ACL when c is in percent_hack_domains; the recipient stays as it came. False: it cannot be told. */
+static bool percent_hack(struct smtp_session *s, struct mail_address *a) {
+  struct str local = a->local_part, domain = a->domain;
+  if (!str_is_set(s->o->percent_hack_domains.text) || domain.len == 0)
+    return true;
+  if (local.len > 0 && local.p[0] == '"')
+    local = address_unquote_local_part(s->c->arena, local);
+  bool changed = false;
+  for (ptrdiff_t at; (at = str_rfind_byte(local, '%')) >= 0; changed = true) {
+    int rc = match_domain(s->c, &s->o->percent_hack_domains, domain, NULL);
+    if (rc != OUTCOME_OK && rc != OUTCOME_FAIL)
+      return false;
+    if (rc == OUTCOME_FAIL)
+      break;
+    domain = str_from(local, at + 1);
+    local = str_slice(local, 0, (size_t)at);
   }
+  if (!changed)
+    return true;
+  a->address = str_printf(s->c->arena, "%.*s@%.*s", STRF(address_quote_local_part(s->c->arena, local)), STRF(domain));
+  a->address.taint = STR_TAINTED;
+  address_split(a->address, &a->local_part, &a->domain);
+  return true;
 }
 
 static bool qualify(struct smtp_session *s, struct mail_address *a) {
@@ -49,8 +58,8 @@ static bool qualify(struct smtp_session *s, struct mail_address *a) {
   }
   smtp_say(s, "501 %.*s: recipient address must contain a domain", STRF(s->rcpt_data));
   unsigned logs = LOG_REJECT | (log_selected(LOGSEL_smtp_syntax_error) ? LOG_MAIN : 0);
-  acl_log(s->c, logs, "unqualified recipient rejected: <%.*s> %.*s", STRF(log_printable(s->c->arena, a->address)),
-      STRF(smtp_who(s)));
+  acl_log(s->c, logs, "unqualified recipient rejected: <%.*s> %.*s%.*s", STRF(log_printable(s->c->arena, a->address)),
+      STRF(smtp_who(s)), STRF(smtp_name_trouble(s)));
   s->rcpt_failed++;
   return false;
 }
@@ -108,7 +117,7 @@ enum smtp_next smtp_verb_rcpt(struct smtp_session *s, struct str args) {
   }
   s->rcpt_count++;
   c->vars.rcpt_count_text = str_printf(c->arena, "%d", s->rcpt_count);
-  s->used_pipelining |= stream_peek(s->stream).len > 0;
+  s->used_pipelining |= s->ad_pipelining && smtp_is_tcp(s) && stream_peek(s->stream).len > 0;
   text = args;
   s->rcpt_dsn_flags = 0;
   s->rcpt_orcpt = STR_UNSET;
@@ -125,21 +134,26 @@ enum smtp_next smtp_verb_rcpt(struct smtp_session *s, struct str args) {
   if (s->recipients_max > 0 && s->rcpt_count > s->recipients_max)
     return too_many(s);
   smtp_ratelimit(s, s->o->smtp_ratelimit_rcpt, s->rcpt_count, "RCPT");
-  percent_hack(s, &address);
   if (!qualify(s, &address))
     return SMTP_GO_ON;
 
   enum acl_result r = ACL_DISCARD;
   struct acl_recipient recipient;
-  smtp_set_recipient(s, &recipient, &address);
-  if (!s->discard_all) {
+  struct mail_address shown = address;
+  bool known = percent_hack(s, &shown);
+  smtp_set_recipient(s, &recipient, &shown);
+  if (!known) { /* accepted as a local address it might be relayed when the list can be told again */
+    c->user_message = STR_UNSET;
+    c->log_message = STR("percent_hack_domains lookup deferred");
+    r = ACL_DEFER;
+  } else if (!s->discard_all) {
     r = smtp_acl(s, ACL_RCPT, &s->o->acl_smtp_rcpt, smtp_is_tcp(s) || s->p->kind == SESSION_LOCAL_SMTP ? ACL_FAIL : ACL_OK);
   } else {
     c->user_message = STR_UNSET;
     c->log_message = s->discard_why;
   }
   if (r == ACL_OK)
-    r = smtp_cutthrough_rcpt(s, address.address);
+    r = smtp_cutthrough_rcpt(s, shown.address);
   else if (acl_message(c) && acl_message(c)->cutthrough) /* one connection for all, or none */
     smtp_cutthrough_cancel(s);
   enum smtp_next next = SMTP_GO_ON;

@@ -123,15 +123,20 @@ struct str smtp_command_shown(struct smtp_session *s) {
   return str_is_set(rest) ? str_printf(s->c->arena, "AUTH %.*s ****", STRF(mechanism)) : s->command;
 }
 
+void smtp_log_error(struct smtp_session *s, bool protocol, struct str text) {
+  struct arena *a = s->c->arena;
+  if (log_selected(protocol ? LOGSEL_smtp_protocol_error : LOGSEL_smtp_syntax_error))
+    acl_log(s->c, LOG_MAIN, "SMTP %s error in \"%.*s\" %.*s %.*s", protocol ? "protocol" : "syntax",
+        STRF(log_printable(a, smtp_command_shown(s))), STRF(smtp_who(s)), STRF(log_printable(a, text)));
+}
+
 enum smtp_next smtp_synprot(struct smtp_session *s, bool protocol, int code, struct str data, const char *fmt, ...) {
   struct arena *a = s->c->arena;
   va_list ap;
   va_start(ap, fmt);
   struct str text = str_vprintf(a, fmt, ap);
   va_end(ap);
-  if (log_selected(protocol ? LOGSEL_smtp_protocol_error : LOGSEL_smtp_syntax_error))
-    acl_log(s->c, LOG_MAIN, "SMTP %s error in \"%.*s\" %.*s %.*s", protocol ? "protocol" : "syntax",
-        STRF(log_printable(a, smtp_command_shown(s))), STRF(smtp_who(s)), STRF(log_printable(a, text)));
+  smtp_log_error(s, protocol, text);
   struct str unused;
   (void)event_raise(s->c, NULL, protocol ? "smtp:fail:protocol" : "smtp:fail:syntax", text, 0, &unused);
   bool end = ++s->synprot > s->o->smtp_max_synprot_errors && s->o->smtp_max_synprot_errors > 0;
@@ -284,6 +289,7 @@ enum smtp_next smtp_acl_refused(struct smtp_session *s, enum acl_where where, en
     log_refusal(s, where, logs, fail, what, str_is_set(log) && log.len > 0 ? log : STR_UNSET);
   if (!drop)
     return SMTP_GO_ON;
+  s->orderly_end = true;
   smtp_log_closed(s, "DROP in ACL");
   smtp_notquit(s, "acl-drop", NULL, " ");
   return SMTP_CLOSE;

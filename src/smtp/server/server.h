@@ -40,6 +40,8 @@ struct smtp_params {
   struct str bounced_id;           /* -oMm, -E */
   const struct submitter *submitter; /* NULL: over TCP */
   bool tls_on_connect;
+  const struct tls_info *tls;      /* the stream is in TLS already, by an earlier agreement; NULL: not so */
+  bool reversed;                   /* the peer has been called by us and turned the connection round (ATRN): status 1 without QUIT */
   bool queue_only;                 /* -odq */
   bool no_qualify;                 /* -bnq */
   bool suppress_fixups;            /* -G */
@@ -53,6 +55,9 @@ struct smtp_params {
 /* Runs one session to its end. [suspends] The stream is not freed. Exit status for the command-line modes: 0, or for -bS
 1: some messages were accepted before an error, 2: none. */
 int smtp_server_run(const struct smtp_params *p);
+
+/* This process is the customer's side of ATRN and looks for its provider: $atrn_mode is C until it says no. */
+void smtp_atrn_customer(bool on);
 
 /* Loads certificates and keys before the first client comes, where the options do not depend on the client. [suspends] Trouble is
 for the sessions to tell. */

@@ -2,8 +2,8 @@
 spool in a temporary directory. The client's side is written at once: replies
 come back in order whatever the timing. */
 #include "base/test.h"
+#include "base/test_tree.h"
 
-#include <ftw.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -38,8 +38,6 @@ static void on_log(unsigned logs, struct str line, void *arg) {
   buf_add_byte(&logged, '\n');
 }
 
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw) { return remove(path); }
-
 static void read_config(const char *main, const char *acls) {
   struct str errors = STR_EMPTY;
   struct buf b;
@@ -72,7 +70,7 @@ static int teardown(void **state) {
   log_done();
   spool_close();
   arena_free(arena);
-  return nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+  return test_tree_remove(root);
 }
 
 static void on_accepted(void *arg, struct ctx *c, struct message *m, bool queue) {
@@ -196,6 +194,18 @@ static void test_sequence_errors(void **state) {
   assert_has(out, "503 valid RCPT command must precede DATA\r\n");
   assert_has(out, "501 <a@b: ");
   assert_has(out, "250 OK\r\n503 sender already given\r\n500 unrecognized command\r\n500 Too many unrecognized commands\r\n");
+}
+
+static void test_given_up(void **state) {
+  read_config("acl_smtp_rcpt = accept\nlog_selector = +smtp_incomplete_transaction +smtp_syntax_error\nsmtp_max_unknown_commands = 1\n"
+              "smtp_max_synprot_errors = 20", "");
+  struct str out = SESSION(SESSION_LOCAL_SMTP, "HELO a_b c\nHELO\nMAIL FROM:<a@b>\nRCPT TO:<c@d>\nRCPT TO:<e@f>\nRSET\nRSET now\nMAIL FROM:<a@b>\n"
+                                               "DATA now\nfoo\nbar\n");
+  assert_has(out, "501 Syntactically invalid HELO argument(s)\r\n501 Syntactically invalid HELO argument(s)\r\n250 OK\r\n");
+  assert_has(out, "250 Reset OK\r\n501 unexpected argument data\r\n250 OK\r\n501 unexpected argument data\r\n");
+  assert_has(buf_str(&logged), "U=me incomplete transaction (RSET) from <a@b> for c@d e@f\n");
+  assert_has(buf_str(&logged), "SMTP syntax error in \"bar\" U=me unrecognized command\n");
+  assert_has(buf_str(&logged), "U=me incomplete transaction (unrecognized command) from <a@b>\n");
 }
 
 static void test_acl_messages(void **state) {
@@ -358,7 +368,7 @@ static void test_smtputf8(void **state) {
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
   const struct CMUnitTest t[] = {
-      T(test_simple), T(test_sequence_errors), T(test_acl_messages), T(test_all_rejected), T(test_untrusted_local), T(test_bdat),
+      T(test_simple), T(test_sequence_errors), T(test_given_up), T(test_acl_messages), T(test_all_rejected), T(test_untrusted_local), T(test_bdat),
       T(test_data_acl), T(test_sync), T(test_size_limit), T(test_lost), T(test_local), T(test_local_t), T(test_smtputf8),
   };
   return cmocka_run_group_tests(t, NULL, NULL);

@@ -13,6 +13,7 @@
 #include "lookup/memo.h"
 #include "match/match.h"
 #include "smtp/helo.h"
+#include "tls/tls.h"
 
 static const struct smtp_verb_def verbs[] = {
     {"HELO", VERB_SYNC, smtp_verb_helo},
@@ -32,6 +33,7 @@ static const struct smtp_verb_def verbs[] = {
     {"STARTTLS", VERB_SYNC, smtp_verb_starttls},
     {"WELLKNOWN", VERB_SYNC, smtp_verb_wellknown},
     {"XCLIENT", VERB_SYNC, smtp_verb_xclient},
+    {"ATRN", VERB_SYNC, smtp_verb_atrn},
     {0},
 };
 
@@ -40,18 +42,28 @@ bool smtp_is_tcp(const struct smtp_session *s) { return s->p->kind == SESSION_SM
 struct str smtp_who(struct smtp_session *s) { return client_log_text(s->c->arena, s->c->client, true); }
 struct str smtp_sender_who(struct smtp_session *s) { return client_log_text(s->c->arena, s->c->client, false); }
 
+struct str smtp_name_trouble(const struct smtp_session *s) {
+  const struct client *cl = s->c->client;
+  if (!cl->host_lookup_failed)
+    return STR_EMPTY;
+  return str_is_set(s->name_trouble) ? s->name_trouble : STR(" (failed to find host name from IP address)");
+}
+
 bool smtp_match_host_option(struct smtp_session *s, const struct option_expr *list, const char *option) {
   const char *name = strrchr(option, '>');
-  name = name ? name + 1 : option;
+  return smtp_host_in(s, list, name ? name + 1 : option) == OUTCOME_OK;
+}
+
+int smtp_host_in(struct smtp_session *s, const struct option_expr *list, const char *name) {
   if (!str_is_set(list->text) || list->text.len == 0) {
     DEBUG(lists, "host in %s? no (option unset)\n", name);
-    return false;
+    return OUTCOME_FAIL;
   }
   DEBUG(lists, "host in %s?\n", name);
   struct smtp_names before = smtp_names_now(s);
-  bool yes = match_client_host(s->c, list, NULL) == OUTCOME_OK;
+  int rc = match_client_host(s->c, list, NULL);
   smtp_names_renew(s, &before);
-  return yes;
+  return rc;
 }
 
 struct smtp_names smtp_names_now(const struct smtp_session *s) {
@@ -86,7 +98,7 @@ struct str smtp_history(struct smtp_session *s) {
 }
 
 /* "SMTP connection from X", "SMTP connection Ci=… from X" */
-static struct str connection_text(struct smtp_session *s) {
+struct str smtp_connection_text(struct smtp_session *s) {
   const struct client *cl = s->c->client;
   struct arena *a = s->c->arena;
   struct str ci = STR_EMPTY, host, interface = STR_EMPTY;
@@ -103,7 +115,7 @@ static struct str connection_text(struct smtp_session *s) {
 void smtp_log_closed(struct smtp_session *s, const char *how) {
   s->closed_logged = true;
   if (log_selected(LOGSEL_smtp_connection) && !smtp_match_host(s, &s->o->hosts_connection_nolog))
-    acl_log(s->c, LOG_MAIN, "%.*s D=%.*s closed by %s", STRF(connection_text(s)), STRF(duration(s)), how);
+    acl_log(s->c, LOG_MAIN, "%.*s D=%.*s closed by %s", STRF(smtp_connection_text(s)), STRF(duration(s)), how);
 }
 
 static void log_no_mail(struct smtp_session *s) {
@@ -111,16 +123,21 @@ static void log_no_mail(struct smtp_session *s) {
       smtp_match_host(s, &s->o->hosts_connection_nolog))
     return;
   s->no_mail_logged = true;
-  acl_log(s->c, LOG_MAIN, "no MAIL in %sSMTP connection from %.*s D=%.*s%.*s", s->c->client->tls ? "TLS " : "",
-      STRF(smtp_sender_who(s)), STRF(duration(s)), STRF(smtp_history(s)));
+  acl_log(s->c, LOG_MAIN, "no MAIL in SMTP connection from %.*s D=%.*s%.*s%.*s", STRF(smtp_sender_who(s)), STRF(duration(s)),
+      STRF(receive_log_client_items(s->c)), STRF(smtp_history(s)));
 }
 
-static void log_incomplete(struct smtp_session *s, const char *what) {
+void smtp_log_incomplete(struct smtp_session *s, const char *what) {
   if (!s->message || !log_selected(LOGSEL_smtp_incomplete_transaction))
     return;
   if (s->txn_state == TXN_NONE && s->message->recipients.n == 0)
     return;
-  acl_log(s->c, LOG_MAIN, "%.*s incomplete transaction (%s) from <%.*s>", STRF(smtp_who(s)), what, STRF(s->message->reverse_path));
+  struct buf b;
+  buf_init(&b, s->c->arena, BUF_MAX_EXPANSION);
+  for (size_t i = 0; i < s->message->recipients.n; i++)
+    buf_printf(&b, "%s %.*s", i ? "" : " for", STRF(s->message->recipients.v[i].address));
+  acl_log(s->c, LOG_MAIN, "%.*s incomplete transaction (%s) from <%.*s>%.*s", STRF(smtp_who(s)), what,
+      STRF(str_is_set(s->message->reverse_path_before) ? s->message->reverse_path_before : s->message->reverse_path), STRF(buf_str(&b)));
 }
 
 /* ---- transactions ---- */
@@ -182,7 +199,7 @@ struct message *smtp_begin_message(struct smtp_session *s) {
 
 void smtp_set_protocol(struct smtp_session *s) {
   struct client *cl = s->c->client;
-  if (str_is_set(s->p->protocol)) {
+  if (str_is_set(s->p->protocol) && s->p->kind == SESSION_BATCH) {
     cl->protocol = s->p->protocol;
     return;
   }
@@ -191,7 +208,7 @@ void smtp_set_protocol(struct smtp_session *s) {
       {{"local-smtp", "local-esmtp", "local-smtps", "local-esmtps"},
           {"local-smtpa", "local-esmtpa", "local-smtpsa", "local-esmtpsa"}}};
   bool local = !str_is_set(cl->host_address);
-  bool auth = s->p->host_authenticated.len == 0 && str_is_set(cl->host_authenticated) && cl->host_authenticated.len > 0;
+  bool auth = str_is_set(cl->host_authenticated) && cl->host_authenticated.len > 0;
   if (s->p->kind == SESSION_BATCH)
     cl->protocol = STR("local-bsmtp");
   else
@@ -240,7 +257,7 @@ static void end_of_input(struct smtp_session *s) {
     smtp_log_closed(s, "EOF");
     return;
   }
-  log_incomplete(s, "connection lost");
+  smtp_log_incomplete(s, "connection lost");
   smtp_notquit(s, "connection-lost", "421", "%.*s lost input connection", STRF(s->hostname));
   struct ctx *c = s->c;
   if (s->txn_state != TXN_NONE) {
@@ -248,7 +265,7 @@ static void end_of_input(struct smtp_session *s) {
       acl_log(c, LOG_MAIN, "unexpected %s while reading SMTP command from %.*s D=%.*s", "disconnection",
           STRF(smtp_sender_who(s)), STRF(duration(s)));
   } else if (log_selected(LOGSEL_smtp_connection)) {
-    acl_log(c, LOG_MAIN, "%.*s lost D=%.*s", STRF(connection_text(s)), STRF(duration(s)));
+    acl_log(c, LOG_MAIN, "%.*s lost D=%.*s", STRF(smtp_connection_text(s)), STRF(duration(s)));
     s->closed_logged = true;
   }
 }
@@ -256,7 +273,7 @@ static void end_of_input(struct smtp_session *s) {
 static void command_timeout(struct smtp_session *s) {
   acl_log(s->c, LOG_MAIN, "SMTP command timeout on%s connection from %.*s D=%.*s", s->c->client->tls ? " TLS" : "",
       STRF(smtp_sender_who(s)), STRF(duration(s)));
-  log_incomplete(s, "command timeout");
+  smtp_log_incomplete(s, "command timeout");
   smtp_notquit(s, "command-timeout", "421", "%.*s: SMTP command timeout - closing connection", STRF(s->hostname));
 }
 
@@ -367,8 +384,11 @@ static bool nonmail_exceeded(struct smtp_session *s, const struct smtp_verb_def 
   return s->max_nonmail > 0;
 }
 
-static enum smtp_next unknown_command(struct smtp_session *s) {
+enum smtp_next smtp_unknown_command(struct smtp_session *s) {
   if (s->unknown++ >= s->o->smtp_max_unknown_commands) {
+    s->orderly_end = true;
+    smtp_log_error(s, false, STR("unrecognized command"));
+    smtp_log_incomplete(s, "unrecognized command");
     smtp_notquit(s, "bad-commands", "500", "Too many unrecognized commands");
     acl_log(s->c, LOG_MAIN | LOG_REJECT, "SMTP call from %.*s dropped: too many unrecognized commands (last was \"%.*s\")",
         STRF(smtp_sender_who(s)), STRF(log_printable(s->c->arena, smtp_command_shown(s))));
@@ -392,6 +412,7 @@ static enum smtp_next run_command(struct smtp_session *s, struct str line) {
   if (s->p->kind == SESSION_SMTP && out_of_sync(s, v))
     return sync_failure(s);
   if (nonmail_exceeded(s, v)) {
+    smtp_log_incomplete(s, "too many non-mail commands");
     struct str word = first_word(s->command);
     acl_log(s->c, LOG_MAIN | LOG_REJECT, "SMTP call from %.*s dropped: too many nonmail commands (last was \"%.*s\")",
         STRF(smtp_sender_who(s)), STRF(log_printable(s->c->arena, word)));
@@ -409,7 +430,7 @@ static enum smtp_next run_command(struct smtp_session *s, struct str line) {
   if (nul)
     return smtp_synprot(s, false, 501, STR_UNSET, "NUL characters are not allowed in SMTP commands");
   if (!v)
-    return unknown_command(s);
+    return smtp_unknown_command(s);
   if (s->chunk != CHUNK_NONE && v->run != smtp_verb_bdat && v->run != smtp_verb_rset && v->run != smtp_verb_quit &&
       v->run != smtp_verb_noop) {
     bool failed = s->chunk == CHUNK_FAILED;
@@ -480,13 +501,13 @@ static void set_client(struct smtp_session *s) {
   /* A local caller is named also when -oMa makes a host of it; a host test has nobody behind it. */
   cl->ident = str_is_set(p->ident) || !p->submitter || p->kind == SESSION_TEST ? p->ident : p->submitter->login;
   cl->connection_id = s->base.connection_id;
-  cl->host_authenticated = p->host_authenticated;
+  if (p->peer.family) /* -oMaa says it of the host */
+    cl->host_authenticated = p->host_authenticated;
   cl->authenticated_id = p->authenticated_id;
   cl->authenticated_sender = p->authenticated_sender;
-  /* A local caller is as good as authenticated by the system. */
-  if (cl->local && p->submitter && !str_is_set(cl->authenticated_id))
+  /* A local caller is as good as authenticated by the system; who is trusted speaks for others. */
+  if (cl->local && p->submitter && !p->submitter->trusted && !str_is_set(cl->authenticated_id))
     cl->authenticated_id = p->submitter->login;
-  s->authenticated_sender = cl->authenticated_sender;
   if (p->local.family) {
     cl->interface_address = ip_text(s->arena, &p->local);
     cl->interface_port = p->local_port;
@@ -497,6 +518,10 @@ static void set_client(struct smtp_session *s) {
       cl->host_name = p->host_name;
       cl->host_name_looked_up = true;
     }
+  }
+  if (p->tls) {
+    cl->tls = tls_info_copy(s->arena, p->tls);
+    cl->tls->server = true;
   }
   client_set_fullhost(s->arena, cl);
   smtp_set_protocol(s);
@@ -509,7 +534,7 @@ static void set_options(struct smtp_session *s) {
   s->allow_unqualified_recipient = (!tcp && !s->p->no_qualify) || smtp_match_host(s, &o->recipient_unqualified_hosts);
   s->helo_verify_must = tcp && smtp_match_host(s, &o->helo_verify_hosts);
   s->helo_verify_try = tcp && !s->helo_verify_must && smtp_match_host(s, &o->helo_try_verify_hosts);
-  s->helo_accept_junk = !tcp || smtp_match_host(s, &o->helo_accept_junk_hosts);
+  s->helo_accept_junk = smtp_match_host(s, &o->helo_accept_junk_hosts);
   s->helo_required = s->helo_verify_must || smtp_match_host(s, &o->hosts_require_helo);
   if (expand_option_int(s->c, &o->recipients_max, "recipients_max", &s->recipients_max) != 0)
     s->recipients_max = 0;
@@ -554,7 +579,7 @@ static void log_connection(struct smtp_session *s) {
   const struct smtp_hooks *h = s->p->hooks;
   const struct client *cl = s->c->client;
   if (s->p->kind != SESSION_SMTP || !h || !h->connections) {
-    acl_log(s->c, LOG_MAIN, "%.*s", STRF(connection_text(s)));
+    acl_log(s->c, LOG_MAIN, "%.*s", STRF(smtp_connection_text(s)));
     return;
   }
   struct str text = client_log_text(s->c->arena, cl, false);
@@ -637,19 +662,16 @@ static bool start_session(struct smtp_session *s) {
     stream_printf(s->stream, "**** but without any ident (RFC 1413) callback.\n**** This is not for real!\n\n");
   }
   bool proxied = smtp_is_tcp(s) && smtp_match_host(s, &s->o->hosts_proxy);
-  if (proxied) {
-    log_connection(s);
-    if (refused_by_limits(s) || !smtp_proxy_negotiate(s))
-      return false;
-  }
+  log_connection(s); /* before anything is known but the address */
+  if (proxied && (refused_by_limits(s) || !smtp_proxy_negotiate(s)))
+    return false;
   if (!str_is_set(c->client->ident))
     smtp_ident(s);
   if (str_is_set(c->client->host_address) && !str_is_set(c->client->host_name) && smtp_match_host(s, &s->o->host_lookup)) {
-    host_name_lookup(c);
+    if (host_name_lookup(c) == OUTCOME_FAIL && str_find(c->error, STR(" does not match ")) >= 0)
+      s->name_trouble = str_printf(s->arena, " (%.*s)", STRF(c->error));
     client_set_fullhost(s->arena, c->client);
   }
-  if (!proxied)
-    log_connection(s);
   if (refused_by_host(s) || (!proxied && refused_by_limits(s)) || !size_limit_known(s))
     return false;
   set_options(s);
@@ -736,14 +758,16 @@ int smtp_server_run(const struct smtp_params *p) {
   stream_set_write_timeout(p->stream, 300);
   set_client(s);
   if (p->kind == SESSION_BATCH) {
+    log_connection(s);
     status = smtp_batch_run(s);
   } else {
     bool started = start_session(s);
     if (started)
       command_loop(s);
     smtp_flush(s);
-    log_no_mail(s);
-    if (p->kind == SESSION_LOCAL_SMTP && started && !s->quit_seen)
+    if (started)
+      log_no_mail(s);
+    if (started && !s->quit_seen && (p->reversed || (p->kind == SESSION_LOCAL_SMTP && !s->orderly_end)))
       status = 1;
   }
   fiber_set_local(NULL);

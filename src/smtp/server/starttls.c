@@ -108,7 +108,10 @@ static int make_params(struct smtp_session *s, struct tls_params *ret) {
     return -EINVAL;
   if (str_find_byte(s->o->tls_certificate.text, '$') >= 0 || str_find_byte(s->o->tls_privatekey.text, '$') >= 0)
     p.on_sni = on_sni;
-  if (smtp_match_host(s, &s->o->tls_verify_hosts))
+  int must = smtp_host_in(s, &s->o->tls_verify_hosts, "tls_verify_hosts");
+  if (must != OUTCOME_OK && must != OUTCOME_FAIL)
+    return -EINVAL; /* who has to show a certificate cannot be told */
+  if (must == OUTCOME_OK)
     p.verify = TLS_VERIFY_REQUIRED;
   else if (smtp_match_host(s, &s->o->tls_try_verify_hosts))
     p.verify = TLS_VERIFY_OPTIONAL;
@@ -171,6 +174,8 @@ int smtp_tls_start(struct smtp_session *s) {
 
 enum smtp_next smtp_verb_starttls(struct smtp_session *s, struct str args) {
   struct ctx *c = s->c;
+  if (args.len > 0)
+    return smtp_synprot(s, false, 501, STR_UNSET, "unexpected argument data");
   if (!s->ad_tls)
     return smtp_synprot(s, true, 503, STR_UNSET, "STARTTLS command used when not advertised");
   enum acl_result r = smtp_acl(s, ACL_STARTTLS, &s->o->acl_smtp_starttls, ACL_OK);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/encode.h"
+#include "base/fd_io.h"
 #include "smtp/server/internal.h"
 #include "smtp/server/wellknown.h"
 
@@ -21,9 +22,9 @@ static int read_all(struct ctx *c, int fd, struct str *ret) {
   if (st.st_size > FILE_MAX)
     return -EFBIG;
   char *p = arena_bytes(c->arena, (size_t)st.st_size);
-  ssize_t n = pread(fd, p, (size_t)st.st_size, 0);
+  ssize_t n = fd_read_all(fd, p, (size_t)st.st_size);
   *ret = str_n(p, n > 0 ? (size_t)n : 0);
-  return n < 0 ? -errno : n == 0 ? -EINVAL : 0;
+  return n < 0 ? (int)n : n == 0 ? -EINVAL : 0;
 }
 
 int smtp_control_wellknown(struct ctx *c, struct str option) {
