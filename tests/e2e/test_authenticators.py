@@ -532,13 +532,13 @@ text:
     log = [line.split(' ', 2)[2] for line in m.log().split('\n') if 'id=<' in line or 'ignoring' in line]
     assert log == ['id=<> fail=<mayy> by=<> sender=<>', 'id=<mayy> fail=<> by=<plain> sender=<ok@local.test>',
                    log[2], 'id=<mayy> fail=<> by=<plain> sender=<>', 'id=<mayy> fail=<> by=<plain> sender=<>']
-    assert log[2].startswith('ignoring AUTH=bad@local.test from ') and log[2].endswith('(server_mail_auth_condition failed)')
+    assert log[2].startswith('ignoring AUTH=bad@local.test from ') and log[2].endswith('(server_mail_auth_condition failed: authenticated ID="mayy")')
 
 
 @pytest.mark.parametrize('options, want', [
-    ('client_condition = no', 'authentication required but authentication attempt'),
-    ('client_condition = ${if eq{a}{b}{x}fail}', 'authentication required but authentication attempt'),
-    ('client_condition = ${nosuch{x}}', 'authentication required but authentication attempt'),
+    ('client_condition = no', 'authentication required but no common mechanisms were found'),
+    ('client_condition = ${if eq{a}{b}{x}fail}', 'authentication required but no common mechanisms were found'),
+    ('client_condition = ${nosuch{x}}', 'authentication required but no common mechanisms were found'),
     ('client_condition = yes\n client_set_id = ${nosuch{x}}', 'A=c'),
     ('client_condition = 1', 'A=c'),
     ('client_condition = anything', 'A=c'),

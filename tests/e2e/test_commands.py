@@ -23,14 +23,3 @@ def test_answers(file, scratch):
             wrong += [f'{file.name}.txt:{c.number}: $ {c.words}', *difflib.unified_diff(c.answer, got, 'written', 'answered', lineterm='', n=0)]
     assert not wrong, '\n'.join(wrong)
     assert file.commands
-
-
-def test_atrn_is_refused_by_name(martlet):
-    """The option, the condition and the command line's: what is not there says so. (The verb is then none that we know.)"""
-    m = martlet(daemon=False)
-    done = m.run('-atrn', 'a.test', 'b.test', check=False)
-    assert done.returncode != 0 and 'option -atrn is not supported yet' in done.stdout
-    for kw, text in ((dict(main='acl_smtp_atrn = x'), 'option "acl_smtp_atrn" is not supported yet'),
-                     (dict(acl='x:\n  accept atrn_domains = a.test\n'), 'atrn_domains')):
-        done = martlet(daemon=False, **kw).run('-bV', check=False)
-        assert done.returncode != 0 and text in done.stdout and 'not supported yet' in done.stdout

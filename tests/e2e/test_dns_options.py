@@ -114,6 +114,14 @@ def test_retry(asks, nameserver, tries):
     wait_for(lambda: asked(nameserver, 'A') == ['lost.test'] * tries, lambda: str(nameserver.queries))
 
 
+def test_retry_as_the_system_does(martlet, nameserver):
+    """Without options of ours: those of resolv.conf, which RES_OPTIONS overrides (resolv.conf(5))."""
+    nameserver.trouble['lost.test'] = 'TIMEOUT'
+    m = martlet(resolver=nameserver.address, daemon=False, main='add_environment = <; RES_OPTIONS=timeout:1 attempts:3')
+    assert 'DEFER' in m.run('-be', text_of('a=lost.test'))
+    wait_for(lambda: asked(nameserver, 'A') == ['lost.test'] * 3, lambda: str(nameserver.queries))
+
+
 def test_ipv4_lookup(asks, nameserver, martlet):
     nameserver.add('four.test', 'A', '10.0.0.1').add('six.test', 'A', '10.0.0.1')
     m = martlet(resolver=nameserver.address, daemon=False, main='dns_ipv4_lookup = four.test\n',

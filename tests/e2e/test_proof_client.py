@@ -201,7 +201,7 @@ def test_queuefile_keeps_all_that_the_spool_has(martlet):
         c.expect(354, 'DATA')
         assert c.body('Subject: x\r\nX-Own: kept\r\n\r\nx\r\n')[0] == 250
     ident = re.search(r'(\S+) <= a@b', m.log())[1]
-    before = m.run('-Mvh', ident)
+    before = wait_for(lambda: (shown := m.run('-Mvh', ident, check=False)).returncode == 0 and shown.stdout, m.logs) # its files come a little later
     m.run('-M', ident, check=False)
     after = wait_for(lambda: read(os.path.join(directory, ident + '-H')), m.logs)
     for line in ('-dsn_envid a+2Bb', '-dsn_ret 2', '-aclm _note 4\nkept', '-aclc _other 3\ntoo', 'X-Own: kept', 'rfc822;y+2Bz@local.test'):

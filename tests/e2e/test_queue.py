@@ -1,5 +1,6 @@
 """The queue: connections that carry more than one of its messages, queue runs."""
 import re
+import types
 
 import pytest
 
@@ -38,6 +39,19 @@ def test_only_so_many_over_one_connection(smtp_server, queued):
     m = queued(h, 'connection_max_messages = 2')
     m.run('-qq')
     assert recipients(h) == ALL and h.sessions == 2, m.logs()
+
+
+def test_ports_of_a_host_wait_apart(smtp_server, queued):
+    """What waits for one port is not tried over a connection to another."""
+    h, other = smtp_server(), smtp_server()
+    m = queued(types.SimpleNamespace(port=f'${{if eq{{$domain}}{{other.test}}{{{other.port}}}{{{h.port}}}}}'), n=0)
+    for i in range(3):
+        for to in f'r{i}@relay.test', f'o{i}@other.test':
+            m.run('-odq', '-f', 'a@b.test', to, input='\nx\n')
+    m.run('-qq')
+    assert recipients(h) == ALL and h.sessions == 1, m.logs()
+    assert len(other.messages) == 3 and other.sessions == 1, m.logs()
+    assert not m.queue()
 
 
 def test_over_tls(smtp_server, queued, authority):

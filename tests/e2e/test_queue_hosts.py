@@ -44,7 +44,7 @@ def test_silent_destination_takes_only_so_many(server, silent):
     """Forty messages to it, then ten for the other: they go while all that try the silent one still hang."""
     m, hop = server
     send(m, 40, 'dead.test')
-    wait_for(lambda: silent.sessions >= 4, lambda: 'the silent destination to be tried' + m.logs())
+    wait_for(lambda: silent.sessions >= 2, lambda: 'the silent destination to be tried' + m.logs())
     send(m, 10, 'relay.test')
     wait_for(lambda: len(hop.messages) == 10, lambda: f'the others to go, {silent.sessions} hang' + m.logs())
     wait_for(lambda: len(set(re.findall(r'== (u\d+)@dead.test .*defer \(-63\): other deliveries wait for the hosts', m.log()))) >= 20,

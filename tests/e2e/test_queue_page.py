@@ -47,6 +47,13 @@ def test_groups(queued):
     assert '\033' not in out
 
 
+def test_reason_of_a_host_that_has_a_name(martlet):
+    m = martlet(daemon=False, smarthost='localhost::1', space='0')
+    m.run('-odi', '-f', 's@b.test', 'r@relay.test', input=HEADER)
+    status, out = page(m)
+    assert status == 0 and re.search(r'^relay\.test +1 +0m +0m +(in \d+s|next run) +Connection refused$', out, re.M), out
+
+
 def test_json(queued):
     queued.run('-Mf', queued.run('-bpi').split()[3])
     status, out = page(queued, '--json')

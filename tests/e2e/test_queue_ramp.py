@@ -25,7 +25,9 @@ def test_daemon_begins_with_what_the_first_stage_finds(martlet, smtp_server, ram
         time.sleep(0.02)
     hop = smtp_server({'DOT': slowly})
     m = martlet(smarthost=f'127.0.0.1::{hop.port}', arguments=['-q1h', '-odq'],
-                main=f'log_selector = +pid\nqueue_fast_ramp = {"true" if ramp else "false"}\nsmtp_accept_queue_per_connection = 0')
+                main=f'log_selector = +pid\nqueue_fast_ramp = {"true" if ramp else "false"}\nsmtp_accept_queue_per_connection = 0\n'
+                     'worker_processes = 1')
+    m.wait_log('End queue run')  # the daemon's first one, which would take what comes meanwhile
     queued(m, 70)
     m.run('-qq', timeout=300)
     wait_for(lambda: not m.queue(), lambda: 'all to go' + m.logs(), 90)

@@ -135,7 +135,7 @@ def test_conditions_of_the_whole_message_are_not_for_one_recipient(martlet):
         c.expect(354, 'DATA')
         c.send('From: a@b.test\r\n\r\nx\r\n.\r\n')
         assert prdr_replies(c, 2) == [450, 450, 250]
-    m.wait_log(r'cannot use dmarc_status condition in PRDR ACL', count=2)
+    m.wait_log(r'cannot test dmarc_status condition in PRDR ACL', count=2)
     assert not m.spool_files()
 
 

@@ -251,3 +251,29 @@ def test_bad_provider(martlet, file):
     m = martlet(daemon=False, main=f'bmi_config_file = {file}\n')
     done = m.run('-bV', check=False)
     assert done.returncode != 0 and 'bmi_config_file' in done.stdout
+
+
+# Statements of the RCPT and DATA ACLs: where bmi_run stands, as seen from the start of the cut-through.
+PLACES = {
+    'in front': ('  warn local_parts = x\n    control = bmi_run\n  warn control = cutthrough_delivery\n', ''),
+    'behind': ('  warn control = cutthrough_delivery\n  warn control = bmi_run\n', ''),
+    'second recipient': ('  warn control = cutthrough_delivery\n  warn local_parts = y\n    control = bmi_run\n', ''),
+    'DATA': ('  warn control = cutthrough_delivery\n', '  warn control = bmi_run\n')}
+
+
+@pytest.mark.parametrize('place', PLACES)
+def test_no_cutthrough(martlet, smtp_server, stub, place):
+    """Nothing is passed on before the verdict is there, and the one that is to be dropped is not passed on at all."""
+    verdicts = stub(lines('VERDICT 1 deliver\nVERDICT 2 drop\nDONE\n'))
+    next_host = smtp_server()
+    rcpt, data = PLACES[place]
+    m = martlet(smarthost=f'127.0.0.1::{next_host.port}', relay_to='relay.test', acl_rcpt=rcpt,
+                main=f'bmi_config_file = inet:127.0.0.1:{verdicts.port}\nacl_smtp_data = data', acl=f'data:\n{data}  accept\n',
+                routers='drop:\n  driver = redirect\n  bmi_dont_deliver\n  data = :blackhole:\n')
+    with Client(m.port) as c:
+        assert c.mail('a@b.test', 'x@relay.test', 'y@relay.test', data='Subject: x\r\n\r\nbody\r\n')[0] == 250
+    m.wait_log(r' => x@relay\.test R=relay T=remote_smtp ')
+    m.wait_log(r' => :blackhole: <y@relay\.test> R=drop')
+    m.wait_empty()
+    assert '>>' not in m.log() and len(next_host.messages) == 1 and len(verdicts.requests) == 1
+    assert next_host.messages[0]['rcpt'] == ['<x@relay.test>'], next_host.messages

@@ -111,6 +111,35 @@ def test_recipients_in_order(martlet, stub):
     assert server.requests[0].split(b'\n\n')[0].split(b'\n')[4:] == [b'u0@local.test', 'f\u00fcr@local.test'.encode(), b'u1@local.test']
 
 
+def test_each_recipient_alone(martlet, stub):
+    """With PRDR the letter is that recipient's, also when an earlier one was refused before dccifd was asked; one question for all."""
+    server = stub(dccifd(f'S\nAARG\n{HEADER}'))
+    m = martlet(main=f'acl_smtp_data = data\nacl_smtp_data_prdr = each\nprdr_enable\ndccifd_address = {server.address}\n', acl='''
+data:
+  accept dcc = *
+         logwrite = all <$dcc_result>
+each:
+  deny   local_parts = u1
+         message = not u1
+  defer  !dcc = *
+         condition = ${if eq{$dcc_result}{G}}
+         message = greylisted
+  deny   !dcc = *
+         message = bulk $dcc_result
+  accept logwrite = fine <$dcc_result>
+''')
+    with Client(m.port, timeout=100) as c:
+        c.ehlo()
+        c.expect(250, 'MAIL FROM:<a@b.test> PRDR')
+        for r in ('u1', 'u0', 'u2', 'u3'):
+            c.expect(250, f'RCPT TO:<{r}@local.test>')
+        c.expect(354, 'DATA')
+        c.send('Subject: x\r\n\r\nbody\r\n.\r\n')
+        assert [c.reply() for _ in range(6)][1:5] == [(550, 'not u1'), (250, 'PRDR R=<u0@local.test> acceptance'), (550, 'bulk R'), (450, 'greylisted')]
+    assert 'fine <A>' in m.log() and 'all <S>' in m.log() and len(server.requests) == 1
+    assert str(m.wait_mail('u0')[0]).count('X-DCC-Test-Metrics') == 1
+
+
 def test_header_in_the_spool(martlet, stub):
     server = stub(dccifd('A\nA\n' + HEADER))
     m = martlet(main=f'acl_smtp_data = data\ndccifd_address = {server.address}\nqueue_only\n', acl=ACL.format(override='', added=''))

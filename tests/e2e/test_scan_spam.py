@@ -87,7 +87,7 @@ def test_rspamd(scanning, stub):
     assert send(m, 'a@b.test')[0] == 250
     assert 'ham <12.4> <124> <++++++++++++> <add header> <Action: add header/ Symbol: FOO>' in m.log()
     assert re.match(rb'CHECK RSPAMC/1\.3\r\nContent-length: \d+\r\nQueue-Id: \S+\r\nFrom: <a@b\.test>\r\nRecipient-Number: 1\r\n'
-                    rb'Rcpt: <u0@local\.test>\r\nHelo: client\.test\r\nIP: 127\.0\.0\.1\r\n\r\n$', server.requests[0])
+                    rb'Rcpt: <u0@local\.test>\r\nHelo: client\.test\r\n(Hostname: \S+\r\n)?IP: 127\.0\.0\.1\r\n\r\n$', server.requests[0])
 
 
 def test_servers(scanning, stub):
@@ -98,7 +98,7 @@ def test_servers(scanning, stub):
     other = f'{(hour + 2) % 24}-{(hour + 3) % 24}' if hour < 21 else '1-2'
     m = scanning(prefer=f'{good.address}:{spam.address} pri=2', weight=f'{good.address} weight=0:{spam.address} weight=5',
                  time=f'{good.address}:{spam.address} pri=9 time={other}', down=f'{down.address} pri=2 retry=1s tmo=5s:{spam.address}',
-                 unix=f'{unix.address} pri=3 : {good.address}', alldown=down.address, bad=f'foo:{good.address} pri=x wrong:{good.address} variant=x',
+                 unix=f'{unix.address} pri=3 : {good.address}', alldown=down.address, bad=f'foo:{good.address} pri=x wrong:{good.address} variant=x tmo=y retry=z time=3',
                  none='foo', separator=f'<; 127.0.0.1 {spam.port} pri=2; ::1 1 pri=3')
     for name, code in (('prefer', 550), ('weight', 550), ('time', 250), ('down', 550), ('unix', 550), ('alldown', 451), ('bad', 250), ('none', 451),
                        ('separator', 550)):
@@ -106,6 +106,7 @@ def test_servers(scanning, stub):
             assert send(m, f'{name}@b.test')[0] == code, (name, m.logs())
     log = m.log()
     for text in ("invalid spamd address: 'foo'", "invalid spamd parameter: 'pri=x'", "invalid spamd parameter: 'wrong'", "invalid spamd parameter: 'variant=x'",
+                 "invalid spamd timeout value: 'y'", "invalid spamd retry value: 'z'", "invalid spamd time value: '3'",
                  'spamd: failed to connect to any address for 127.0.0.1: Connection refused', 'all spamd servers failed', 'no useable spamd server addresses'):
         assert text in log, text
 

@@ -151,7 +151,7 @@ def test_early_pipelining(martlet):
         c.expect(250, 'RCPT TO:<u0@local.test>')
         c.expect(354, 'DATA')
         assert c.body('Subject: x\r\n\r\nx\r\n')[0] == 250
-    assert ' P=esmtp L-. S=' in m.wait_log(r'<= first@b\.test.*')[0]
+    assert ' P=esmtp L.- S=' in m.wait_log(r'<= first@b\.test.*')[0]
     c = Client(m.port, banner=False)
     c.send('EHLO early.test\r\nMAIL FROM:<second@b.test>\r\nRCPT TO:<u0@local.test>\r\nDATA\r\n')
     assert [c.reply()[0] for _ in range(5)] == [220, 250, 250, 250, 354]

@@ -225,4 +225,4 @@ def test_old_words_and_places(martlet, nameserver):
     out = session(m, 'u@temp.ex')
     assert '550 old word' in out
     assert '"bogus" is not a result of "spf"' in session(m, 'u@none.ex')
-    assert 'cannot use spf condition in connection ACL' in session(m, 'u@none.ex', '192.0.2.2')
+    assert 'cannot test spf condition in connection ACL' in session(m, 'u@none.ex', '192.0.2.2')

@@ -89,8 +89,15 @@ def test_errors_and_exit_status(system):
     def failing(*args, input):
         done = m.run('-oep', *args, input=input, user='u2', check=False)
         return done.returncode, done.stdout
+    m.allow_panic = 'found in headers$'
     assert failing('-t', input='Subject: x\n\nx\n') == (1, 'martlet: no recipients in message\n')
+    assert failing('-t', input='To: a@\nCc: u0@local.test\n\nx\n') == (
+        1, 'martlet: invalid address:  a@: domain missing or malformed\n')
+    assert failing('-t', input='To: a@, "b\n\nx\n') == (
+        1, 'martlet: invalid addresses:\n  a@: domain missing or malformed\n  "b: unmatched doublequote in local part\n')
     assert failing('a@@b', input='Subject: x\n\nx\n')[0] == 1
+    assert failing('g: u0@local.test;', input='Subject: x\n\nx\n') == (
+        1, 'martlet: bad recipient address "g: u0@local.test;": missing or malformed local part (expected word or "<")\n')
     status, out = failing('u0@local.test', input='Subject: x\n\n' + 'x' * 60 + '\n' * 4000)
     assert status == 1 and 'message too big (limit set to 2048)' in out
     status, out = failing('u0@local.test', input='Subject: no\n\nx\n')
@@ -103,6 +110,25 @@ def test_error_by_mail(system):
     done = m.run('u0@local.test', input='Subject: large\n\n' + 'x' * 60 + '\n' * 4000, user='u2', check=False)
     assert (done.returncode, done.stdout) == (1, '')
     assert 'Subject: Mail failure - message too big' in text_of(m, 'u2')
+
+
+def test_bad_addresses_of_the_header_do_not_stop_the_others(system):
+    m = system(main='qualify_domain = local.test\nlog_selector = +received_recipients')
+    m.allow_panic = 'found in headers$'
+    done = m.run('-t', input='To: a@, b b\nCc: (who) u0\nX: y\n\nx\n', user='u2', check=False)
+    assert (done.returncode, done.stdout) == (0, '')
+    report = text_of(m, 'u2')
+    assert 'Subject: Mail failure - malformed recipient address' in report
+    assert ('  a@: domain missing or malformed\n  b b: missing or malformed local part (expected word or "<")\n\n'
+            'These addresses have been ignored. The other addresses in the message were\n'
+            'syntactically valid and have been passed on for an attempt at delivery.\n') in report
+    assert 'Received:' not in report.split('including all the headers')[1]
+    assert '\n\nx\n' in text_of(m, 'u0')
+    m.wait_log('<= u2@local.test U=u2 .* for u0$')
+    m.wait_log('bad addresses found in headers$')
+    done = m.run('-t', '-oee', input='Subject: x\n\nx\n', user='u1', check=False)
+    assert done.returncode == 0 # told by mail
+    assert m.run('-t', '-oee', '-f', '<>', input='Subject: x\n\nx\n', user='u1', check=False).returncode == 2
 
 
 def test_foreground_delivery_is_done_when_the_command_returns(system):
@@ -320,6 +346,7 @@ def test_what_cannot_be_taken_comes_back_whole(martlet):
     """The body, too; as Debian's Exim has it."""
     m = martlet(privileged=True, arguments=[], main='qualify_domain = local.test\n')
     text = 'From: u1\nX-Last: z\n\nbody\n' + 'more\n' * 20000
+    m.allow_panic = 'no recipients found in headers$'
     m.run('-odi', '-bnq', 'u1', user='u0', check=False, input=text)
     m.run('-odi', '-t', user='u0', check=False, input=text[:200])
     first, second = sorted(m.wait_mail('u0', 2), key=len, reverse=True)
@@ -327,3 +354,22 @@ def test_what_cannot_be_taken_comes_back_whole(martlet):
     assert first.endswith(copy + b'\n' + text.encode()) or first.endswith(b' characters of the body are included. ------\n')
     assert first.split(copy)[1].startswith(b'\nFrom: u1\nX-Last: z\n\nbody\nmore\n')
     assert b'no recipient addresses' in second and second.endswith(b'\n\n' + text[:200].split('\n\n')[1].encode())
+
+
+def test_who_called_from_where(system):
+    """log_selector = +arguments: also of those who may not write the log; what only looks at something is not told."""
+    m = system(main='log_selector = +arguments', arguments=[])
+    m.wait_log(r' cwd=/\S* \d+ args: \S*martlet .*-bd')
+    m.run('-f', '', '-odq', 'u0@local.test', 'odd name@local.test', 'caf\u00e9@local.test', input='Subject: x\n\nx\n', user='u5', check=False, err=False)
+    m.wait_log(r' cwd=/\S* \d+ args: \S*martlet .*-f "" -odq u0@local\.test "odd name@local\.test" caf\\303\\251@local\.test$')
+    m.run('-bt', 'u0@local.test')
+    m.run('-bpc')
+    m.wait_log(r' args: \S*martlet .*-bpc$')
+    assert ' -bt ' not in m.log() and m.log('panic') == ''
+
+
+def test_long_calls_are_cut(system):
+    m = system(main='log_selector = +arguments', arguments=[])
+    m.run('-odq', *(f'user{i}@local.test' for i in range(2000)), input='Subject: x\n\nx\n', user='u5')
+    m.wait_log(r' args: \S*martlet .*-odq user0@local\.test .* \.\.\.$')
+    assert max(map(len, m.log().split('\n'))) < 8200

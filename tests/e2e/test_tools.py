@@ -231,3 +231,44 @@ def test_debians_exipick_reads_our_spool(busy, peers, tmp_path):
     assert debian(peers, 'exipick', '--spool', str(tmp_path), '-i', '-z')[1].split() == frozen
     assert debian(peers, 'exipick', '--spool', str(tmp_path), '-i', '-f', 'bob@x')[1].split() == [i for i in ids if i not in frozen]
     assert 'later.test' in debian(peers, 'exipick', '--spool', str(tmp_path), '-bp')[1]
+
+
+def test_links_of_an_installation(tmp_path):
+    """packaging/install-links: no file of another package is touched, and a second run changes nothing."""
+    script = os.path.join(os.path.dirname(__file__), '../../packaging/install-links')
+    directory = tmp_path / 'root/usr/local/sbin'
+    directory.mkdir(parents=True)
+    write(directory / 'exiqgrep', 'of somebody else\n')
+    os.symlink('/nowhere', directory / 'exiwhat')
+    for _ in range(2):
+        out = subprocess.run([script, 'sbin', 'exigrep', 'exiqgrep', 'exiwhat'], stdout=subprocess.PIPE, check=True, text=True,
+                             env={**os.environ, 'MESON_INSTALL_DESTDIR_PREFIX': str(tmp_path / 'root/usr/local')}).stdout
+        assert 'exiqgrep' in out and 'exiwhat' in out
+        assert os.readlink(directory / 'exigrep') == 'martlet' and os.readlink(directory / 'exiwhat') == '/nowhere'
+        assert read(directory / 'exiqgrep') == 'of somebody else\n'
+
+
+@pytest.mark.parametrize('words, answer', [
+    ('-l -u -z -pid 1PANS3-003FPJ-00', '1288014663.000000\tpid 774213\n2010-10-25 13:51:03.000000\tpid 774213\n2010-10-25 14:51:03.000000 BST\tpid 774213\n'),
+    ('--unix 1PANS3 E1PANS3-003FPJ-W0', '1288014663.000000\n1288014663.992000\n'),
+    ('-u 1PANS3-000003FPJab-0W7E', '1288014663.123456\n'),
+    ('-u --b36 1PANS3-003FPJ-Q9', '102953955.945000\n'),
+    ('-u -localhost_number=9 1PANS3-003FPJ-TW', '1288014663.150000\n'),
+    ('-u --localhost_number 9 1PANS3-000003FPJab-IvRg', '1288014663.021456\n'),
+    ('-z zzzzzz', '3769-12-05 03:13:03.000000\n'),
+    ('1PANS3-003FPJ-TW', '25-Oct-2010 14:51:03\n'),
+])
+def test_msgdate(words, answer):
+    environment = {**os.environ, 'TZ': 'GMT0BST,M3.5.0/1,M10.5.0'}
+    done = subprocess.run([binary(), 'exim_msgdate', *words.split()], capture_output=True, text=True, timeout=60, env=environment)
+    assert (done.stdout, done.stderr, done.returncode) == (answer, '', 0)
+
+
+def test_msgdate_with_a_configuration(tmp_path):
+    conf = write(tmp_path / 'conf', f'spool_directory = {tmp_path}\nlog_file_path = {tmp_path}/%slog\nlocalhost_number = 3\n')
+    status, out, err = tool('exim_msgdate', '-c', str(conf), '-u', '1PANS3-003FPJ-TW')
+    assert (status, out) == (0, '1288014663.150000\n') and err == 'localhost 9 from message-id != given number 3\n'
+    for words, error in (('-u --b36 zzzzzz', 'zzzzzz is not base 36'), ('-u -localhost_number=20 1PANS3', 'localhost_number > 16'),
+                         ('--zork 1PANS3', 'is unknown'), ('1PANS', 'is not a message id'), ('-localhost_number=x 1PANS3', 'is unknown')):
+        status, out, err = tool('exim_msgdate', *words.split())
+        assert status == 255 and not out and error in err

@@ -69,13 +69,13 @@ remote-control:
         pids = self.pids()
         if sig == signal.SIGKILL:
             for pid in pids:
-                os.kill(pid, sig)
+                procs.kill(pid, sig)
         super().stop(sig)
         for pid in filter(procs.alive, pids):
             try:
                 wait_for(lambda: not procs.alive(pid), 'its processes to end', 10)
             except AssertionError:
-                os.kill(pid, signal.SIGKILL)
+                procs.kill(pid, signal.SIGKILL)
 
     def change(self, **zones):
         """Restarts it with other zones; dots of names are written __."""

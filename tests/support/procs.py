@@ -19,6 +19,14 @@ def alive(pid):
     return got is not None and got[2] not in 'ZX'
 
 
+def kill(pid, sig):
+    """Who has ended meanwhile is no error."""
+    try:
+        os.kill(pid, sig)
+    except ProcessLookupError:
+        pass
+
+
 def tree(*roots):
     """The roots and all their living descendants."""
     children = {}

@@ -177,7 +177,7 @@ class Clamd(Program):
     program = 'clamd'
 
     def prepare(self):
-        os.makedirs(self.path('db'))
+        os.makedirs(self.path('db'), exist_ok=True)
         for name, text in (('EICAR.Test', EICAR), ('Martlet.Test', 'martlet-test-signature')):
             write(self.path(f'db/{name}.ndb'), f'{name}:0:*:{text.encode().hex()}\n')
         self.socket = self.path('socket')
