@@ -195,8 +195,8 @@ def test_warning_is_in_the_named_queue(martlet):
     path = m.outside(f'spool/own/input/{ident}-H')
     with open(path) as f:
         text = f.read()
-    text = re.sub(r'^(\d{10}) ', lambda t: f'{int(t[1]) - 3600} ', text, flags=re.M)
-    text = re.sub(r'^-received_time_complete (\d+)', lambda t: f'-received_time_complete {int(t[1]) - 3600}', text, flags=re.M)
+    text = re.sub(r'^(\d{10}) ', lambda t: f'{int(t[1]) - 600} ', text, flags=re.M)
+    text = re.sub(r'^-received_time_complete (\d+)', lambda t: f'-received_time_complete {int(t[1]) - 600}', text, flags=re.M)
     with open(path, 'r+') as f:
         f.write(text)
     m.run('-qffGown')
