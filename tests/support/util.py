@@ -1,4 +1,5 @@
 """Free ports, waiting for a condition, small files."""
+import errno
 import os
 import random
 import socket
@@ -23,10 +24,49 @@ def wait_for(condition, what, patience=None, pause=0.02):
         time.sleep(pause)
 
 
+class Ports:
+    """A block of ports that is this process's own, among all tests of the machine, as long as it lives: an abstract UNIX socket says so.
+
+    They are outside of those that the kernel gives to connections and to port 0, which would otherwise take a port
+    between the moment it is picked and that at which a server binds it.
+    """
+    FIRST, BLOCK, BLOCKS = 10240, 128, 176
+
+    def __init__(self):
+        for block in random.SystemRandom().sample(range(self.BLOCKS), self.BLOCKS):
+            self.mark = socket.socket(socket.AF_UNIX)
+            try:
+                self.mark.bind(f'\0martlet-test-ports-{block}')
+                break
+            except OSError:
+                self.mark.close()
+        else:
+            raise OSError('all blocks of ports are taken')
+        self.pid, self.block, self.next = os.getpid(), block, 0
+
+    def pick(self, address):
+        for _ in range(self.BLOCK):
+            port = self.FIRST + self.block * self.BLOCK + self.next % self.BLOCK
+            self.next += 1
+            with socket.socket(socket.AF_INET6 if ':' in address else socket.AF_INET) as s:
+                try:
+                    s.bind((address, port))
+                    return port
+                except OSError as e:
+                    if e.errno != errno.EADDRINUSE:
+                        raise
+        raise OSError('all ports of the block are taken')
+
+
+ports = None
+
+
 def free_port(address='127.0.0.1'):
-    with socket.socket(socket.AF_INET6 if ':' in address else socket.AF_INET) as s:
-        s.bind((address, 0))
-        return s.getsockname()[1]
+    """A port that nobody else of the tests picks, and that the kernel gives to nobody."""
+    global ports
+    if ports is None or ports.pid != os.getpid():
+        ports = Ports()
+    return ports.pick(address)
 
 
 def free_loopback():
