@@ -19,11 +19,11 @@ TEXT = 'Subject: x\r\n\r\ntext\r\n'
 
 class Line:
     """A line to a server. `talk` has, for each connection, the directions in which bytes went, in order ('c' from the client,
-    's' from the server), and what they were. held: from the second connection on, the server is not heard before the client
-    has spoken; a client that waits for the banner waits in vain."""
+    's' from the server), and what they were. held: so many connections from now on reach the server only with what the client
+    says first, a client that waits for the banner waits in vain; `spoken` is called when the server has it."""
 
     def __init__(self, port):
-        self.port, self.talk, self.held = port, [], False
+        self.port, self.talk, self.held, self.spoken = port, [], 0, lambda: None
         self.listener = socket.create_server(('127.0.0.1', 0))
         self.address = self.listener.getsockname()[1]
         threading.Thread(target=self.run, daemon=True).start()
@@ -39,11 +39,17 @@ class Line:
     def carry(self, client):
         talk = []
         self.talk.append(talk)
-        wait = self.held
+        first = b''
+        if self.held:
+            self.held -= 1
+            first = client.recv(65536)
+            talk.append(('c', first))
         with client, socket.create_connection(('127.0.0.1', self.port)) as server, selectors.DefaultSelector() as s:
+            if first:
+                server.sendall(first)
+                self.spoken()
             s.register(client, selectors.EVENT_READ, ('c', server))
-            if not wait:
-                s.register(server, selectors.EVENT_READ, ('s', client))
+            s.register(server, selectors.EVENT_READ, ('s', client))
             while True:
                 for key, _ in s.select():
                     who, to = key.data
@@ -56,9 +62,6 @@ class Line:
                     if not data:
                         return
                     talk.append((who, data))
-                    if wait:
-                        wait = False
-                        s.register(server, selectors.EVENT_READ, ('s', client))
 
     def turns(self, n):
         """How often the client had to wait for the server before it went on."""
@@ -96,7 +99,7 @@ def test_exim_is_spoken_to_before_it_speaks(martlet, exim, line):
     way = line(e.port)
     m = relay(martlet, way.address)
     assert ' L K ' in send(m, 'u1') or ' L ' in m.log(), m.log()
-    way.held = True
+    way.held = 1
     assert ' L* ' in send(m, 'u2'), m.log()
     # EHLO and what follows it are there before the first byte of the server; fewer turns of the line.
     assert way.talk[0][0][0] == 's' and way.talk[1][0][0] == 'c'
@@ -115,13 +118,17 @@ def test_exim_has_withdrawn_its_offer(martlet, exim, line):
     way = line(willing.port)
     m = relay(martlet, way.address)
     send(m, 'u1')
-    way.port = other.port
+    way.port, way.held = other.port, 1
+    # It finds the early commands when it looks: its daemon takes the connection only when they are there.
+    daemon = next(p for p in other.place.processes() if '\0-bd\0' in read(f'/proc/{p}/cmdline'))
+    way.spoken = lambda: os.kill(daemon, signal.SIGCONT)
+    os.kill(daemon, signal.SIGSTOP)
     for user in ('u2', 'u3'):
         assert ' L* ' not in send(m, user), m.log()
     assert not re.search(r' (==|\*\*) ', m.log()) and m.queue() == [], m.log()
     # The second time it is not tried again.
     assert [t[0][0] for t in way.talk] == ['s', 'c', 's', 's'], way.talk
-    assert 'synchronization error' in other.log() + other.log('reject'), other.log()
+    wait_for(lambda: 'synchronization error' in other.log() + other.log('reject'), other.log)
 
 
 def scanner(martlet):
@@ -255,10 +262,12 @@ def test_the_same_events_as_exim(martlet, exim, smtp_server):
     found = []
     for kind in (exim, martlet):
         hop = smtp_server({'RCPT': answer}, keywords=('PIPELINING',))
-        main, client = 'event_action = ${acl{ev}}\n', 'event_action = ${acl{ev}}\n  hosts_try_fastopen ='
+        # Exim does not always offer the bounce's connection to the message that waits for the same host.
+        main, client = 'event_action = ${acl{ev}}\n', 'event_action = ${acl{ev}}\n  hosts_try_fastopen =\n  connection_max_messages = 1'
         if kind is exim:
             e = exim(main=main, acl='  accept\n' + EVENTS + 'unused:\n', client=f'port = {hop.port}\n  {client}', smarthost='127.0.0.1')
             e.exim('-odi', '-f', 's@b.test', 'good@relay.test', 'bad@relay.test', 'later@relay.test', input='Subject: x\n\nx\n')
+            wait_for(lambda: e.log().count('event tcp:close') == 2 and 'event msg:complete' in e.log(), e.log)
             found.append(events_of(e.log()))
         else:
             m = martlet(daemon=False, main=main, acl=EVENTS, relay_to='*', client=f'port = {hop.port}\n  {client}', smarthost='127.0.0.1')
@@ -267,8 +276,7 @@ def test_the_same_events_as_exim(martlet, exim, smtp_server):
     theirs, ours = found
     names = [x.split()[0] for x in theirs]
     assert {'tcp:connect', 'smtp:connect', 'msg:rcpt:host:defer', 'msg:fail:delivery', 'msg:delivery'} <= set(names), theirs
-    # The bounce's connection is offered to the message that waits for the same host, and ends a little later; and Exim still has
-    # the bounce's recipient at hand when all is over.
+    # Exim still has the bounce's recipient at hand when all is over.
     def rest(events):
         return sorted(re.sub(r'(msg:complete|tcp:close) s?', r'\1 ', x) for x in events[8:])
     assert ours[:8] == theirs[:8] and rest(ours) == rest(theirs), '\n'.join(['ours:', *ours, 'theirs:', *theirs])
