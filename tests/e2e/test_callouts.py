@@ -132,7 +132,7 @@ def test_the_second_host_answers(martlet, smtp_server):
 
 def test_a_silent_host_stalls_nobody_else(martlet, smtp_server):
     """The callout waits for a banner; another session of the same (only) worker goes on meanwhile."""
-    silent = smtp_server({'CONNECT': lambda *_: time.sleep(20)})
+    silent = smtp_server({'CONNECT': lambda *_: time.sleep(120)})
     m = callout(martlet, silent.port, '5s,maxwait=5s', main='worker_processes = 1')
     with Client(m.port) as waiting, Client(m.port) as other:
         waiting.ehlo()

@@ -127,7 +127,7 @@ def test_posttls_finger(receiver, world, peers, scratch):  # noqa: F811
     p.start()
     try:
         for name, good in (('peer', True), ('peer2', False)):
-            out = p.run(['/usr/sbin/posttls-finger', '-t', '20', '-T', '20', '-c', '-l', 'dane', '-o', 'inet_protocols=ipv4',
+            out = p.run(['/usr/sbin/posttls-finger', '-t', '60', '-T', '60', '-c', '-l', 'dane', '-o', 'inet_protocols=ipv4',
                          f'{name}.dane.test:{receiver.port}'], check=False)
             assert (f'Verified TLS connection established to mx-{name}.dane.test' in out) == good, out
             assert good or 'Untrusted TLS connection' in out

@@ -16,7 +16,7 @@ check_data:
   accept logwrite = dmarc <$dmarc_status> <$dmarc_used_domain> <$dmarc_domain_policy> <$dmarc_alignment_spf$dmarc_alignment_dkim>
          add_header = ${authresults{us.ex}}
 """
-MAIN = 'acl_smtp_data = check_data\ndns_retrans = 2s\ndns_retry = 1\nlog_selector = +dmarc +dmarc_verbose\n'
+MAIN = 'acl_smtp_data = check_data\nlog_selector = +dmarc +dmarc_verbose\n'
 
 RECORDS = {
     'p.ex': 'v=DMARC1; p=reject', 'q.ex': 'v=DMARC1;p=quarantine; sp=none', 'n.ex': 'v=DMARC1; p=none; rua=mailto:x@n.ex',

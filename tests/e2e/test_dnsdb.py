@@ -66,8 +66,8 @@ CASES = [
     ('dnssec_lax,a=h.ex', '<10.0.0.1\n10.0.0.2>no'),
     ('dnssec_never,a=h.ex', '<10.0.0.1\n10.0.0.2>'),
     ('dnssec_never,defer_never,a=again.ex', '<NO>'),
-    ('retrans_1s,retry_1,a=h.ex', '<10.0.0.1\n10.0.0.2>no'),
-    ('retrans_1s, retry_1 , a=h.ex', '<10.0.0.1\n10.0.0.2>no'),
+    ('retrans_30s,retry_1,a=h.ex', '<10.0.0.1\n10.0.0.2>no'),
+    ('retrans_30s, retry_1 , a=h.ex', '<10.0.0.1\n10.0.0.2>no'),
     ('retry_0,a=h.ex', '<10.0.0.1\n10.0.0.2>no'),
     ('a=', '<NO>no'),
     ('>', '<NO>no'),
@@ -119,7 +119,7 @@ def fill(ns):
 @pytest.fixture
 def asking(martlet, nameserver):
     fill(nameserver)
-    return martlet(resolver=nameserver.address, main='dns_retrans = 2s\ndns_retry = 2', daemon=False)
+    return martlet(resolver=nameserver.address, daemon=False)
 
 
 def test_answers(asking):

@@ -75,7 +75,7 @@ def receiving(martlet, nameserver, key):
 
     def start(rcpt='  warn control = dk_verify\n', **kw):
         return martlet(resolver=nameserver.address, daemon=False, acl=ACLS, acl_rcpt=rcpt,
-                       main='acl_smtp_data = check_data\ndns_retrans = 1s\ndns_retry = 1\n', **kw)
+                       main='acl_smtp_data = check_data\n', **kw)
     return start
 
 

@@ -61,7 +61,7 @@ def test_settings(martlet, slapd):
         got = m.expand(f'${{lookup ldap{{{settings} {rest}}}}}')
         return got.split('gave DEFER: ')[1] if 'gave DEFER: ' in got else got
     for good in ('user="cn=root,o=base" pass=secret', 'user="cn=fred,o=base" pass="pass word"', 'USER=cn%3Droot,o=base PASS=secret',
-                 'size=1', 'time=5', 'nettime=3', 'connect=5', 'dereference=always', 'referrals=nofollow'):
+                 'size=1', 'time=60', 'nettime=60', 'connect=60', 'dereference=always', 'referrals=nofollow'):
         assert ask(good) == 'Smith', good
     for wrong in ('user="cn=root,o=base" pass=bad', 'user="cn=nobody,o=base" pass=x'):
         assert ask(wrong) == f'"{bind} {server} - LDAP error 49: Invalid credentials"'

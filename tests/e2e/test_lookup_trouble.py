@@ -155,14 +155,14 @@ class TestSql:
 def test_dns(martlet, nameserver, talk):
     nameserver.add('bytes.ex', 'TXT', ['\0\1\t"', 'é\n']).add('a.ex', 'A', '10.0.0.1')
     nameserver.add('big.ex', 'TXT', *[[f'{i:03}' + 'x' * 250] * 4 for i in range(60)])
-    c = talk(martlet(resolver=nameserver.address, main='dns_retrans = 1s\ndns_retry = 1\ndns_use_edns0 = 0', daemon=False))
+    c = talk(martlet(resolver=nameserver.address, main='dns_use_edns0 = 0', daemon=False))
     assert c.ask('${lookup dnsdb{a=a.ex}}') == '10.0.0.1'
     assert decoded(c.ask('${base64:${lookup dnsdb{>+;txt=bytes.ex}}}')) == '\0\1\t"é\n'.encode()
     # By TCP, as it is far too long for a datagram.
     assert c.ask('${strlen:${lookup dnsdb{>+;txt=big.ex}}}') == str(60 * 4 * 253 + 59)
     for trouble in ('TIMEOUT', 'GARBAGE', 'SERVFAIL', 'REFUSED'):
         nameserver.everything = trouble
-        assert 'gave DEFER' in c.ask(f'${{lookup dnsdb{{defer_strict,a={trouble}.ex}}}}'), trouble
+        assert 'gave DEFER' in c.ask(f'${{lookup dnsdb{{defer_strict,retrans_1s,retry_1,a={trouble}.ex}}}}'), trouble
     nameserver.everything = None
     nameserver.add('new.ex', 'A', '10.0.0.2')
     assert c.ask('${lookup dnsdb{a=new.ex}}') == '10.0.0.2'

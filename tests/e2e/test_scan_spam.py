@@ -7,7 +7,7 @@ import pytest
 
 from support import scanners
 from support.smtp import Client
-from support.util import write
+from support.util import free_port, write
 
 pytestmark = pytest.mark.plain
 
@@ -92,13 +92,12 @@ def test_rspamd(scanning, stub):
 
 def test_servers(scanning, stub):
     good, spam, unix = stub(spamd(HAM % '1.0')), stub(spamd(SPAM % '9.0')), stub(spamd(SPAM % '9.0'), unix=True)
-    down = stub(scanners.close)
-    down.stop()
+    down = f'127.0.0.1 {free_port()}'
     hour = time.localtime().tm_hour
     other = f'{(hour + 2) % 24}-{(hour + 3) % 24}' if hour < 21 else '1-2'
     m = scanning(prefer=f'{good.address}:{spam.address} pri=2', weight=f'{good.address} weight=0:{spam.address} weight=5',
-                 time=f'{good.address}:{spam.address} pri=9 time={other}', down=f'{down.address} pri=2 retry=1s tmo=5s:{spam.address}',
-                 unix=f'{unix.address} pri=3 : {good.address}', alldown=down.address, bad=f'foo:{good.address} pri=x wrong:{good.address} variant=x tmo=y retry=z time=3',
+                 time=f'{good.address}:{spam.address} pri=9 time={other}', down=f'{down} pri=2 retry=1s tmo=5s:{spam.address}',
+                 unix=f'{unix.address} pri=3 : {good.address}', alldown=down, bad=f'foo:{good.address} pri=x wrong:{good.address} variant=x tmo=y retry=z time=3',
                  none='foo', separator=f'<; 127.0.0.1 {spam.port} pri=2; ::1 1 pri=3')
     for name, code in (('prefer', 550), ('weight', 550), ('time', 250), ('down', 550), ('unix', 550), ('alldown', 451), ('bad', 250), ('none', 451),
                        ('separator', 550)):
@@ -114,9 +113,11 @@ def test_servers(scanning, stub):
 @pytest.mark.parametrize('variant', ['', ' variant=rspamd'], ids=['spamd', 'rspamd'])
 def test_bad_servers(scanning, stub, variant):
     specs = {name: stub(getattr(scanners, name)).address + ' tmo=3s' + variant for name in ('close', 'garbage', 'flood', 'never')}
-    specs['half'] = stub(spamd('SPAMD/1.1 0 EX_OK\r\nSpam: Tr')).address + ' tmo=9s' + variant
-    specs['number'] = stub(spamd('SPAMD/1.1 0 EX_OK\r\nSpam: True ; x / 5\r\n\r\n')).address + ' tmo=9s' + variant
-    specs['refuses'] = stub(spamd('SPAMD/1.0 76 Bad header line\r\n\r\n')).address + ' tmo=9s' + variant
+    for name, text in (('half', 'SPAMD/1.1 0 EX_OK\r\nSpam: Tr'), ('number', 'SPAMD/1.1 0 EX_OK\r\nSpam: True ; x / 5\r\n\r\n'),
+                       ('refuses', 'SPAMD/1.0 76 Bad header line\r\n\r\n')) if not variant else (
+                       ('half', 'RSPAMD/1.3 0 EX_OK\r\nMetric: def'), ('number', 'RSPAMD/1.3 0 EX_OK\r\nMetric: default; True; x / 5 / 6\r\n'),
+                       ('refuses', 'RSPAMD/1.3 76 Bad header line\r\n\r\n')):
+        specs[name] = stub((rspamd if variant else spamd)(text)).address + variant
     m = scanning(**specs)
     for name in specs:
         assert send(m, f'{name}@b.test')[0] == 451, name
