@@ -109,7 +109,7 @@ def test_frozen_messages_do_not_follow(smtp_server, queued):
 def test_daemon_takes_others_along(smtp_server, queued):
     """What waits for a host that was down is sent as soon as one message has found it up."""
     h = smtp_server()
-    m = queued(h, n=20)
+    m = queued(h, n=20, main='worker_processes = 2')
     m.run('-odq', '-f', 'a@b.test', 'first@relay.test', input='\nx\n')
     m.run('-q', '-odqs')
     m.daemon = True

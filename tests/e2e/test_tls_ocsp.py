@@ -215,9 +215,11 @@ def test_a_file_that_changes(martlet, ca, leaf, directory):
 
 
 def test_one_that_runs_out_while_we_serve(martlet, ca, leaf, directory):
-    file = ca.proof(leaf[0], directory + '/ending', until=12 / 86400)
-    m = server(martlet, ca, leaf, file)
-    assert stapled(asked(m, ca)), m.logs()
+    for seconds in (12, 50): # a machine that is busy may need longer than the first
+        m = server(martlet, ca, leaf, ca.proof(leaf[0], f'{directory}/ending-{seconds}', until=seconds / 86400))
+        if served := stapled(asked(m, ca)):
+            break
+    assert served, m.logs()
     m.wait_log('is valid for less than a day')
     wait_for(lambda: 'no response sent' in asked(m, ca), m.logs)
 
