@@ -113,13 +113,13 @@ class Database:
         """Accepts connections (in its backlog), answers nothing, in none of its processes and threads."""
         pids = self.pids()
         for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        wait_for(lambda: all('\nState:\tT' in read(f'/proc/{p}/task/{t}/status') for p in pids for t in os.listdir(f'/proc/{p}/task')),
-                 'it to stop')
+            procs.kill(pid, signal.SIGSTOP)
+        wait_for(lambda: all('\nState:\tT' in read(f'/proc/{p}/task/{t}/status') for p in pids if procs.alive(p)
+                             for t in os.listdir(f'/proc/{p}/task')), 'it to stop')
 
     def thaw(self):
         for pid in self.pids():
-            os.kill(pid, signal.SIGCONT)
+            procs.kill(pid, signal.SIGCONT)
 
 
 class Redis(Database):

@@ -223,7 +223,11 @@ class Martlet:
         return done if not wait else self
 
     def has_pid(self):
-        return read(self.pidfile).strip() or self.pidfile == '/dev/null'
+        """A daemon that was killed has left its own pid there."""
+        try:
+            return self.pidfile == '/dev/null' or procs.alive(self.master)
+        except (AssertionError, ProcessLookupError, ValueError):
+            return False
 
     @property
     def master(self):
@@ -266,10 +270,10 @@ class Martlet:
         except (ProcessLookupError, ValueError):
             return
         try:
-            wait_for(lambda: not any(map(procs.alive, pids)), 'all processes to end', 30)
+            wait_for(lambda: not any(map(procs.alive, pids)), 'all processes to end')
         except AssertionError:
             for pid in filter(procs.alive, pids):
-                os.kill(pid, signal.SIGKILL)
+                procs.kill(pid, signal.SIGKILL)
             raise
 
     def reload(self):

@@ -130,4 +130,4 @@ class Sink:
 
     def stop(self):
         self.process.terminate()
-        self.process.communicate(timeout=10)
+        self.process.communicate(timeout=60)
