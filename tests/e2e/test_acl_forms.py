@@ -62,6 +62,7 @@ recipients_max = 0
 tls_advertise_hosts =
 dns_retry = 1
 dns_retrans = 1s
+dns_again_means_nonexist = *
 acl_smtp_rcpt = rcpt
 keep_environment =
 begin acl

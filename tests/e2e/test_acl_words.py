@@ -59,7 +59,7 @@ def test_debug_pretrigger(martlet):
         with Client(m.port) as c:
             assert c.mail('a@b.test', user + '@local.test')[0] == 250
         text = debug_log(m, '_p')
-        assert text.startswith(text[:2]) and f'check local_parts = {user}' in text
+        assert f'check local_parts = {user}' in text
         os.unlink(m.outside(f'{m.log_dir}/debuglog_p'))
 
 

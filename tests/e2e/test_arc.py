@@ -12,7 +12,7 @@ from support.util import read, wait_for
 pytestmark = [pytest.mark.plain, pytest.mark.root]
 
 MESSAGE = b'From: u@a.ex\r\nTo: v@b.ex\r\nSubject: a  test\r\nDate: Fri, 20 Nov 2026 10:00:00 +0000\r\nMessage-ID: <1@a.ex>\r\n\r\nHello,\r\n\r\n  world \r\n\r\n\r\n'
-MAIN = 'acl_smtp_data = check_data\ndns_retrans = 2s\ndns_retry = 1'
+MAIN = 'acl_smtp_data = check_data\ndns_retrans = 20s\ndns_retry = 1'
 ACLS = """
 check_data:
   warn !verify = arc/pass

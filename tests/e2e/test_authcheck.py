@@ -21,7 +21,7 @@ def check(martlet, nameserver, tmp_path_factory):
     nameserver.add('a.ex', 'TXT', 'v=spf1 ip4:192.0.2.1 -all').add('_dmarc.a.ex', 'TXT', 'v=DMARC1; p=reject')
     text = b'From: u@a.ex\r\nSubject: x\r\n\r\nbody\r\n'
     signed = dkim.sign(text, b'k', b'a.ex', pem.read_bytes(), include_headers=[b'from']) + text
-    m = martlet(inside=True, daemon=False, main='dns_retrans = 2s\ndns_retry = 1')
+    m = martlet(inside=True, daemon=False, main='dns_retrans = 20s\ndns_retry = 1')
 
     def run(*args, message=signed, check=True):
         name = os.path.join(m.directory, 'message')
@@ -126,7 +126,7 @@ def test_spfquery_agrees(martlet, nameserver):
         nameserver.add(f'{name}.ex', 'TXT', 'v=spf1 ' + text)
     nameserver.add('h.ex', 'A', '192.0.2.1').add('h.ex', 'MX', (1, 'h.ex')).add('1.2.0.192.in-addr.list.ex', 'A', '127.0.0.2')
     nameserver.add('nothing.ex', 'A', '192.0.2.5')
-    m = martlet(resolver=nameserver.address, daemon=False, main='dns_retrans = 2s\ndns_retry = 1')
+    m = martlet(resolver=nameserver.address, daemon=False, main='dns_retrans = 20s\ndns_retry = 1')
     cases = [(ip, f'a-b@{name}.ex') for name in [*policies, 'nothing'] for ip in ('192.0.2.1', '198.51.100.9')]
     got = m.run('-be', input=''.join(f'${{lookup{{{sender}}}spf{{{ip}}}}}\n' for ip, sender in cases), err=False)
     got = [line.removeprefix('> ') for line in got.strip('\n').split('\n')][:len(cases)]

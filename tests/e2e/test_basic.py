@@ -31,7 +31,7 @@ def test_swaks_to_maildir(martlet):
     assert ident, m.log()
     m.wait_log(re.escape(ident.group(1)) + r' => u0 <u0@local\.test> R=local_users T=maildir$')
     m.wait_log(re.escape(ident.group(1)) + r' Completed$')
-    assert m.spool_files() == []
+    wait_for(lambda: m.spool_files() == [], lambda: str(m.spool_files()))
 
 
 def test_many_recipients_of_one_message(martlet):

@@ -238,7 +238,7 @@ def test_iplookup(martlet, scratch):
             s.sendto(answers.get(user, b'x'), peer)
     threading.Thread(target=serve, daemon=True).start()
     m = martlet(daemon=False, routers=f'ask:\n  driver = iplookup\n  domains = +local_domains\n  hosts = 127.0.0.1\n'
-                f'  port = {s.getsockname()[1]}\n')
+                f'  port = {s.getsockname()[1]}\n  timeout = 30s\n')
     out = m.run('-bt', 'u1@local.test', 'u3@local.test')
     s.close()
     assert re.search(r'^u2@local\.test\n    <-- u1@local\.test\n', out, re.M), out

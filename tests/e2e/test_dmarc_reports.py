@@ -21,7 +21,7 @@ check_data:
   warn dmarc_status = !off
   accept logwrite = dmarc <$dmarc_status>
 """
-MAIN = 'acl_smtp_data = check_data\ndns_retrans = 2s\ndns_retry = 1\n'
+MAIN = 'acl_smtp_data = check_data\ndns_retrans = 20s\ndns_retry = 1\n'
 RECORDS = {
     'own.ex': 'v=DMARC1; p=reject; sp=quarantine; np=none; rua=mailto:agg@own.ex,https://own.ex/x, mailto:agg2@sub.own.ex!10m; ruf=mailto:fail@sub.own.ex!1m',
     'away.ex': 'v=DMARC1; p=none; adkim=s; t=y; rua=mailto:a@collect.ex; ruf=mailto:f@collect.ex,mailto:f@silent.ex',

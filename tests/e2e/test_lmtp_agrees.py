@@ -69,7 +69,7 @@ BAD = [  # who says what, the log's word for it
 @pytest.mark.parametrize('who,answer,text', BAD, ids=[str(n) for n in range(len(BAD))])
 def test_bad_answer(martlet, scratch, who, answer, text):
     s = Server(f'{scratch}/lmtp', {who: answer})
-    limit = '1s' if answer is None else '1m'
+    limit = '5s' if answer is None else '1m'
     m = deliver(martlet, scratch, f'  socket = {scratch}/lmtp\n  timeout = {limit}\n')
     assert re.search(text, m.log(), re.M), m.log()
     s.join(60)

@@ -87,10 +87,10 @@ plain:
         assert login('fred', PASSWORD) == 235
 
 
-def radius_conf(directory, *servers, secret='testing123', more=''):
+def radius_conf(directory, *servers, secret='testing123', more='', timeout=1):
     names = ','.join(servers)
     secrets = write(f'{directory}/servers', f'# secrets\n127.0.0.1\t{secret}\n')
-    return write(f'{directory}/radius.conf', f'authserver {names}\nservers {secrets}\ndictionary /none\nradius_timeout 1\n'
+    return write(f'{directory}/radius.conf', f'authserver {names}\nservers {secrets}\ndictionary /none\nradius_timeout {timeout}\n'
                                              f'radius_retries 2\nbindaddr *\n{more}')
 
 
@@ -103,7 +103,7 @@ def test_radius(martlet, make, scratch):
     long = 'x' * 100
     server = make(FreeRadius, {'fred': 'se:cret x', 'mary': long})
     where = f'127.0.0.1:{server.port}'
-    m = martlet(daemon=False, main=f'radius_config_file = {radius_conf(scratch, where)}')
+    m = martlet(daemon=False, main=f'radius_config_file = {radius_conf(scratch, where, timeout=20)}')
     assert radius(m, 'fred:se::cret x', 'fred:wrong', 'mary:' + long, 'mary:' + long + 'x', 'none:x', 'fred', 'fred:', '',
                   'fred:' + 'y' * 129) == ['yes', 'no', 'yes', 'no', 'no', 'no', 'no', 'no', 'no']
     # The first server of two is not there.

@@ -41,7 +41,8 @@ class Session:
         while True:
             command = c.until(b'\0')
             if command == b'zEND\0':
-                self.ended += 1
+                with self.lock:
+                    self.ended += 1
                 return
             assert command == b'zINSTREAM\0'
             data = b''

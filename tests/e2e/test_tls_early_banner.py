@@ -65,7 +65,7 @@ def test_a_session_is_resumed(martlet, authority):
 
 
 def test_the_rest_of_the_handshake_may_be_garbage_or_missing(martlet, authority):
-    m = server(martlet, authority, main='tls_early_banner_hosts = *\nsmtp_receive_timeout = 3s\n')
+    m = server(martlet, authority, main='tls_early_banner_hosts = *\nsmtp_receive_timeout = 5s\n')
     c = Held(m.port)
     c.read()
     c.socket.sendall(b'\x17\x03\x03\x00\x20' + b'x' * 32)

@@ -308,7 +308,7 @@ def test_callouts_raise_events(martlet, smtp_server):
     """As with Debian's Exim: those of the connection, with $verify_mode; what tcp:connect answers keeps from connecting."""
     s = smtp_server()
     m = martlet(arguments=[], relay_to='*', smarthost=f'127.0.0.1::{s.port}',
-                acl_rcpt='  defer !verify = recipient/callout=5s,no_cache\n  accept',
+                acl_rcpt='  defer !verify = recipient/callout=30s,no_cache\n  accept',
                 client='event_action = ${if and{{eq{$event_name}{tcp:connect}}{eq{$local_part}{stop}}}{no}{${acl {ev_log}}}}',
                 acl='ev_log:\n  accept logwrite = event $event_name mode=$verify_mode host=$host_address')
     with Client(m.port) as c:
@@ -318,7 +318,7 @@ def test_callouts_raise_events(martlet, smtp_server):
         sessions = s.sessions
         c.expect(451, 'RCPT TO:<stop@relay.test>')
         assert s.sessions == sessions
-    events = re.findall(r'event (\S+) mode=(\S*) host=(\S*)$', m.log(), re.M)
+    events = m.wait_log(r'event (\S+) mode=(\S*) host=(\S*)$', count=4)
     assert [e[0] for e in events] == ['tcp:connect', 'smtp:connect', 'smtp:ehlo', 'tcp:close'], m.log()
     assert all(e[1] == 'R' for e in events) and events[0][2] == '127.0.0.1'
 
@@ -331,9 +331,8 @@ def test_queue_runs_are_logged(martlet):
     runs = re.findall(r' (Start|End) queue run: pid=\d+$', m.log(), re.M)
     assert runs[:4] == ['Start', 'End', 'Start', 'End'], m.log()
     quiet = martlet(arguments=['-q1s'], main='worker_processes = 1\nlog_selector = -queue_run')
-    with Client(quiet.port) as c:
-        assert c.mail('a@b.test', 'u0@local.test')[0] == 250
-    quiet.wait_log('Completed')
+    quiet.run('-odq', '-f', 'a@b.test', 'u0@local.test', input='Subject: x\n\nhello\n')
+    quiet.wait_log('Completed')  # by a queue run
     assert 'queue run' not in quiet.log()
 
 
