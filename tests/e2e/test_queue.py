@@ -19,7 +19,8 @@ def queued(martlet):
 
 
 def recipients(hop):
-    return [m['rcpt'][0] for m in hop.messages]
+    """Not in the order of sending: ids of one second are in the order of process ids, which begin anew now and then."""
+    return sorted(m['rcpt'][0] for m in hop.messages)
 
 
 ALL = ['<r0@relay.test>', '<r1@relay.test>', '<r2@relay.test>']
@@ -87,7 +88,7 @@ def test_interface_of_another_sender(smtp_server, queued):
     m = queued(h, 'interface = ${if eq{$sender_address_local_part}{b}{127.0.0.2}{127.0.0.1}}')
     m.run('-odq', '-f', 'b@b.test', 'r3@relay.test', input='\nx\n')
     m.run('-qq')
-    assert sorted(recipients(h)) == ALL + ['<r3@relay.test>'] and h.sessions == 2, m.logs()
+    assert recipients(h) == ALL + ['<r3@relay.test>'] and h.sessions == 2, m.logs()
 
 
 def test_message_that_fails_does_not_hold_up_others(smtp_server, queued):
@@ -101,9 +102,11 @@ def test_message_that_fails_does_not_hold_up_others(smtp_server, queued):
 def test_frozen_messages_do_not_follow(smtp_server, queued):
     h = smtp_server()
     m = queued(h)
-    m.run('-Mf', m.queue()[1])
+    frozen = m.queue()[1]
+    m.run('-Mf', frozen)
+    stays = re.search(r'r\d@relay\.test', m.run('-Mvh', frozen))[0]
     m.run('-qq')
-    assert recipients(h) == [ALL[0], ALL[2]] and h.sessions == 1, m.logs()
+    assert recipients(h) == [r for r in ALL if stays not in r] and h.sessions == 1, m.logs()
 
 
 def test_daemon_takes_others_along(smtp_server, queued):

@@ -55,7 +55,7 @@ def test_reason_of_a_host_that_has_a_name(martlet):
 
 
 def test_json(queued):
-    queued.run('-Mf', queued.run('-bpi').split()[3])
+    page(queued, '--freeze', '--to', '@late.test')
     status, out = page(queued, '--json')
     assert status == 0
     got = json.loads(out)

@@ -93,23 +93,25 @@ def test_exim_id_update(martlet):
     """To ids of Exim 4.96 and back, journal and log with them; a message that somebody works on stays."""
     m = martlet(daemon=False, smarthost='127.0.0.1::1')
     m.run('-odi', '-f', 's@b.test', 'a@relay.test', 'b@relay.test', input='Subject: x\n\nbody\n')
+    (first,) = m.queue()
     m.run('-odq', '-f', 's@b.test', 'c@relay.test', input='Subject: x\n\nother\n')
     spool, ids = m.outside('spool'), m.queue()
-    with open(f'{spool}/input/{ids[0]}-J', 'w') as f:
+    n = ids.index(first)
+    with open(f'{spool}/input/{first}-J', 'w') as f:
         f.write('b@relay.test\n')
     bodies = [m.run('-Mvb', i).split('\n', 1)[1] for i in ids]
     assert named(m, 'exim_id_update', '-d', spool) == ''
     old = m.queue()
     assert all(re.fullmatch(r'\w{6}-\w{6}-\w{2}', i) for i in old) and len(old) == 2, old
     assert [m.run('-Mvb', i).split('\n', 1)[1] for i in old] == bodies
-    assert m.run('-Mvh', old[0]).startswith(old[0] + '-H\n') and m.run('-Mvb', old[0]).startswith(old[0] + '-D\n')
-    assert sorted(os.listdir(f'{spool}/input')) == sorted([f'{i}-{w}' for i in old for w in 'DH'] + [f'{old[0]}-J'])
+    assert m.run('-Mvh', old[n]).startswith(old[n] + '-H\n') and m.run('-Mvb', old[n]).startswith(old[n] + '-D\n')
+    assert sorted(os.listdir(f'{spool}/input')) == sorted([f'{i}-{w}' for i in old for w in 'DH'] + [f'{old[n]}-J'])
     assert sorted(os.listdir(f'{spool}/msglog')) == old
     listing = m.run('-bp')
     assert 'D b@relay.test' in listing and listing.count('@relay.test\n') == 3, listing
-    with open(f'{spool}/input/{old[1]}-D', 'r+b') as f:
+    with open(f'{spool}/input/{old[1 - n]}-D', 'r+b') as f:
         fcntl.lockf(f, fcntl.LOCK_EX, 1)
-        assert named(m, 'exim_id_update', '-u', spool, check=False) == f'exim_id_update: {old[1]}: Device or resource busy\n'
+        assert named(m, 'exim_id_update', '-u', spool, check=False) == f'exim_id_update: {old[1 - n]}: Device or resource busy\n'
     assert named(m, 'exim_id_update', '-u', spool) == ''
     again = m.queue()
     assert all(re.fullmatch(r'\w{6}-\w{11}-\w{4}', i) for i in again) and [m.run('-Mvb', i).split('\n', 1)[1] for i in again] == bodies
