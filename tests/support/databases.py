@@ -111,11 +111,15 @@ class Database:
 
     def freeze(self):
         """Accepts connections (in its backlog), answers nothing, in none of its processes and threads."""
-        pids = self.pids()
-        for pid in pids:
-            procs.kill(pid, signal.SIGSTOP)
-        wait_for(lambda: all('\nState:\tT' in read(f'/proc/{p}/task/{t}/status') for p in pids if procs.alive(p)
-                             for t in os.listdir(f'/proc/{p}/task')), 'it to stop')
+        def stopped():
+            pids = self.pids()  # some may have ended since, and some begun
+            for pid in pids:
+                procs.kill(pid, signal.SIGSTOP)
+            try:
+                return all('\nState:\tT' in read(f'/proc/{p}/task/{t}/status') for p in pids for t in os.listdir(f'/proc/{p}/task'))
+            except FileNotFoundError:
+                return False
+        wait_for(stopped, 'it to stop')
 
     def thaw(self):
         for pid in self.pids():
