@@ -63,9 +63,11 @@ def put(m, *recipients, sender='a@b.test', text='x'):
     with Client(m.port) as c:
         assert c.mail(sender, *recipients, data=f'Subject: {text}\r\n\r\n{text}\r\n')[0] == 250
     wait_for(lambda: len(m.queue()) > len(before), m.logs)
+    m.wait_rest()
 
 
 def login(m, tls=False, user='office'):
+    m.wait_rest()  # what is being delivered cannot be fetched
     c = Client(m.port)
     words = c.ehlo()
     assert 'ATRN' in words
@@ -91,6 +93,13 @@ def fetch(m, argument='', script=None, tls=False, user='office'):
     finally:
         server.stop()
     return server
+
+
+def fetch_all(m):
+    """For clients that have little patience: what a busy machine does not do in one connection goes in another."""
+    got = []
+    wait_for(lambda: got.extend(recipients(fetch(m))) or not m.queue(), m.logs)
+    return got
 
 
 def recipients(server):
@@ -215,6 +224,7 @@ def test_the_connection_breaks(provider):
         put(m, f'x{n}@one.test')
     first = fetch(m, script={'DOT': ['250 kept', 'DROP']})
     m.wait_log(r'H=127\.0\.0\.1 \[127\.0\.0\.1\].*closed connection')
+    m.wait_rest()
     assert len(first.messages) == 1 and len(m.queue()) == 2
     second = fetch(m, script={'RSET': 'DROP', 'MAIL': [None, 'DROP']})
     assert len(second.messages) == 1
@@ -280,8 +290,7 @@ def test_customers_that_do_not_greet(provider, greeting):
                 pass
     m.wait_log(r'H=127\.0\.0\.1 \[127\.0\.0\.1\]')
     assert '**' not in m.log() and len(m.queue()) == 1
-    assert recipients(fetch(m)) == ['x@one.test']
-    m.wait_empty()
+    assert fetch_all(m) == ['x@one.test']
 
 
 def test_a_customer_that_floods_and_one_that_is_silent(provider):
@@ -299,8 +308,7 @@ def test_a_customer_that_floods_and_one_that_is_silent(provider):
         with pytest.raises(Closed):
             c.line()
     m.wait_log(r'timeout')
-    assert recipients(fetch(m)) == ['x@one.test']
-    m.wait_empty()
+    assert fetch_all(m) == ['x@one.test']
 
 
 def test_tls_that_the_transport_demands(provider, authority):

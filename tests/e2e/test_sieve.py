@@ -248,8 +248,8 @@ def test_vacation(system):
         send(m, 'u1@local.test', sender='u5@local.test', data=asked.format(line))
     send(m, 'u1@local.test', sender='', data=asked.format(''))
     send(m, 'u1@local.test', sender='u5@local.test', data=asked.format('').replace('To: u1', 'To: u7'))
-    wait_for(lambda: read(home(m, 'u1', 'mbox')).count('Message-ID: <1@x>') == 7, m.logs)
-    m.wait_empty()
+    m.wait_log(' Completed$', count=8)
+    assert len(re.findall(' <= ', m.log())) == 8 and read(home(m, 'u1', 'mbox')).count('Message-ID: <1@x>') == 7, m.logs()
     assert not mails(m, 'u5')
     answers = mails(m, 'u4')
     assert len(answers) == 1
@@ -275,14 +275,16 @@ def test_notify(system):
     os.chmod(home(m, 'u6', 'Maildir'), 0o500)  # nobody's: the message waits, and is routed again
     send(m, 'u1@local.test', data='Subject: =?utf-8?Q?K=C3=A4se?=\r\n\r\nx\r\n')
     m.wait_log(r'== u6@local\.test <u1@local\.test> R=home_users T=home defer')
+    m.wait_rest()
     m.run('-qff')
     m.wait_log(r'== u6@local\.test <u1@local\.test> R=home_users T=home defer', count=2)
+    m.wait_rest()
     shutil.rmtree(home(m, 'u6', 'Maildir'))
     m.run('-qff')
     wait_for(lambda: mails(m, 'u6'), m.logs)
     send(m, 'u1@local.test', data='Subject: y\r\nAuto-Submitted: auto-notified\r\n\r\nx\r\n')
-    wait_for(lambda: len(mails(m, 'u6')) == 2, m.logs)
-    m.wait_empty()
+    m.wait_log(' Completed$', count=3)
+    assert len(re.findall(' <= ', m.log())) == 3 and len(mails(m, 'u6')) == 2, m.logs()
     told = mails(m, 'u4')
     assert len(told) == 1
     for line in ('From: u1@local.test', 'To: u4@local.test', 'Auto-Submitted: auto-notified; owner-email="postmaster@local.test"', 'Importance: High',

@@ -132,6 +132,7 @@ def busy(martlet):
         c.mail('eve@x.test', 'nobody@elsewhere.test', data='Subject: x\r\n\r\nx\r\n')
     m.wait_log('Completed')
     wait_for(lambda: len(m.queue()) == 2, m.logs)
+    m.wait_rest()
     m.run('-Mf', next(q for q in m.queue() if f'{q} <= <>' in m.log()))
     return m
 
@@ -178,6 +179,7 @@ def test_exinext_and_exim_dumpdb(martlet):
     with Client(m.port) as c:
         c.mail('ann@x.test', 'a@dead.test', data='Subject: x\r\n\r\nx\r\n')
     m.wait_log('== a@dead.test')
+    m.wait_rest()
     got = named(m, 'exinext', '-C', m.conf, 'a@dead.test')
     assert re.search(r'^Transport: \S+ error 111: .*\n  first failed: \d\d-\w{3}-\d{4} \d\d:\d\d:\d\d\n  last tried: .*\n  next try at: .*\n', got, re.M), got
     assert named(m, 'exinext', '-C', m.conf, 'u1@local.test') == 'No retry data found for u1@local.test\n'
@@ -217,7 +219,6 @@ def test_debians_tools(busy, peers, tmp_path):
 
 def test_debians_exipick_reads_our_spool(busy, peers, tmp_path):
     m = busy
-    wait_for(lambda: sum('frozen' in read(name) for name in m.spool_files() if name.endswith('-H')) == 1, m.logs)
     for name in os.listdir(os.path.join(m.directory, 'spool/input')):
         if name[-2:] in ('-H', '-D', '-J'):
             text = read(os.path.join(m.directory, 'spool/input', name))

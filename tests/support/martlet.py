@@ -1,10 +1,12 @@
 """Martlet under test: a configuration, the daemon, its logs, queue and mailboxes, and what must be clean at the end."""
+import fcntl
 import glob
 import os
 import pwd
 import re
 import shutil
 import signal
+import struct
 import subprocess
 
 from . import place, procs
@@ -355,6 +357,19 @@ class Martlet:
 
     def wait_empty(self, patience=None):
         wait_for(lambda: not self.queue(), lambda: f'an empty queue, still: {self.queue()} {self.logs()}', patience)
+
+    def wait_rest(self):
+        """Until no message is being handled: a command can have each. Its lines in the log, and its files, come before that."""
+        def locked(path):
+            try:
+                with open(path, 'rb') as f:
+                    flock = fcntl.fcntl(f, fcntl.F_GETLK, struct.pack('hhqqi4x', fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0))
+            except FileNotFoundError:
+                return False
+            return struct.unpack('hhqqi4x', flock)[0] != fcntl.F_UNLCK
+
+        wait_for(lambda: not any(locked(os.path.join(where, n)) for where, _, names in os.walk(self.outside(self.spool_dir))
+                                 for n in names if n.endswith('-D')), lambda: 'messages to be at rest' + self.logs())
 
     def spool_files(self):
         found = []
