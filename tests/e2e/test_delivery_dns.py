@@ -87,7 +87,8 @@ def test_what_has_no_mail_exchanger(martlet, nameserver):
     """Texts and codes of Exim 4.96 for domains that are addresses, and MX records that lead nowhere."""
     nameserver.add('ip.test', 'MX', (10, '10.0.0.2')).add('gone.test', 'MX', (10, 'nohost.test'))
     nameserver.host('mx.ignored.test', '10.0.0.2').add('ignored.test', 'MX', (10, 'mx.ignored.test'))
-    m = martlet(daemon=False, resolver=nameserver.address, relay_to='*', routers=ROUTE + '  ignore_target_hosts = 10.0.0.0/8\n')
+    m = martlet(daemon=False, resolver=nameserver.address, relay_to='*', routers=ROUTE + '  ignore_target_hosts = 10.0.0.0/8\n',
+                main='dns_retrans = 20s\n')
     m.run('-odi', '-f', 's@b.test', 'a@ip.test', 'a@gone.test', 'a@ignored.test', 'a@10.0.0.2', 'a@[10.0.0.2]', input='Subject: x\n\nx\n')
     log = m.log()
     for address, text in [('ip.test', 'all relevant MX records point to non-existent hosts or (invalidly) to IP addresses'),
@@ -100,7 +101,7 @@ def test_what_has_no_mail_exchanger(martlet, nameserver):
 def test_order_of_copied_routing(martlet, smtp_server, nameserver):
     good = smtp_server(address=free_loopback())
     nameserver.host('mx.relay.test', good.address).add('relay.test', 'MX', (10, 'mx.relay.test'))
-    m = martlet(daemon=False, resolver=nameserver.address, relay_to='*', client=f'port = {good.port}',
+    m = martlet(daemon=False, resolver=nameserver.address, relay_to='*', client=f'port = {good.port}', main='dns_retrans = 20s\n',
                 routers=ROUTE.replace('no_more', 'same_domain_copy_routing\n  no_more'))
     m.run('-odi', '-f', 's@b.test', 'a@relay.test', 'b@relay.test', 'c@relay.test', input='Subject: x\n\nx\n')
     assert [x['rcpt'] for x in good.messages] == [['<a@relay.test>', '<b@relay.test>', '<c@relay.test>']], m.logs()

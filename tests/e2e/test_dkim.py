@@ -20,7 +20,7 @@ MAIN = """
 acl_smtp_dkim = check_dkim
 acl_smtp_data = check_data
 log_selector = +dkim_verbose
-dns_retrans = 2s
+dns_retrans = 20s
 dns_retry = 1
 """
 

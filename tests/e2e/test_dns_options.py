@@ -22,6 +22,8 @@ def asks(martlet, nameserver, talk):
     nameserver.answer = record
 
     def start(main='', **kw):
+        if 'dns_retrans' not in main:
+            main += 'dns_retrans = 20s\n'  # no answer of a busy machine is missed
         return talk(martlet(resolver=nameserver.address, main=main, daemon=False, **kw))
     return start
 

@@ -58,17 +58,19 @@ class Web:
             def log_message(self, *_):
                 pass
 
+        class Server(http.server.ThreadingHTTPServer):
+            daemon_threads, request_queue_size = True, 100
+
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*certificate)
         for attempt in range(5):
             try:
                 self.address = free_loopback()
-                self.server = http.server.ThreadingHTTPServer((self.address, 443), Handler)
+                self.server = Server((self.address, 443), Handler)
                 break
             except OSError:
                 if attempt == 4:
                     raise
-        self.server.daemon_threads = True
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -109,7 +111,7 @@ def world(authority, nameserver, smtp_server):
 
 def relay(martlet, world, more='', **kw):
     _, s, ns, authority = world
-    kw.setdefault('main', 'log_selector = +tls_certificate_verified\nsmtp_accept_queue_per_connection = 0')
+    kw.setdefault('main', 'log_selector = +tls_certificate_verified\nsmtp_accept_queue_per_connection = 0\ndns_retrans = 20s\n')
     return martlet(resolver=ns.address, routers=ROUTE, transports=TRANSPORT.format(port=s.port, ca=authority.certificate, more=more),
                    relay_from='127.0.0.1', retry='* * F,2h,1h', **kw)
 
@@ -188,7 +190,7 @@ def test_off_by_default(martlet, world):
     m.wait_log(r'=> x@none\.test ')
     asked = len(web.asked)
     m = martlet(resolver=world[2].address, routers=ROUTE.replace('sts_smtp', 'remote_smtp'), relay_from='127.0.0.1', retry='* * F,2h,1h',
-                client=f'port = {s.port}\n')
+                client=f'port = {s.port}\n', main='dns_retrans = 20s\n')
     send(m, 'nomx')
     m.wait_log(r'=> x@nomx\.test ')
     assert len(web.asked) == asked

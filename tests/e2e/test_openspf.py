@@ -43,7 +43,7 @@ def serve(ns, zone):
 @pytest.mark.parametrize('scenario', scenarios() if SUITES else [])
 def test_suite(martlet, nameserver, scenario):
     serve(nameserver, scenario['zonedata'])
-    m = martlet(inside=True, daemon=False, main='dns_retrans = 2s\ndns_retry = 1')
+    m = martlet(inside=True, daemon=False, main='dns_retrans = 20s\ndns_retry = 1')
     name = os.path.join(m.directory, 'message')
     with open(name, 'w') as f:
         f.write('From: u@from.example\n\nbody\n')

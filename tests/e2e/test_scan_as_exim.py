@@ -127,6 +127,6 @@ def test_rspamd_is_told_the_clients_name(martlet, stub, nameserver):
         seen.append(c.until(b'\r\n\r\n'))
         c.send('RSPAMD/1.3 0 EX_OK\r\nMetric: default; False; 1.0 / 5.0 / 30.0\r\nAction: no action\r\n')
     server = stub(rspamd)
-    smtp(martlet, 'Subject: x\n\nx\n', resolver=nameserver.address, main=f'acl_smtp_data = data\nspamd_address = {server.address} variant=rspamd\n',
+    smtp(martlet, 'Subject: x\n\nx\n', resolver=nameserver.address, main=f'acl_smtp_data = data\ndns_retrans = 20s\nspamd_address = {server.address} variant=rspamd\n',
          acl='data:\n  warn spam = joe\n  accept\n')
     assert b'\r\nHostname: client.test\r\n' in seen[0]

@@ -101,7 +101,7 @@ def test_against_pyspf(martlet, nameserver, monkeypatch, seed):
     policies(r, nameserver)
     ask = oracle(monkeypatch, nameserver)
     cases = [(ip, f'{local}@d{i}.ex') for i in range(60) for ip in IPS for local in r.sample(['u', 'a-b.c', 'postmaster'], 1)]
-    m = martlet(resolver=nameserver.address, main='dns_retrans = 2s\ndns_retry = 2', daemon=False)
+    m = martlet(resolver=nameserver.address, main='dns_retrans = 20s\ndns_retry = 2', daemon=False)
     out = m.run('-be', input=''.join(f'${{lookup{{{sender}}}spf{{{ip}}}}}\n' for ip, sender in cases), err=False)
     got = [line.removeprefix('> ') for line in out.strip('\n').split('\n')][:len(cases)]
     wrong = []
@@ -131,7 +131,7 @@ check_data:
 MAIN = """
 acl_smtp_data = check_data
 log_selector = +spf_verbose
-dns_retrans = 2s
+dns_retrans = 20s
 dns_retry = 1
 spf_guess = v=spf1 ip4:192.0.2.0/24 -all
 """
@@ -218,7 +218,7 @@ def test_unknown_words(martlet, line, message):
 
 def test_old_words_and_places(martlet, nameserver):
     nameserver.trouble['temp.ex'] = 'SERVFAIL'
-    m = martlet(resolver=nameserver.address, daemon=False, main='acl_smtp_connect = conn\ndns_retrans = 2s\ndns_retry = 1',
+    m = martlet(resolver=nameserver.address, daemon=False, main='acl_smtp_connect = conn\ndns_retrans = 20s\ndns_retry = 1',
                 acl_rcpt='  deny message = old word\n    spf = err_temp\n  deny set acl_m_x = bogus\n    spf = $acl_m_x\n',
                 acl='conn:\n  accept hosts = 192.0.2.1\n  deny spf = pass\n')
     assert 'Warning: "err_temp" is a deprecated name for "temperror"' in m.run('-bV')

@@ -75,7 +75,7 @@ def world(martlet, nameserver, smtp_server, authority):
         nameserver.records[('_smtp-tls._tcp.srv.test', 'SRV')] = [(1, 1, srv_port or front.port, 'mx.srv.test')]
         nameserver.records[('mx.srv.test', 'A')] = ['127.0.0.1']
         m = martlet(resolver=nameserver.address, routers=ROUTE, transports=TRANSPORT.format(port=s.port), relay_from='127.0.0.1',
-                    retry='* * F,2h,1h')
+                    retry='* * F,2h,1h', main='dns_retrans = 20s\n')
         return m, s, clear, front
     yield start
     for front in started:

@@ -28,7 +28,7 @@ tls_smtp:
   {required}
 '''
 ROUTE = 'tls:\n  driver = dnslookup\n  domains = ! +local_domains\n  transport = tls_smtp\n  self = send\n  no_more\n'
-MAIN = 'tls_report_sender = TLS reports <tlsrpt@mx.martlet.test>\n'
+MAIN = 'tls_report_sender = TLS reports <tlsrpt@mx.martlet.test>\ndns_retrans = 20s\n'
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_the_mail(martlet, world):
 
 
 def test_off_by_default(martlet, world):
-    m = relay(martlet, world, main='')
+    m = relay(martlet, world, main='dns_retrans = 20s\n')
     send(m, 'plain')
     assert ('_smtp._tls.plain.test', 'TXT') not in world[2].queries
     done = m.run('tls-report', check=False)
