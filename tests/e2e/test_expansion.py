@@ -127,8 +127,8 @@ def test_readsocket_over_tls(expand, authority):
     server = TlsEcho(*authority.issue('sockets.test'))
     at = f'inet:127.0.0.1:{server.port}'
     try:
-        assert expand(f'${{readsocket{{{at}}}{{hello}}{{5s:tls=yes}}}}',
-                      f'${{readsocket{{{at}}}{{a}}{{5s:sni=sockets.test}}}}') == ['None:hello', 'sockets.test:a']
+        assert expand(f'${{readsocket{{{at}}}{{hello}}{{50s:tls=yes}}}}',
+                      f'${{readsocket{{{at}}}{{a}}{{50s:sni=sockets.test}}}}') == ['None:hello', 'sockets.test:a']
     finally:
         server.socket.close()
 
@@ -230,6 +230,6 @@ def test_readsocket_remembers(expand, tmp_path):
         c.sendall(c.recv(100) + str(count[0]).encode())
 
     server = unix_server(tmp_path / 's', answer)
-    ask = f'${{readsocket{{{tmp_path}/s}}{{a}}{{5s:cache=%s}}}}'
+    ask = f'${{readsocket{{{tmp_path}/s}}{{a}}{{50s:cache=%s}}}}'
     assert expand(ask % 'yes' + ask % 'yes' + ask % 'no') == ['a1a1a2']
     server.close()

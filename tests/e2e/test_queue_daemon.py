@@ -1,12 +1,11 @@
 """The daemon's queue beside what others do to the spool: commands, administrators' hands, and runs that have nothing to do."""
 import os
 import re
-import socket
 
 import pytest
 
 from support.smtp import Client
-from support.util import wait_for
+from support.util import free_port, wait_for
 
 pytestmark = pytest.mark.plain
 
@@ -84,10 +83,7 @@ def test_removed_by_a_command(martlet):
 
 def test_run_with_nothing_due_looks_at_no_message(martlet):
     """The hop refuses connections; then runs find in memory that its time has not come."""
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        closed = s.getsockname()[1]
-    m = martlet(smarthost='127.0.0.1', client=f'port = {closed}', arguments=['-q1s'], retry='* * F,2h,1h',
+    m = martlet(smarthost='127.0.0.1', client=f'port = {free_port()}', arguments=['-q1s'], retry='* * F,2h,1h',
                 main='log_selector = +retry_defer')
     m.run('-f', 's@b.test', 'a@relay.test', input=HEADER)
     wait_for(lambda: re.search(r'== a@relay.test .*Connection refused', m.log()), lambda: 'the first attempt' + m.logs())

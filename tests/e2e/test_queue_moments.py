@@ -120,12 +120,12 @@ def test_commands_without_a_daemon_behind_its_socket(martlet):
     m.run('-odq', '-f', 's@b.test', 'a@relay.test', input='Subject: x\n\nx\n')
     ident, pids = m.run('-bpi').strip(), m.processes()
     for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+        procs.kill(pid, signal.SIGSTOP)
     try:
         assert ident in m.run('-bpi')
     finally:
         for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+            procs.kill(pid, signal.SIGKILL)
     wait_for(lambda: not any(map(procs.alive, pids)), 'all processes to end')
     assert os.path.exists(m.outside('spool/exim_daemon_notify'))
     assert 'has been removed' in m.run('-Mrm', ident)

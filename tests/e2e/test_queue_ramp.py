@@ -20,10 +20,12 @@ def queued(m, n):
 
 @pytest.mark.parametrize('ramp', [True, False])
 def test_daemon_begins_with_what_the_first_stage_finds(martlet, smtp_server, ramp):
-    """The next hop takes its time for each message, so that the daemon has enough to join in."""
-    def slowly(data, session):
-        time.sleep(0.02)
-    hop = smtp_server({'DOT': slowly})
+    """The next hop takes nothing from the run alone before the daemon has joined in."""
+    def wait(data, session):
+        end = time.monotonic() + 30
+        while ramp and hop.sessions < 2 and time.monotonic() < end:
+            time.sleep(0.02)
+    hop = smtp_server({'DOT': wait})
     m = martlet(smarthost=f'127.0.0.1::{hop.port}', arguments=['-q1h', '-odq'],
                 main=f'log_selector = +pid\nqueue_fast_ramp = {"true" if ramp else "false"}\nsmtp_accept_queue_per_connection = 0\n'
                      'worker_processes = 1')

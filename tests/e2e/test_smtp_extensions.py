@@ -275,7 +275,7 @@ def test_wellknown_is_denied_by_default(martlet):
 # ---- ETRN ----
 
 def test_etrn_command(martlet):
-    m = martlet(main='acl_smtp_etrn = acl_etrn\nsmtp_etrn_command = /bin/sh -c \'read x <@DIR@/gate; echo "\\$0" "\\$1" >>@DIR@/ran\' $domain $sender_host_address\n',
+    m = martlet(main='acl_smtp_etrn = acl_etrn\nsmtp_accept_max_nonmail = 10000\nsmtp_etrn_command = /bin/sh -c \'read x <@DIR@/gate; echo "\\$0" "\\$1" >>@DIR@/ran\' $domain $sender_host_address\n',
                 acl='acl_etrn:\n  deny condition = ${if eq{$smtp_command_argument}{no}}\n  accept\n')
     make_gate(m)
     with Client(m.port) as c:
