@@ -98,7 +98,7 @@ class Connection:
 
     def silence(self):
         """Says nothing until the test is over."""
-        self.stub.ended.wait(120)
+        self.stub.ended.wait(280)
 
 
 def never(c):
