@@ -185,7 +185,7 @@ static struct address *choose_fresh(struct delivery *d) {
       delivery_done(d, a);
       continue;
     }
-    if (!route_percent_hack(d->c, a)) {
+    if (route_percent_hack(d->c, a) != ROUTE_OK) {
       delivery_outcome(d, a, true);
       continue;
     }

@@ -53,7 +53,6 @@ static bool switch_item(struct match *m, const struct item *i) {
   }
 }
 
-
 /* A host item that could not be decided (manual, "Behaviour when an IP address or name cannot be found").
 1: go on with the next item; else the result of the whole list. */
 static int undecided(struct match *m, int r) {

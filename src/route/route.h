@@ -44,8 +44,11 @@ struct router_def {
 
 /* Routes one address through the routers from its start_router. Sets result and message. [suspends] */
 enum route_result route_address(struct ctx *c, struct address *a, struct route_lists *lists);
-/* percent_hack_domains: user%dom2@dom1 becomes user@dom2 with the former as its parent. False: deferred. [suspends] */
-bool route_percent_hack(struct ctx *c, struct address *a);
+/* percent_hack_domains: user%dom2@dom1 becomes user@dom2 with the former as its parent. ROUTE_OK, or ROUTE_DEFER or ROUTE_FAIL (too
+many steps) with the address's message. [suspends] */
+enum route_result route_percent_hack(struct ctx *c, struct address *a);
+/* The same on the two parts of an address, the local part unquoted. What is not ROUTE_OK leaves them and sets c->error. [suspends] */
+enum route_result route_percent_hack_text(struct ctx *c, struct str *local_part, struct str *domain, bool *ret_changed);
 
 /* Verification by routing (ACL verify, -bv). With full: children are followed. OUTCOME_OK/FAIL/DEFER; c->user_message, c->log_message. */
 struct verify_params {

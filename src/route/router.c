@@ -3,11 +3,9 @@ individual router" and "Router preconditions"). */
 
 #include "base/map.h"
 #include "deliver/errors.h"
-#include "core/main_options.h"
 #include "core/module.h"
 #include "expand/expand.h"
 #include "log/log.h"
-#include "match/match.h"
 #include "message/message.h"
 #include "route/router.h"
 
@@ -255,35 +253,4 @@ enum route_result route_address(struct ctx *c, struct address *a, struct route_l
   c->router_vars = saved_router_vars;
   c->router = saved_router;
   return rc;
-}
-
-bool route_percent_hack(struct ctx *c, struct address *a) {
-  const struct main_options *o = main_options(c->config);
-  if (!str_is_set(o->percent_hack_domains.text))
-    return true;
-  bool changed = false;
-  struct str local = a->cc_local_part, domain = a->domain;
-  ptrdiff_t percent;
-  while ((percent = str_rfind_byte(local, '%')) >= 0) {
-    int rc = match_domain(c, &o->percent_hack_domains, domain, NULL);
-    if (rc == OUTCOME_FAIL)
-      break;
-    if (rc != OUTCOME_OK) {
-      router_defer(c, a, ERROR_LIST_DEFER, "percent_hack_domains lookup deferred");
-      return false;
-    }
-    domain = str_from(local, percent + 1);
-    local = str_slice(local, 0, percent);
-    changed = true;
-  }
-  if (!changed)
-    return true;
-  /* The address as it came becomes the parent, so that logs still show it. */
-  struct address *parent = arena_new_of(c->arena, struct address);
-  *parent = *a;
-  struct str text = str_cat(c->arena, address_quote_local_part(c->arena, local), str_cat(c->arena, STR("@"), domain));
-  struct address *child = address_child(c->arena, parent, text), *next = a->next;
-  child->next = next;
-  *a = *child;
-  return true;
 }

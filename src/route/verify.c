@@ -42,9 +42,8 @@ static enum outcome follow(struct ctx *c, struct address *a, const struct verify
   for (size_t n = 0; n < ADDRESSES_MAX; n++) {
     struct route_lists lists = {.mode = p->expn ? ROUTE_FOR_EXPN : ROUTE_FOR_VERIFY};
     *last = a;
-    if (!route_percent_hack(c, a))
-      return OUTCOME_DEFER;
-    switch (route_address(c, a, &lists)) {
+    enum route_result how = route_percent_hack(c, a);
+    switch (how == ROUTE_OK ? route_address(c, a, &lists) : how) {
     case ROUTE_FAIL:
       return OUTCOME_FAIL;
     case ROUTE_DEFER:
@@ -114,7 +113,9 @@ static bool expand_next(struct expansion *e, struct address **ret, enum route_re
     return true;
   }
   struct route_lists lists = {.mode = e->mode};
-  *ret_how = route_percent_hack(e->c, a) ? route_address(e->c, a, &lists) : ROUTE_DEFER;
+  *ret_how = route_percent_hack(e->c, a);
+  if (*ret_how == ROUTE_OK)
+    *ret_how = route_address(e->c, a, &lists);
   for (tail = &lists.children; *tail;)
     tail = &(*tail)->next;
   *tail = e->todo;

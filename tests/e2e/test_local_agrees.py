@@ -70,6 +70,23 @@ def test_percent_hack_that_cannot_be_told(martlet):
     assert re.search(r'temporarily rejected RCPT <u0%elsewhere\.test@local\.test>: percent_hack_domains lookup deferred', m.log()), m.logs()
 
 
+def test_percent_hack_ends(martlet):
+    """So many domains behind each other are taken; what has more is refused, however it comes."""
+    m = martlet(arguments=[], main='percent_hack_domains = *')
+    good, bad = ('u0' + '%local.test' * n + '@local.test' for n in (16, 17))
+    with Client(m.port) as c:
+        c.ehlo()
+        c.expect(250, 'MAIL FROM:<a@b.test>')
+        assert c.cmd(f'RCPT TO:<{good}>')[0] == 250
+        assert c.cmd(f'RCPT TO:<{bad}>') == (550, 'too many domains after percent signs in the local part')
+    assert f'rejected RCPT <{bad}>: too many domains after percent signs in the local part\n' in m.log(), m.logs()
+    assert f'u0@local.test\n    <-- {good}\n' in m.run('-bt', good)
+    assert 'too many domains' in m.run('-bt', bad, check=False).stdout
+    m.run('-odi', '-f', 'u1@local.test', bad, input='Subject: x\n\nx\n')
+    m.wait_log(re.escape(f'** {bad} : too many domains after percent signs in the local part\n'))
+    assert 'too many domains after percent signs' in str(m.mail('u1')[0])
+
+
 def test_submission_of_a_trusted_caller(martlet):
     """The sender is made from the id, quoted where it must be; the log tells what was given."""
     m = martlet(daemon=False, main='log_selector = +received_sender', acl_rcpt='  warn control = submission/domain=own.test\n')

@@ -1,8 +1,8 @@
 /* RCPT (RFC 5321 section 4.1.1.3). */
 #include "expand/expand.h"
-#include "match/match.h"
 #include "message/address.h"
 #include "message/rewrite.h"
+#include "route/route.h"
 #include "smtp/server/internal.h"
 
 static enum smtp_next too_many(struct smtp_session *s) {
@@ -23,29 +23,21 @@ static enum smtp_next too_many(struct smtp_session *s) {
   return SMTP_GO_ON;
 }
 
-/* a%b@c is a@b for the ACL when c is in percent_hack_domains; the recipient stays as it came. False: it cannot be told. */
-static bool percent_hack(struct smtp_session *s, struct mail_address *a) {
+/* a%b@c is a@b for the ACL when c is in percent_hack_domains; the recipient stays as it came. */
+static enum route_result percent_hack(struct smtp_session *s, struct mail_address *a) {
   struct str local = a->local_part, domain = a->domain;
-  if (!str_is_set(s->o->percent_hack_domains.text) || domain.len == 0)
-    return true;
+  bool changed = false;
+  if (domain.len == 0)
+    return ROUTE_OK;
   if (local.len > 0 && local.p[0] == '"')
     local = address_unquote_local_part(s->c->arena, local);
-  bool changed = false;
-  for (ptrdiff_t at; (at = str_rfind_byte(local, '%')) >= 0; changed = true) {
-    int rc = match_domain(s->c, &s->o->percent_hack_domains, domain, NULL);
-    if (rc != OUTCOME_OK && rc != OUTCOME_FAIL)
-      return false;
-    if (rc == OUTCOME_FAIL)
-      break;
-    domain = str_from(local, at + 1);
-    local = str_slice(local, 0, (size_t)at);
-  }
+  enum route_result rc = route_percent_hack_text(s->c, &local, &domain, &changed);
   if (!changed)
-    return true;
+    return rc;
   a->address = str_printf(s->c->arena, "%.*s@%.*s", STRF(address_quote_local_part(s->c->arena, local)), STRF(domain));
   a->address.taint = STR_TAINTED;
   address_split(a->address, &a->local_part, &a->domain);
-  return true;
+  return rc;
 }
 
 static bool qualify(struct smtp_session *s, struct mail_address *a) {
@@ -140,12 +132,15 @@ enum smtp_next smtp_verb_rcpt(struct smtp_session *s, struct str args) {
   enum acl_result r = ACL_DISCARD;
   struct acl_recipient recipient;
   struct mail_address shown = address;
-  bool known = percent_hack(s, &shown);
+  enum route_result known = percent_hack(s, &shown);
   smtp_set_recipient(s, &recipient, &shown);
-  if (!known) { /* accepted as a local address it might be relayed when the list can be told again */
+  if (known == ROUTE_DEFER) { /* accepted as a local address it might be relayed when the list can be told again */
     c->user_message = STR_UNSET;
-    c->log_message = STR("percent_hack_domains lookup deferred");
+    c->log_message = c->error;
     r = ACL_DEFER;
+  } else if (known == ROUTE_FAIL) {
+    c->user_message = c->log_message = c->error;
+    r = ACL_FAIL;
   } else if (!s->discard_all) {
     r = smtp_acl(s, ACL_RCPT, &s->o->acl_smtp_rcpt, smtp_is_tcp(s) || s->p->kind == SESSION_LOCAL_SMTP ? ACL_FAIL : ACL_OK);
   } else {
