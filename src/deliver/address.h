@@ -105,6 +105,7 @@ struct address {
   struct str dsn_orcpt;
   int64_t started, time_taken;    /* usec */
   bool retry_address;             /* its failure has a retry record of the address, not of the host */
+  struct address *refusal;        /* as it was when a host had refused it for now, before the last error at another one; else NULL */
   bool put_off;                   /* not this time, without a word: another attempt will do it */
   bool routing;                   /* deferred on its way to the first router: the log says so */
   bool waits;                     /* deferred without an attempt (held, queued): no retry record */

@@ -221,6 +221,8 @@ static bool is_of_message(int error) {
 }
 
 bool retry_address_deferred(struct ctx *c, struct address *a) {
+  if (a->refusal)
+    a = a->refusal;
   struct failure f = {.basic_errno = a->basic_errno, .more_errno = a->more_errno, .text = a->message};
   if (a->basic_errno <= ERROR_RETRY_BASE)
     return false;

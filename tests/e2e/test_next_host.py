@@ -1,8 +1,11 @@
 """What one host refuses for now, the next one gets in the same attempt; what Debian's Exim 4.96 logs of it was recorded here.
 And options of the smtp transport that are wrong."""
 import re
+from types import SimpleNamespace
 
 import pytest
+
+from support.util import free_port
 
 MESSAGE = 'From: a@b.test\nSubject: hi\n\nbody line\n'
 
@@ -12,6 +15,11 @@ def send(martlet, first, second, *to, client='', allow_panic=None):
     m = martlet(daemon=False, smarthost=hosts, client=client, allow_panic=allow_panic)
     m.run('-odi', '-f', 'a@b.test', *(to or ('x@relay.test',)), input=MESSAGE)
     return m
+
+
+def nobody():
+    """A host that refuses connections."""
+    return SimpleNamespace(port=free_port())
 
 
 @pytest.mark.parametrize('verb', ['MAIL', 'RCPT', 'DATA', 'DOT'])
@@ -28,6 +36,33 @@ def test_nobody_takes_it(martlet, smtp_server):
     m = send(martlet, first, second)
     assert re.search(r'== x@relay\.test R=relay T=remote_smtp defer \(-44\) H=127\.0\.0\.1 \[127\.0\.0\.1\]: .*: 450 two$', m.log(), re.M), m.log()
     assert m.log().count('450 one') == 1 and len(m.queue()) == 1
+
+
+@pytest.mark.parametrize('verb, error', [('RCPT', -44), ('DOT', -46)])
+@pytest.mark.parametrize('after', ['refused', 'dropped', 'busy'])
+def test_the_last_error_is_told(martlet, smtp_server, verb, error, after):
+    """The log tells what the last host did; the retry records tell of both."""
+    first = smtp_server({verb: '450 one'})
+    second = nobody() if after == 'refused' else smtp_server({'CONNECT': '421 two' if after == 'busy' else 'DROP'})
+    m = send(martlet, first, second)
+    told = {'refused': r'\(111\): Connection refused', 'dropped': r'\(-18\) H=\S+ \[127\.0\.0\.1\]: Remote host closed connection .*',
+            'busy': r'\(0\) H=\S+ \[127\.0\.0\.1\]: .*: 421 two'}[after]
+    assert re.search(rf'== x@relay\.test R=relay T=remote_smtp defer {told}$', m.log(), re.M), m.log()
+    assert m.log().count('450 one') == 1 and len(m.queue()) == 1
+    records = m.run('--dumpdb', f'{m.directory}/spool', 'retry')
+    assert re.search(rf'^  [RT]:\S+ {error} .*: 450 one$', records, re.M) and re.search(rf'^  T:\S+:{second.port} ', records, re.M), records
+
+
+def test_a_refusal_that_came_last_is_told(martlet, smtp_server):
+    log = send(martlet, nobody(), smtp_server({'RCPT': '450 two'})).log()
+    assert re.search(r'== x@relay\.test .* defer \(-44\) .*: 450 two$', log, re.M) and 'Connection refused' in log, log
+
+
+def test_no_host_refused_for_good(martlet, smtp_server):
+    """One refuses for now, the other does not greet: that is not for good, and what the first said is why it waits."""
+    first, second = smtp_server({'RCPT': '450 one'}), smtp_server({'CONNECT': '554 no'})
+    log = send(martlet, first, second).log()
+    assert re.search(r'== x@relay\.test .* defer \(-44\) .*: 450 one$', log, re.M) and '**' not in log, log
 
 
 def test_refused_for_good_by_the_second(martlet, smtp_server):

@@ -27,6 +27,12 @@ for the addresses when one fails (Exim manual, chapter "The smtp transport"). */
 
 extern const struct transport_def transport_smtp;
 
+/* A host has refused the address for now, so that it goes to the next one. */
+struct setback {
+  struct address *refusal; /* as it was then; NULL: nobody has */
+  bool overtaken;          /* another host failed afterwards */
+};
+
 struct delivery {
   struct ctx *c;
   const struct instance *t;
@@ -42,7 +48,7 @@ struct delivery {
   int transactions;
   VEC(struct host *) attempted;
   bool fallback;             /* other hosts come behind those that are tried now */
-  struct address **setbacks; /* by place in the chain: what became of those that a host has refused for now; NULL: none yet */
+  struct setback *setbacks;  /* by place in the chain; NULL: none yet */
   int unfit;        /* hosts that may not get the message (REQUIRETLS) … */
   int failed;       /* … and those that failed otherwise */
   int skipped;      /* because their retry time has not come */
@@ -673,23 +679,37 @@ static void pass_on_refused(struct delivery *d, struct host *h) {
     if (a->result != OUTCOME_DEFER || a->host_used != h || !for_now)
       continue;
     if (!d->setbacks)
-      d->setbacks = arena_array(d->c->arena, struct address *, chain_length(d->chain));
-    if (!d->setbacks[i])
-      d->setbacks[i] = arena_new_of(d->c->arena, struct address);
-    *d->setbacks[i] = *a;
+      d->setbacks = arena_array(d->c->arena, struct setback, chain_length(d->chain));
+    struct setback *setback = &d->setbacks[i];
+    if (!setback->refusal)
+      setback->refusal = arena_new_of(d->c->arena, struct address);
+    *setback->refusal = *a;
+    setback->overtaken = false;
     if (a->basic_errno == ERROR_RCPT_4XX && h->next && !d->only_over)
       log_host_error(d, h, a->basic_errno, a->message);
     a->basic_errno = SMTP_PENDING;
   }
 }
 
-/* No other host has taken them. */
+/* A host failed, which those that still wait have come to after a refusal: that is the last that happened to them. */
+static void overtake_refusals(struct delivery *d) {
+  size_t i = 0;
+  for (const struct address *a = d->setbacks ? d->chain : NULL; a; a = a->next, i++)
+    if (d->setbacks[i].refusal && a->result == OUTCOME_DEFER && a->basic_errno == SMTP_PENDING)
+      d->setbacks[i].overtaken = true;
+}
+
+/* No other host has taken them. The last error is what is told of an address, but retry records are made of a refusal. */
 static void settle_refused(struct delivery *d) {
   size_t i = 0;
   for (struct address *a = d->setbacks ? d->chain : NULL; a; a = a->next, i++) {
-    struct address *before = d->setbacks[i];
+    struct address *before = d->setbacks[i].refusal;
     if (!before || a->result != OUTCOME_DEFER || a->basic_errno != SMTP_PENDING)
       continue;
+    if (d->setbacks[i].overtaken) {
+      a->refusal = before;
+      continue;
+    }
     before->next = a->next;
     before->host_errors = a->host_errors;
     *a = *before;
@@ -742,7 +762,10 @@ static void try_hosts(struct delivery *d, struct host *hosts) {
     vec_push(d->c->arena, &d->attempted, h);
     next = count_host(d, h);
     counted = d->tried - counted;
+    int failed = d->failed - d->refused;
     try_host(d, h);
+    if (d->failed - d->refused > failed)
+      overtake_refusals(d);
     if (str_is_set(slot))
       hint_count_leave(d->c, slot);
     if (counted > 0 && any_pending(d->chain) && retry_host_exhausted(d->c, d->t, h, host_port(d, h)))
@@ -805,7 +828,8 @@ static void note_waiting(struct delivery *d, const struct host *hosts) {
     return;
   for (const struct address *a = d->chain; a; a = a->next) {
     waits |= a->result == OUTCOME_DEFER;
-    if (a->result == OUTCOME_DEFER && (a->basic_errno == ERROR_MAIL_4XX || a->basic_errno == ERROR_DATA_4XX))
+    int error = a->refusal ? a->refusal->basic_errno : a->basic_errno;
+    if (a->result == OUTCOME_DEFER && (error == ERROR_MAIL_4XX || error == ERROR_DATA_4XX))
       return;
   }
   if (d->reversed)
