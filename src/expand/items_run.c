@@ -125,7 +125,7 @@ static int run_command(struct ctx *c, const str_list *words, struct str *ret_out
   for (size_t i = 0; i < words->n; i++)
     argv[i] = str_dup_c(c->arena, words->v[i]);
   struct child_spec spec = {
-      .path = argv[0], .argv = argv, .envp = environ, .cwd = "/", .stdin_fd = -2, .stdout_fd = -1, .stderr_fd = -3, .umask = -1,
+      .path = argv[0], .argv = argv, .envp = environ, .cwd = "/", .stdin_fd = -2, .stdout_fd = -1, .stderr_fd = -3, .umask = 077,
       .new_group = true};
   int status = 0;
   int rc = child_run(&spec, c->arena, STR_EMPTY, RUN_MAX_OUTPUT, deadline_in(RUN_SECONDS), ret_output, &status);

@@ -61,7 +61,7 @@ static enum route_result prepare(struct ctx *c, const struct instance *r, struct
         str_is_tainted(made.argv[0]) ? "tainted" : "no absolute path");
   *p = (struct plan){.kind = PLAN_PIPE, .uid = -1, .gid = -1, .initgroups_user = STR_UNSET, .transport = r->name, .home = STR_UNSET,
       .cwd = o->current_directory, .head = STR_EMPTY, .tail = STR_EMPTY, .argv = made.argv, .argv_n = (int64_t)made.n,
-      .temp_errors = STR_EMPTY, .ignore_status = true, .timeout = o->timeout, .max_output = OUTPUT_MAX, .umask = 022};
+      .temp_errors = STR_EMPTY, .ignore_status = true, .timeout = o->timeout, .max_output = OUTPUT_MAX, .umask = 077};
   static char *none[] = {NULL};
   char **env = environ ? environ : none;
   size_t n = 0;

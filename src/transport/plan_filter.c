@@ -7,6 +7,7 @@ a process of its own, what comes back is handed on as it comes (Exim manual,
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -36,6 +37,7 @@ static pid_t start_filter(char **argv, int in, int out) {
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
   setpgid(0, 0);
+  umask(077); /* what it keeps of messages is nobody else's */
   signal(SIGPIPE, SIG_DFL);
   signal(SIGCHLD, SIG_DFL);
   dup2(in, 0);

@@ -9,6 +9,7 @@ limit; replies are bounded. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -242,6 +243,7 @@ static pid_t start_command(struct lmtp *l) {
     signal(SIGPIPE, SIG_DFL);
     signal(SIGCHLD, SIG_DFL);
     setpgid(0, 0);
+    umask(022); /* the agent's processes have none */
     dup2(ends[1], 0);
     dup2(ends[1], 1);
     for (int fd = 3; fd < 256; fd++)

@@ -14,11 +14,11 @@ pytestmark = pytest.mark.root
 ROUTER = 'all:\n  driver = accept\n  domains = +local_domains\n  local_parts = u0 : u1\n  transport = t'
 
 
-def daemon(martlet, scratch, options, driver='appendfile', transports=''):
+def daemon(martlet, scratch, options, driver='appendfile', transports='', main=''):
     os.makedirs(f'{scratch}/box', exist_ok=True)
     os.chmod(f'{scratch}/box', 0o777)
     lines = ''.join(f'  {x}\n' for x in options.replace('@BOX@', f'{scratch}/box').split('\n'))
-    return martlet(privileged=True, arguments=[], routers=ROUTER,
+    return martlet(privileged=True, arguments=[], routers=ROUTER, main=main,
                    transports=f't:\n  driver = {driver}\n  user = u5\n{lines}\n{transports}'.replace('@BOX@', f'{scratch}/box'))
 
 
@@ -80,6 +80,23 @@ def test_lmtp(martlet, scratch):
     assert re.search(r'\*\* u1@local\.test .*LMTP error after end of data: 550 5\.2\.1 shut', log), log
     s.join(60)
     assert 'MAIL FROM:<a@b.test>' in s.lines and 'RCPT TO:<u0@local.test> IGNOREQUOTA' in s.lines and '..dot' in s.lines, s.lines
+
+
+@pytest.mark.parametrize('who, driver, mask, environment', [
+    ('filter', 'appendfile', '0077', {'ADDED=yes'}), ('lmtp', 'lmtp', '0022', {'ADDED=yes'}),
+    ('pipe', 'pipe', '0022', {'LOGNAME=u0', 'PATH=/bin:/usr/bin', 'SENDER=a@b.test', 'TZ=UTC'})])
+def test_what_commands_start_with(martlet, scratch, who, driver, mask, environment):
+    """Umask and environment; they are those of Debian's Exim 4.96, but for LMTP, which has a umask of 0 there."""
+    with open(f'{scratch}/command', 'w') as f:
+        f.write(f'(umask; env) > {scratch}/box/$1; test $1 != lmtp || exec echo 554 no; exec cat > {scratch}/box/rest\n')
+    os.chmod(f'{scratch}/command', 0o644)
+    option = 'transport_filter' if who == 'filter' else 'command'
+    m = daemon(martlet, scratch, f'{option} = /bin/sh {scratch}/command {who}' + ('\nfile = @BOX@/x' if who == 'filter' else ''), driver=driver,
+               main='add_environment = ADDED=yes\ntimezone = UTC')
+    send(m)
+    told = read(f'{scratch}/box/{who}').split('\n')
+    assert told[0] == mask and environment <= set(told), (told, m.log())
+    assert ('ADDED=yes' in environment) == ('ADDED=yes' in told), told
 
 
 def test_mailstore(martlet, scratch):

@@ -1,11 +1,12 @@
 """What one host refuses for now, the next one gets in the same attempt; what Debian's Exim 4.96 logs of it was recorded here.
 And options of the smtp transport that are wrong."""
+import os
 import re
 from types import SimpleNamespace
 
 import pytest
 
-from support.util import free_port
+from support.util import free_port, read
 
 MESSAGE = 'From: a@b.test\nSubject: hi\n\nbody line\n'
 
@@ -107,6 +108,17 @@ def test_nobody_is_asked(martlet, smtp_server, options, text):
     server = smtp_server()
     m = send(martlet, server, None, client=options.replace('\n', '\n  '), allow_panic='.')
     assert re.search(text, m.log()) and not server.sessions, m.log()
+
+
+def test_a_filter_begins_with_a_umask_of_its_own(martlet, smtp_server, scratch):
+    os.makedirs(f'{scratch}/told', exist_ok=True)
+    os.chmod(f'{scratch}/told', 0o777)
+    with open(f'{scratch}/filter', 'w') as f:
+        f.write(f'umask > {scratch}/told/mask; exec cat\n')
+    os.chmod(f'{scratch}/filter', 0o644)
+    server = smtp_server()
+    m = send(martlet, server, None, client=f'transport_filter = /bin/sh {scratch}/filter')
+    assert len(server.messages) == 1 and read(f'{scratch}/told/mask') == '0077\n', m.log()
 
 
 def test_no_interface_after_all(martlet, smtp_server):

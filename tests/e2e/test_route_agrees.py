@@ -1,4 +1,5 @@
 """What is logged when routers' directories are wrong, and when iplookup gets nothing useful: recorded from Debian's Exim 4.96."""
+import os
 import re
 import socket
 import threading
@@ -70,3 +71,13 @@ def test_iplookup_without_a_server(martlet):
         s.bind(('127.0.0.1', 0))  # not listening: refused
         m = ask(martlet, s.getsockname()[1], 'protocol = tcp')
         assert re.search(r'== u0@local\.test R=ask defer \(-1\): ask router: failed to communicate with any host$', m.log(), re.M), m.log()
+
+
+def test_commands_that_are_asked_have_a_umask_of_their_own(martlet, scratch):
+    """queryprogram's and ${run}'s."""
+    with open(f'{scratch}/command', 'w') as f:
+        f.write('#!/bin/sh\necho "FAIL umask `umask`"\n')
+    os.chmod(f'{scratch}/command', 0o755)
+    m = martlet(daemon=False, routers=f'all:\n  driver = queryprogram\n  command_user = nobody\n  command = {scratch}/command\n')
+    assert 'undeliverable: umask 0077' in m.run('-bt', 'u0@local.test', check=False).stdout
+    assert m.expand('${run{/bin/sh -c umask}}').strip() == '0077'

@@ -178,7 +178,7 @@ static int filtered(struct ctx *c, const struct transport_message *m, int fd, in
   char **argv = arena_array(c->arena, char *, m->filter_n + 1);
   for (size_t i = 0; i < m->filter_n; i++)
     argv[i] = str_dup_c(c->arena, m->filter[i]);
-  struct child_spec spec = {.path = argv[0], .argv = argv, .envp = environ, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -3, .umask = -1,
+  struct child_spec spec = {.path = argv[0], .argv = argv, .envp = environ, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -3, .umask = 077,
       .new_group = true};
   struct child child;
   int status = 0, e = child_start(&spec, &child);
