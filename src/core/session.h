@@ -35,6 +35,7 @@ struct client {
   int interface_port;
   struct str authenticated_id, authenticated_sender, authenticated_fail_id;
   struct str host_authenticated;  /* authenticator's name */
+  struct str host_auth_mechanism; /* its public name at that time */
   struct str protocol;            /* $received_protocol: esmtp, esmtps, local … */
   struct tls_info *tls;           /* NULL: clear */
   struct str connection_id;       /* of the session */

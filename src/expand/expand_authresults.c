@@ -24,6 +24,15 @@ static void add_iprev(const struct client *cl, struct buf *out) {
   buf_add(out, cl->host_address);
 }
 
+/* What the message's file says; a message of before that was kept, and -oMaa, have the name of an authenticator only. */
+static struct str auth_mechanism(const struct ctx *c) {
+  const struct client *cl = c->client;
+  if (has(cl->host_auth_mechanism))
+    return cl->host_auth_mechanism;
+  const struct instance *i = config_driver(c->config, DRIVER_AUTHENTICATOR, cl->host_authenticated);
+  return i != NULL ? sasl_public_name(i) : cl->host_authenticated;
+}
+
 static void add_auth(const struct ctx *c, struct buf *out) {
   const struct client *cl = c->client;
   if (!has(cl->host_authenticated)) {
@@ -33,9 +42,8 @@ static void add_auth(const struct ctx *c, struct buf *out) {
     }
     return;
   }
-  const struct instance *i = config_driver(c->config, DRIVER_AUTHENTICATOR, cl->host_authenticated);
   buf_add_c(out, ";\n\tauth=pass (");
-  buf_add(out, i != NULL ? sasl_public_name(i) : cl->host_authenticated);
+  buf_add(out, auth_mechanism(c));
   buf_add_byte(out, ')');
   if (has(cl->authenticated_id)) {
     buf_add_c(out, " smtp.auth=");

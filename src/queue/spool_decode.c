@@ -98,6 +98,7 @@ static const struct item_def {
   {"dsn_ret", ITEM_INT, MESSAGE_AT(dsn_ret)},
   {"helo_name", ITEM_CLIENT_TEXT, CLIENT_AT(helo_name)},
   {"host_auth", ITEM_CLIENT_TEXT, CLIENT_AT(host_authenticated)},
+  {"host_auth_pubname", ITEM_CLIENT_TEXT, CLIENT_AT(host_auth_mechanism)},
   {"host_lookup_failed", ITEM_CLIENT_FLAG, CLIENT_AT(host_lookup_failed)},
   {"host_name", ITEM_CLIENT_TEXT, CLIENT_AT(host_name)},
   {"ident", ITEM_CLIENT_TEXT, CLIENT_AT(ident)},

@@ -57,6 +57,7 @@ static void client_items(struct spool_writer *w, const struct client *c) {
   item(w, "helo_name", c->helo_name);
   endpoint(w, "host_address", c->host_address, c->host_port, true);
   item(w, "host_auth", c->host_authenticated);
+  item(w, "host_auth_pubname", c->host_auth_mechanism);
   item(w, "host_name", c->host_name);
   flag(w, "host_lookup_failed", c->host_lookup_failed);
   endpoint(w, "interface_address", c->interface_address, c->interface_port, true);

@@ -149,6 +149,7 @@ static void keep_result(struct ctx *c, const struct instance *i, enum sasl_resul
     c->client->authenticated_id = id;
     c->client->authenticated_fail_id = STR_EMPTY;
     c->client->host_authenticated = i->name;
+    c->client->host_auth_mechanism = sasl_public_name(i);
   } else {
     c->client->authenticated_fail_id = id;
   }

@@ -133,8 +133,8 @@ void receive_keep_client(struct ctx *c, struct message *m, const struct submitte
   m->client = *c->client;
   struct str *texts[] = {&m->client.host_address, &m->client.host_name, &m->client.host_aliases, &m->client.helo_name,
       &m->client.fullhost, &m->client.rcvhost, &m->client.ident, &m->client.interface_address, &m->client.authenticated_id,
-      &m->client.authenticated_sender, &m->client.authenticated_fail_id, &m->client.host_authenticated, &m->client.protocol,
-      &m->client.connection_id};
+      &m->client.authenticated_sender, &m->client.authenticated_fail_id, &m->client.host_authenticated,
+      &m->client.host_auth_mechanism, &m->client.protocol, &m->client.connection_id};
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
     if (str_is_set(*texts[i])) {
       uint32_t taint = texts[i]->taint;

@@ -6,6 +6,7 @@ import pytest
 
 from support.sasl import b64
 from support.smtp import Client
+from support.util import read, write
 
 SERVER = '''
 plain:
@@ -98,6 +99,24 @@ def test_authenticated_sender_in_authresults(martlet):
     m, out = session(martlet, 'AUTH PLAIN ' + b64('\0user\0secret'), 'MAIL FROM:<a@b.test> AUTH=q@w.test', main='acl_smtp_mail = mail\n',
                      acl='mail:\n  accept logwrite = ${authresults{mx}}\n')
     assert 'auth=pass (PLAIN) smtp.auth=user smtp.mailfrom=q@w.test' in m.log()
+
+
+def test_mechanism_is_kept_with_the_message(martlet):
+    """By its public name, in Exim's line of the spool file: the authenticator may be gone when the message is delivered."""
+    m = martlet(daemon=False, authenticators=SERVER.replace('OPTION', 'yes'), routers='all:\n  driver = accept\n  transport = t\n',
+                transports='t:\n  driver = appendfile\n  file = @DIR@/mail/box\n  headers_add = ${authresults{mx}}\n')
+    m.run('-odq', '-bs', '-oMa', '192.0.2.1', input='\r\n'.join([
+        'EHLO x', 'AUTH PLAIN ' + b64('\0user\0secret'), 'MAIL FROM:<a@b.test>', 'RCPT TO:<u0@local.test>', 'DATA', 'Subject: x', '', 'x', '.',
+        'QUIT', '']))
+    message, = m.queue()
+    header = m.run('-Mvh', message)
+    assert re.search(r'^-host_auth (?!PLAIN$)(\S+)\n-host_auth_pubname PLAIN$', header, re.M), header
+    name = re.search(r'^-host_auth (\S+)$', header, re.M).group(1)
+    text = read(m.conf)
+    assert f'\n{name}:\n' in text
+    write(m.conf, text.replace(f'\n{name}:\n', '\nrenamed:\n'))
+    m.run('-M', message)
+    assert 'auth=pass (PLAIN) smtp.auth=user' in read(f'{m.directory}/mail/box'), m.logs()
 
 
 def test_submission_mode_tells_the_sender_it_makes(martlet):

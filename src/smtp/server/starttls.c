@@ -203,6 +203,7 @@ enum smtp_next smtp_verb_starttls(struct smtp_session *s, struct str args) {
   cl->helo_name = STR_UNSET;
   cl->helo_verified = cl->helo_verify_failed = false;
   cl->host_authenticated = s->p->host_authenticated;
+  cl->host_auth_mechanism = STR_UNSET;
   cl->authenticated_id = s->p->authenticated_id;
   client_set_fullhost(s->arena, cl);
   s->ad_tls = false;

@@ -84,6 +84,7 @@ static void apply(struct smtp_session *s, const struct attributes *a) {
   }
   cl->ident = STR_UNSET;
   cl->host_authenticated = str_is_set(a->login) ? STR("xclient") : STR_UNSET;
+  cl->host_auth_mechanism = STR_UNSET;
   cl->authenticated_id = str_is_set(a->login) ? str_dup(s->arena, a->login) : STR_UNSET;
   cl->helo_verified = cl->helo_verify_failed = false;
   client_set_fullhost(s->arena, cl);
