@@ -1,6 +1,7 @@
 /* The file of autoreply's `once`: whom it has answered, and when. Records are as in Exim's files of limited size (once_file_size):
 eight bytes of time, the address, a NUL; the oldest first. */
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -16,6 +17,9 @@ eight bytes of time, the address, a NUL; the oldest first. */
 
 #define LOCK_TRIES 50
 #define SIZE_MAX_ANY (16 << 20) /* when no size was asked for */
+#define NAME_LENGTH 32          /* of the files in a directory of ours */
+#define FORGOTTEN_AFTER (31 * 86400) /* no answer out of such a directory counts longer (Sieve's :days) */
+#define NAMES_MAX 1000          /* looked at in one go */
 
 struct record {
   int64_t time;
@@ -106,6 +110,32 @@ static int note(struct arena *a, const struct plan *p, int fd, struct str old, i
   return b.overflow ? -EMSGSIZE : rewrite(fd, buf_str(&b));
 }
 
+/* --- a directory of ours: a file for each answer that was ever given --- */
+
+static bool is_our_name(const char *name) {
+  return strspn(name, "0123456789ABCDEF") == NAME_LENGTH && !name[NAME_LENGTH];
+}
+
+/* Files whose answers all count no more, as they were not written for so long. */
+static void forget_old(const struct plan *p, int64_t now) {
+  char path[PATH_MAX];
+  struct stat st;
+  memcpy(path, p->path.p, p->path.len);
+  path[p->path.len] = 0;
+  char *slash = strrchr(path, '/');
+  if (!slash || slash == path)
+    return;
+  *slash = 0;
+  DIR *d = opendir(path);
+  const struct dirent *entry;
+  for (int n = 0; d && n < NAMES_MAX && (entry = readdir(d)); n++)
+    if (is_our_name(entry->d_name) && fstatat(dirfd(d), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+        st.st_mtime < now - FORGOTTEN_AFTER)
+      (void)unlinkat(dirfd(d), entry->d_name, 0);
+  if (d)
+    closedir(d);
+}
+
 void plan_execute_once(struct arena *a, const struct plan *p, struct plan_result *r) {
   char path[PATH_MAX];
   struct str text;
@@ -122,6 +152,8 @@ void plan_execute_once(struct arena *a, const struct plan *p, struct plan_result
     while (!e && take(&text, &found))
       if (str_eq(found.who, p->sender))
         r->status = p->once_repeat <= 0 || now < found.time + p->once_repeat;
+  if (!e && p->once_note && p->create_directory)
+    forget_old(p, now);
   if (fd >= 0)
     close(fd);
   if (e)

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -264,6 +265,29 @@ def test_vacation(system):
     send(m, 'u1@local.test', sender='u4@local.test', data=asked.format('Subject: Hi\r\n'))
     wait_for(lambda: len(mails(m, 'u4')) == 2, m.logs)
     assert any('Subject: =?utf-8?Q?Auto=3A_Hi?=\n' in x and x.endswith('\nstill away\n') for x in mails(m, 'u4'))
+
+
+@pytest.mark.root
+def test_answers_that_count_no_more_are_forgotten(system):
+    """Files of 31 days and older, as with Exim 4.96; nothing else that lies there."""
+    m = system()
+    os.makedirs(home(m, 'u1', 'vacation/' + 'D' * 32))
+    ages = {'A' * 32: 32, '0123456789ABCDEF' * 2: 400, 'B' * 32: 30, 'C' * 31: 400, 'C' * 33: 400, 'c' * 32: 400, 'notes': 400, 'D' * 32: 400}
+    for name, days in ages.items():
+        path = home(m, 'u1', f'vacation/{name}')
+        if name[0] != 'D':
+            write(path, 'x')
+        os.utime(path, (time.time() - days * 86400,) * 2)
+    for path, _, files in os.walk(home(m, 'u1', 'vacation')):
+        for p in (path, *(f'{path}/{f}' for f in files)):
+            os.chown(p, m.place.uid('u1'), m.place.uid('u1'))
+    script(m, 'u1', 'require "vacation"; vacation "I am away";')
+    send(m, 'u1@local.test', sender='u4@local.test', data='From: u4@local.test\r\nTo: u1@local.test\r\n\r\nx\r\n')
+    wait_for(lambda: mails(m, 'u4'), m.logs)
+    m.wait_empty()
+    left = set(os.listdir(home(m, 'u1', 'vacation')))
+    assert set(ages) - left == {'A' * 32, '0123456789ABCDEF' * 2}, left
+    assert len(left - set(ages)) == 1  # whom it was said to now
 
 
 @pytest.mark.root
