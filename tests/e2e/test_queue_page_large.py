@@ -59,19 +59,19 @@ def copies(m, n):
             os.close(fd)
 
 
-def test_thousands_are_removed_with_a_progress_line(martlet):
+def test_many_are_removed_with_a_progress_line(martlet):
     m = martlet(daemon=False)
     m.run('-odq', '-f', 's@b.test', 'r@dead.test', input=HEADER)
-    copies(m, 2500)
+    copies(m, 1200)
     status, out = page(m)
-    assert status == 0 and out.endswith('\n2500 messages for 2500 recipients, 0 frozen\n'), out
+    assert status == 0 and out.endswith('\n1200 messages for 1200 recipients, 0 frozen\n'), out
     status, out = on_terminal(m, '--all', '--freeze')
-    shown = [int(n) for n in re.findall(r'\rfreezing: (\d+) of 2500 \(', out)]
-    assert status == 0 and shown == list(range(100, 2501, 100)), out
-    assert out.endswith('freezing: 2500 messages\r\n'), out
+    shown = [int(n) for n in re.findall(r'\rfreezing: (\d+) of 1200 \(', out)]
+    assert status == 0 and shown == list(range(100, 1201, 100)), out
+    assert out.endswith('freezing: 1200 messages\r\n'), out
     status, out = on_terminal(m, '--frozen', '--remove')
-    assert status == 0 and '\rremoving: 2500 of 2500 (100 %)' in out, out
-    assert m.queue() == [] and m.log().count('removed by') == 2500
+    assert status == 0 and '\rremoving: 1200 of 1200 (100 %)' in out, out
+    assert m.queue() == [] and m.log().count('removed by') == 1200
 
 
 def test_named_queue(martlet):

@@ -187,6 +187,15 @@ class Clamd(Program):
     def command(self):
         return ['clamd', '-c', self.path('conf'), '--foreground']
 
+    def ready(self):
+        """It answers when its UNIX socket is open, too."""
+        try:
+            with socket.create_connection(('127.0.0.1', self.port), 30) as s:
+                s.sendall(b'zPING\0')
+                return s.recv(16) == b'PONG\0'
+        except OSError:
+            return False
+
 
 class Spamd(Program):
     """SpamAssassin's daemon with one rule: the subject says martlet-spam."""
