@@ -16,15 +16,15 @@ static int prompt(void *arg, struct str text, struct str *ret_response, struct s
   struct smtp_session *s = arg;
   struct str line;
   smtp_say(s, "334 %.*s", STRF(text));
-  if (smtp_flush(s) < 0)
-    return OUTCOME_ERROR;
-  int rc = smtp_read_line(s, &line);
+  int rc = smtp_flush(s) < 0 ? -EPIPE : smtp_read_line(s, &line);
   if (rc == -EMSGSIZE) {
     *ret_reply = STR("501 Invalid base64 data");
     return OUTCOME_FAIL;
   }
-  if (rc <= 0)
+  if (rc <= 0) {
+    smtp_input_ended(s, rc);
     return OUTCOME_ERROR;
+  }
   line = str_trim(line);
   if (str_eq_c(line, "*")) {
     *ret_reply = STR("501 Authentication cancelled");

@@ -168,6 +168,9 @@ struct str smtp_history(struct smtp_session *s);
 /* Reads one line. 1, 0 at end of input, -errno. */
 int smtp_read_line(struct smtp_session *s, struct str *ret);
 
+/* What smtp_read_line gave was no line: it is logged, the session ends. */
+void smtp_input_ended(struct smtp_session *s, int rc);
+
 /* Logs for what a selector can take out of the main log. */
 unsigned smtp_reject_logs(enum log_selector selector);
 /* RFC 1413 query for clients in rfc1413_hosts; sets the client's ident. [suspends] */

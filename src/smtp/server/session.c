@@ -277,6 +277,13 @@ static void command_timeout(struct smtp_session *s) {
   smtp_notquit(s, "command-timeout", "421", "%.*s: SMTP command timeout - closing connection", STRF(s->hostname));
 }
 
+void smtp_input_ended(struct smtp_session *s, int rc) {
+  if (rc == -ETIMEDOUT)
+    command_timeout(s);
+  else
+    end_of_input(s);
+}
+
 /* ---- commands ---- */
 
 int64_t smtp_timeout_of(struct smtp_session *s) {
@@ -464,12 +471,8 @@ static void command_loop(struct smtp_session *s) {
         return;
       continue;
     }
-    if (rc == -ETIMEDOUT) {
-      command_timeout(s);
-      return;
-    }
     if (rc <= 0) {
-      end_of_input(s);
+      smtp_input_ended(s, rc);
       return;
     }
     if (run_command(s, line) == SMTP_CLOSE || s->end_reason)
