@@ -48,7 +48,7 @@ def test_expansions_are_those_of_exim(name, directory):
 @pytest.mark.parametrize('name', corpus.names())
 def test_recorded_results_are_those_of_a_live_exim(name, directory, tmp_path):
     peers = os.environ.get('MARTLET_PEERS', os.path.join(os.path.dirname(corpus.HERE), '..', 'build', 'peers'))
-    if not os.path.exists(os.path.join(peers, 'complete')) or not place.available():
+    if not os.path.exists(os.path.join(peers, 'exim.complete')) or not place.available():
         pytest.skip('no Exim is there to compare with (scripts/peers.sh), or no root')
     peer = evaluate.Peer(peers, tmp_path / 'place')
     try:
