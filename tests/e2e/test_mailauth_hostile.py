@@ -88,7 +88,7 @@ def test_spf_loops(check, nameserver, records, result):
         nameserver.add(domain, 'TXT', 'v=spf1 ' + text)
     nameserver.add('loop.ex', 'CNAME', 'pool.ex').add('pool.ex', 'CNAME', 'loop.ex').add('1.2.0.192.in-addr.arpa', 'PTR', *[f'p{n}.a.ex' for n in range(500)])
     got = check(MESSAGE)
-    assert got['spf'] in result, got
+    assert got['spf'] in ((result,) if isinstance(result, str) else result), got
     assert len(nameserver.queries) < 100, len(nameserver.queries)
 
 
