@@ -227,7 +227,6 @@ def test_connections_that_wait_are_told(martlet):
     m = martlet(main='smtp_backlog_monitor = 2\nworker_processes = 1\nworker_connections = 1\n', arguments=[])
     first = Client(m.port)
     waiting = [Client(m.port, banner=False) for _ in range(4)]
-    assert 'listen backlog' not in m.log()
     first.close()
     m.wait_log(rf'listen backlog [34] I=\[127\.0\.0\.1\]:{m.port}$')
     for c in waiting:
