@@ -722,7 +722,6 @@ class Kdc(Database):
 @pytest.mark.skipif(Kdc.program is None, reason='the KDC of Heimdal is not installed')
 def test_heimdal_gssapi(martlet, make):
     kdc = make(Kdc)
-    kdc.start()
     m = martlet(main=f'add_environment = KRB5_CONFIG={kdc.directory}/krb5.conf', authenticators=f'''
 kerberos:
   driver = heimdal_gssapi
