@@ -116,8 +116,8 @@ int fiber_offload(int (*fn)(void *arg), void *arg) {
   *pool.queue_tail = &job;
   pool.queue_tail = &job.next;
   pool.queued++;
-  pthread_cond_signal(&pool.more);
   pthread_mutex_unlock(&pool.mutex);
+  pthread_cond_signal(&pool.more); /* not before: the thread would wake up only to wait for the mutex */
   fiber_park_internal(DEADLINE_NEVER, false, false);
   return job.result;
 }
