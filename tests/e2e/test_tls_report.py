@@ -11,7 +11,7 @@ import pytest
 
 from support import dnssec
 from support.smtp import Client
-from support.util import read, wait_for, write
+from support.util import clear_of_midnight, read, wait_for, write
 
 from test_mta_sts import Web, policy
 
@@ -33,6 +33,7 @@ MAIN = 'tls_report_sender = TLS reports <tlsrpt@mx.martlet.test>\ndns_retrans = 
 
 @pytest.fixture
 def world(authority, nameserver, smtp_server):
+    clear_of_midnight()
     certificate = authority.issue('mx.report.test')
     s = smtp_server(tls=certificate)
     web = Web(authority.issue('mta-sts.sts.test', 'mta-sts.gone.test'))

@@ -24,6 +24,13 @@ def wait_for(condition, what, patience=None, pause=0.02):
         time.sleep(pause)
 
 
+def clear_of_midnight(seconds=120):
+    """Returns at once, except so shortly before midnight (UTC) that what a test counts by days could fall into two: then on the next day."""
+    left = 86400 - time.time() % 86400
+    if left < seconds:
+        time.sleep(left + 1)
+
+
 class Ports:
     """A block of ports that is this process's own, among all tests of the machine, as long as it lives: an abstract UNIX socket says so.
 
